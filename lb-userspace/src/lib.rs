@@ -1,0 +1,1 @@
+//! lbd in user space.
