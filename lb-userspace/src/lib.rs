@@ -1,1 +1,3 @@
 //! lbd in user space.
+
+pub mod spec;

@@ -1,0 +1,192 @@
+//! What is wanted: services, pools, backends and the settings of daemon and datapath, as plain values.
+//!
+//! In: values made by [`crate::config`] (the file), by the API (`lbctl`) or by a discovery source. Out: the same values,
+//! serialisable (snake_case, addresses as strings, durations in seconds), and [`validate`], which judges them together.
+//! Invariant: nothing here reads a file, a clock, a socket or the kernel; a value that exists has a valid syntax, whether
+//! it makes sense next to the others is for [`validate`] to say.
+
+mod address;
+mod duration;
+mod health;
+mod name;
+mod origin;
+mod policy;
+mod problem;
+mod settings;
+mod validate;
+
+use serde::{Deserialize, Serialize};
+
+pub use address::{BackendAddress, Listener, Protocol};
+pub use duration::{format_duration, parse_duration, seconds};
+pub use health::{HealthKind, HealthSpec, HttpCheck};
+pub use name::Name;
+pub use origin::Origin;
+pub use policy::{Affinity, Forward, OnLoss, WhenNone};
+pub use problem::{Place, Problem, Severity, SyntaxError};
+pub use settings::{AttachMode, DaemonSpec, DatapathSpec, OnExit, TimeoutSpec};
+pub use validate::validate;
+
+/// Everything that is wanted of one lbd: one revision of the configuration, whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spec {
+    /// Socket, state directory, metrics.
+    pub daemon: DaemonSpec,
+    /// Interfaces, flow table, tunnel and translation sources.
+    pub datapath: DatapathSpec,
+    /// Pools in the order of their definition, those written inside a service included.
+    pub pools: Vec<PoolSpec>,
+    /// Services in the order of their definition.
+    pub services: Vec<ServiceSpec>,
+}
+
+impl Spec {
+    /// The pool of this name.
+    pub fn pool(&self, name: &Name) -> Option<&PoolSpec> {
+        self.pools.iter().find(|pool| pool.name == *name)
+    }
+
+    /// The service of this name.
+    pub fn service(&self, name: &Name) -> Option<&ServiceSpec> {
+        self.services.iter().find(|service| service.name == *name)
+    }
+
+    /// The services that send their flows to this pool.
+    pub fn services_of(&self, pool: &Name) -> impl Iterator<Item = &ServiceSpec> {
+        self.services.iter().filter(move |service| service.pool == *pool)
+    }
+
+    /// The health check of this pool as it will run: what the pool says; what the defaults say; nothing for a pool that
+    /// says nothing itself and only serves UDP, where no answer proves no fault.
+    pub fn health_of(&self, pool: &PoolSpec) -> HealthSpec {
+        let mut services = self.services_of(&pool.name).peekable();
+        let udp_only = services.peek().is_some()
+            && services
+                .flat_map(|service| &service.listen)
+                .all(|listener| listener.protocol == Protocol::Udp);
+        match pool.health_is_default && udp_only {
+            true => HealthSpec { kind: HealthKind::None, ..pool.health.clone() },
+            false => pool.health.clone(),
+        }
+    }
+
+    /// The port a check of this backend goes to: the check's own, the backend's, else that of the pool's first TCP
+    /// listener (of its first listener, if it has none). `None`: every listener takes any port, so there is none to check.
+    pub fn check_port(&self, pool: &PoolSpec, address: BackendAddress) -> Option<u16> {
+        let listener_port = |protocol: Option<Protocol>| {
+            self.services_of(&pool.name)
+                .flat_map(|service| &service.listen)
+                .filter(|listener| protocol.is_none_or(|wanted| listener.protocol == wanted))
+                .find_map(|listener| listener.port)
+        };
+        pool.health
+            .port
+            .or(address.port)
+            .or_else(|| listener_port(Some(Protocol::Tcp)))
+            .or_else(|| listener_port(None))
+    }
+}
+
+/// Backends that stand for one another, and how their health is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolSpec {
+    /// Unique among pools.
+    pub name: Name,
+    /// Who defined it, and where.
+    pub origin: Origin,
+    /// Written inside the service of the same name (`backends = […]` there), not as a `[[pool]]` of its own.
+    #[serde(default)]
+    pub inline: bool,
+    /// The members.
+    pub backends: Vec<BackendSpec>,
+    /// The check as the pool or the defaults give it; [`Spec::health_of`] says what runs.
+    #[serde(default)]
+    pub health: HealthSpec,
+    /// The pool itself says nothing of its health: `health` holds the defaults.
+    #[serde(default)]
+    pub health_is_default: bool,
+    /// Slots of the Maglev table, one of [`MAGLEV_SIZES`]; `None`: [`maglev_size`] of its backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maglev: Option<u32>,
+}
+
+/// One server of a pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendSpec {
+    /// Where it is.
+    pub address: BackendAddress,
+    /// Share of new flows next to the other weights of the pool; 0 takes none and keeps its flows.
+    #[serde(default = "default_weight")]
+    pub weight: u16,
+    /// Who defined it, and where.
+    pub origin: Origin,
+}
+
+/// The weight of a backend that names none.
+pub const DEFAULT_WEIGHT: u16 = 1;
+
+fn default_weight() -> u16 {
+    DEFAULT_WEIGHT
+}
+
+/// One or more vip:port/protocol and what happens to their packets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// Unique among services.
+    pub name: Name,
+    /// Who defined it, and where.
+    pub origin: Origin,
+    /// Where clients send to.
+    pub listen: Vec<Listener>,
+    /// The line of each listener in the origin's file, for messages; empty when the origin is no file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listen_lines: Vec<u32>,
+    /// The pool that answers.
+    pub pool: Name,
+    /// How a packet reaches its backend.
+    #[serde(default)]
+    pub forward: Forward,
+    /// What stays with the same backend.
+    #[serde(default)]
+    pub affinity: Affinity,
+    /// What becomes of a flow whose backend is gone.
+    #[serde(default)]
+    pub on_loss: OnLoss,
+    /// What becomes of a packet when no backend can take it.
+    #[serde(default)]
+    pub when_none: WhenNone,
+    /// Take the port although a program on this host listens there.
+    #[serde(default)]
+    pub shadow_local: bool,
+}
+
+impl ServiceSpec {
+    /// Where listener number `index` was written.
+    pub fn listener_origin(&self, index: usize) -> Origin {
+        match (&self.origin, self.listen_lines.get(index)) {
+            (Origin::File { path, .. }, Some(line)) => Origin::File { path: path.clone(), line: *line },
+            (origin, _) => origin.clone(),
+        }
+    }
+}
+
+/// The sizes a Maglev table may have: primes, so that every step through the table meets every slot.
+pub const MAGLEV_SIZES: [u32; 4] = [1021, 4093, 16_381, 65_537];
+
+/// Slots per backend below which the shares of equal backends differ by more than about 1 %.
+pub const SLOTS_PER_BACKEND: usize = 251;
+
+/// The table size for this many backends: the smallest of [`MAGLEV_SIZES`] with [`SLOTS_PER_BACKEND`] slots each, else
+/// the largest.
+pub fn maglev_size(backends: usize) -> u32 {
+    let wanted = backends.saturating_mul(SLOTS_PER_BACKEND);
+    let [.., largest] = MAGLEV_SIZES;
+    MAGLEV_SIZES
+        .into_iter()
+        .find(|size| usize::try_from(*size).is_ok_and(|size| size >= wanted))
+        .unwrap_or(largest)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! What the objects of a [`Spec`] say about one another.
+//!
+//! In: a spec whose parts are syntactically valid. Out: every problem, errors and warnings, in the order of definition.
+//! Invariant: pure; it knows nothing of this host (that is [`crate::reach`]'s part), so a file can be judged anywhere.
+
+mod health;
+mod join;
+mod pool;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::{Affinity, Listener, Name, PoolSpec, Problem, Protocol, ServiceSpec, Spec};
+
+/// Every problem of this spec; empty when there is nothing to say.
+pub fn validate(spec: &Spec) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let index = Index::new(spec, &mut problems);
+    duplicate_listeners(spec, &mut problems);
+    for pool in &spec.pools {
+        let services = index.services.get(&pool.name).map_or(&[][..], Vec::as_slice);
+        pool::check(pool, services, &mut problems);
+        health::check(pool, services, &mut problems);
+    }
+    for service in &spec.services {
+        service_alone(service, &mut problems);
+        match index.pools.get(&service.pool) {
+            Some(pool) => join::check(service, pool, &mut problems),
+            None => problems.push(missing_pool(service, &index)),
+        }
+    }
+    problems
+}
+
+/// Pools by name and services by pool, so that judging a large spec takes time linear in its size.
+struct Index<'a> {
+    pools: HashMap<&'a Name, &'a PoolSpec>,
+    services: HashMap<&'a Name, Vec<&'a ServiceSpec>>,
+}
+
+impl<'a> Index<'a> {
+    /// Builds the index; names used twice are problems.
+    fn new(spec: &'a Spec, problems: &mut Vec<Problem>) -> Self {
+        let mut pools = HashMap::new();
+        for pool in &spec.pools {
+            if let Some(first) = pools.insert(&pool.name, pool) {
+                problems.push(duplicate_pool(first, pool));
+                pools.insert(&pool.name, first);
+            }
+        }
+        let mut names: HashMap<&Name, &ServiceSpec> = HashMap::new();
+        let mut services: HashMap<&Name, Vec<&ServiceSpec>> = HashMap::new();
+        for service in &spec.services {
+            services.entry(&service.pool).or_default().push(service);
+            if let Some(first) = names.insert(&service.name, service) {
+                problems.push(Problem::error(
+                    &service.origin,
+                    format!(
+                        "service {:?} is defined twice, first at {}",
+                        service.name.as_str(),
+                        first.origin
+                    ),
+                    "give one of them another name, or write all listeners in one service",
+                ));
+                names.insert(&service.name, first);
+            }
+        }
+        Self { pools, services }
+    }
+}
+
+fn duplicate_pool(first: &PoolSpec, second: &PoolSpec) -> Problem {
+    let name = second.name.as_str();
+    let inside = |pool: &PoolSpec| if pool.inline { " (the backends written in the service)" } else { "" };
+    Problem::error(
+        &second.origin,
+        format!(
+            "pool {name:?}{} is defined twice, first at {}{}",
+            inside(second),
+            first.origin,
+            inside(first)
+        ),
+        match first.inline || second.inline {
+            true => format!(
+                "write pool = {name:?} in the service and its backends in [[pool]], or rename the pool"
+            ),
+            false => "give one of them another name, or write all backends in one pool".to_owned(),
+        },
+    )
+}
+
+fn duplicate_listeners(spec: &Spec, problems: &mut Vec<Problem>) {
+    let mut seen: HashMap<Listener, (&ServiceSpec, usize)> = HashMap::new();
+    for service in &spec.services {
+        for (position, listener) in service.listen.iter().enumerate() {
+            let Some((first, first_position)) = seen.get(listener) else {
+                seen.insert(*listener, (service, position));
+                continue;
+            };
+            problems.push(Problem::error(
+                &service.listener_origin(position),
+                format!(
+                    "listener {listener} of service {:?} is taken by service {:?} at {}",
+                    service.name.as_str(),
+                    first.name.as_str(),
+                    first.listener_origin(*first_position)
+                ),
+                "a listener belongs to one service; remove one of the two",
+            ));
+        }
+    }
+}
+
+fn missing_pool(service: &ServiceSpec, index: &Index<'_>) -> Problem {
+    let known = index.pools.values().filter(|pool| !pool.inline).map(|pool| pool.name.as_str());
+    let hint = match nearest(service.pool.as_str(), known) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!(
+            "define it as [[pool]] name = {:?}, or write backends = [\"10.0.0.11\"] here",
+            service.pool.as_str()
+        ),
+    };
+    let message = format!(
+        "service {:?} names the pool {:?}, which does not exist",
+        service.name.as_str(),
+        service.pool.as_str()
+    );
+    Problem::error(&service.origin, message, hint)
+}
+
+/// What is wrong with a service whatever its pool.
+fn service_alone(service: &ServiceSpec, problems: &mut Vec<Problem>) {
+    let name = service.name.as_str();
+    if service.listen.is_empty() {
+        problems.push(Problem::error(
+            &service.origin,
+            format!("service {name:?} has no listener, so no packet can belong to it"),
+            "write listen = [\"203.0.113.10:443/tcp\"]",
+        ));
+    }
+    for (position, listener) in service.listen.iter().enumerate() {
+        if let Some(why) = unusable(listener.addr) {
+            problems.push(Problem::error(
+                &service.listener_origin(position),
+                format!("service {name:?} cannot listen on {listener}: {why}"),
+                "name one unicast address that clients send to",
+            ));
+        }
+    }
+    if service.affinity != Affinity::None {
+        return;
+    }
+    if service.forward.translates() {
+        problems.push(Problem::error(
+            &service.origin,
+            format!(
+                "service {name:?} has affinity = \"none\" with forward = \"{}\": replies could not be matched to a flow",
+                service.forward
+            ),
+            "use forward = \"dsr\" or \"ipip\", or affinity = \"flow\"",
+        ));
+    }
+    if let Some(position) = service.listen.iter().position(|listener| listener.protocol == Protocol::Tcp) {
+        problems.push(Problem::error(
+            &service.listener_origin(position),
+            format!(
+                "service {name:?} has affinity = \"none\" with the listener {}: a TCP connection needs one backend",
+                service.listen.get(position).map(ToString::to_string).unwrap_or_default()
+            ),
+            "use affinity = \"flow\", or give the TCP listeners a service of their own",
+        ));
+    }
+}
+
+/// Why no host can have this address for itself alone; `None` for ordinary addresses.
+fn unusable(addr: IpAddr) -> Option<&'static str> {
+    match addr {
+        _ if addr.is_unspecified() => Some("it is no single address"),
+        _ if addr.is_multicast() => Some("it is a multicast address"),
+        IpAddr::V4(addr) if addr.is_broadcast() => Some("it is the broadcast address"),
+        IpAddr::V4(addr) if addr.octets().first() == Some(&0) => Some("0.0.0.0/8 is no host's address"),
+        IpAddr::V4(addr) if addr.octets().first() >= Some(&240) => Some("240.0.0.0/4 is reserved"),
+        IpAddr::V4(addr) if addr.is_link_local() => Some("a link-local address is never routed"),
+        IpAddr::V6(addr) if addr.is_unicast_link_local() => Some("a link-local address is never routed"),
+        _ => None,
+    }
+}
+
+/// The known word most like `word`, if one is like it at all: at most a third of its letters differ.
+pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = word.chars().count().div_ceil(3);
+    known
+        .map(|candidate| (edit_distance(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours that make `b` of `a` (optimal string alignment).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let at = |row: &[usize], column: usize| row.get(column).copied().unwrap_or(usize::MAX - 1);
+            let replaced = at(&row, j) + usize::from(x != y);
+            let mut best = replaced.min(at(&row, j + 1) + 1).min(at(&next, j) + 1);
+            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
+            if swapped {
+                best = best.min(at(&before, j - 1) + 1);
+            }
+            next.push(best);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
