@@ -1,3 +1,4 @@
 //! lbd in user space.
 
+pub mod health;
 pub mod spec;

@@ -1,0 +1,200 @@
+//! The engine against real sockets on loopback.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::timeout;
+
+use super::super::state::Health;
+use super::*;
+use crate::spec::{HealthKind, HealthSpec, HttpCheck};
+
+/// Long enough for anything on loopback on a busy machine.
+const GENEROUS: Duration = Duration::from_secs(20);
+
+/// A rhythm that makes tests short.
+fn quick() -> HealthSpec {
+    HealthSpec {
+        interval: Duration::from_millis(50),
+        timeout: Duration::from_millis(500),
+        ..HealthSpec::default()
+    }
+}
+
+fn target(id: u32, address: SocketAddr, spec: HealthSpec) -> Target<u32> {
+    Target { id, address, spec, initial: Health::Unknown }
+}
+
+fn start(limit: usize) -> (HealthEngine<u32>, UnboundedReceiver<HealthEvent<u32>>) {
+    let (events, inbox) = mpsc::unbounded_channel();
+    (HealthEngine::start(limit, events).0, inbox)
+}
+
+/// Waits until this id has this health.
+async fn until(inbox: &mut UnboundedReceiver<HealthEvent<u32>>, id: u32, health: Health) -> HealthEvent<u32> {
+    let found = async {
+        loop {
+            let event = inbox.recv().await.expect("the engine runs");
+            if event.id == id && event.health == health && event.changed {
+                return event;
+            }
+        }
+    };
+    timeout(GENEROUS, found).await.unwrap_or_else(|_| panic!("{id} did not become {health}"))
+}
+
+/// Listens without accepting: the kernel opens the connections.
+async fn listener(address: SocketAddr) -> TcpListener {
+    TcpListener::bind(address).await.unwrap()
+}
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+}
+
+/// Accepts and says nothing.
+async fn mute() -> SocketAddr {
+    let listener = listener(any_port()).await;
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.push(stream);
+        }
+    });
+    address
+}
+
+/// Accepts whatever comes until dropped.
+async fn accepting() -> (SocketAddr, tokio::task::AbortHandle) {
+    let listener = listener(any_port()).await;
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    (address, task.abort_handle())
+}
+
+#[tokio::test]
+async fn a_backend_comes_goes_and_comes_back() {
+    let (engine, mut inbox) = start(16);
+    let (address, server) = accepting().await;
+    engine.set(vec![target(1, address, quick())]);
+    assert_eq!(&*until(&mut inbox, 1, Health::Healthy).await.detail, "connected");
+    server.abort();
+    let lost = Instant::now();
+    assert_eq!(&*until(&mut inbox, 1, Health::Unhealthy).await.detail, "connection refused");
+    let spec = quick();
+    // The promise is interval × fall + timeout + 100 ms; a refusal needs no timeout, which is left to a busy machine.
+    assert!(lost.elapsed() < spec.interval * spec.fall + spec.timeout + Duration::from_millis(100));
+    let _again = listener(address).await;
+    until(&mut inbox, 1, Health::Healthy).await;
+    engine.remove(vec![1]);
+    let metrics = engine.metrics();
+    let count = |wanted| metrics.checks[0].results.iter().find(|(name, _)| *name == wanted).unwrap().1;
+    assert!(count("success") >= 3 && count("refused") >= 3, "{metrics:?}");
+    let probes: u64 = metrics.checks[0].results.iter().map(|(_, count)| count).sum();
+    assert_eq!(metrics.checks[0].duration.count, probes);
+}
+
+#[tokio::test]
+async fn mute_servers_hold_nobody_up() {
+    let (engine, mut inbox) = start(64);
+    let (well, _server) = accepting().await;
+    let http = HealthSpec { kind: HealthKind::Http(HttpCheck::default()), ..quick() };
+    let mut targets = vec![target(0, well, quick())];
+    for id in 1..20 {
+        targets.push(target(id, mute().await, http.clone()));
+    }
+    engine.set(targets);
+    until(&mut inbox, 0, Health::Healthy).await;
+    until(&mut inbox, 19, Health::Unhealthy).await;
+    assert_eq!(engine.metrics().questions, 20);
+}
+
+#[tokio::test]
+async fn never_more_probes_than_the_limit_and_the_late_ones_are_counted() {
+    let (engine, mut inbox) = start(2);
+    let spec = HealthSpec {
+        kind: HealthKind::Http(HttpCheck::default()),
+        interval: Duration::from_millis(50),
+        timeout: Duration::from_millis(200),
+        fall: 1,
+        ..HealthSpec::default()
+    };
+    let mut targets = Vec::new();
+    for id in 0..6 {
+        targets.push(target(id, mute().await, spec.clone()));
+    }
+    engine.set(targets);
+    let mut down = std::collections::HashSet::new();
+    let all = async {
+        while down.len() < 6 {
+            let event = inbox.recv().await.unwrap();
+            assert!(engine.metrics().probes_in_flight <= 2);
+            if event.health == Health::Unhealthy {
+                down.insert(event.id);
+            }
+        }
+    };
+    timeout(GENEROUS, all).await.expect("every target gets its turn");
+    assert!(engine.metrics().late_probes > 0);
+}
+
+#[tokio::test]
+async fn the_engine_ends_with_its_last_handle() {
+    let (events, mut inbox) = mpsc::unbounded_channel::<HealthEvent<u32>>();
+    let (engine, task) = HealthEngine::start(4, events);
+    engine.set(vec![target(1, mute().await, quick())]);
+    until(&mut inbox, 1, Health::Healthy).await;
+    drop(engine);
+    timeout(GENEROUS, task).await.expect("ends").expect("without a panic");
+}
+
+/// Run by hand: `cargo test --release -p lb-userspace two_thousand -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement of ten seconds"]
+async fn two_thousand_targets_and_their_share_of_a_cpu() {
+    const TARGETS: u32 = 2000;
+    const SECONDS: u32 = 10;
+    let (engine, mut inbox) = start(default_probe_limit());
+    let mut targets = Vec::new();
+    for server in 0..20 {
+        let listener = listener(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))).await;
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        // 127.0.0.0/8 is all local: one listener is a hundred backends to the engine.
+        for host in 0..TARGETS / 20 {
+            let address = Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 1, 1).to_bits() + host);
+            targets.push(target(server * 100 + host, (address, port).into(), HealthSpec::default()));
+        }
+    }
+    let before = cpu_time();
+    engine.set(targets);
+    let mut healthy = 0;
+    let all = async {
+        while healthy < TARGETS {
+            healthy += u32::from(inbox.recv().await.unwrap().health == Health::Healthy);
+        }
+    };
+    timeout(GENEROUS, all).await.expect("all become healthy");
+    tokio::time::sleep(Duration::from_secs(u64::from(SECONDS))).await;
+    let share = (cpu_time() - before).as_secs_f64() / f64::from(SECONDS);
+    let metrics = engine.metrics();
+    println!(
+        "{TARGETS} targets every 2 s, the servers' side included: {:.1} % of one CPU, {} probes, {} late",
+        share * 100.0,
+        metrics.checks[0].duration.count,
+        metrics.late_probes,
+    );
+    assert!(inbox.try_recv().is_err(), "no backend changed its health or its reason");
+    assert!(share < 0.5);
+}
+
+/// User and system time of this process.
+fn cpu_time() -> Duration {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();
+    let part = |time: nix::sys::time::TimeVal| {
+        Duration::new(u64::try_from(time.tv_sec()).unwrap(), u32::try_from(time.tv_usec() * 1000).unwrap())
+    };
+    part(usage.user_time()) + part(usage.system_time())
+}

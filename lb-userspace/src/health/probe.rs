@@ -1,0 +1,177 @@
+//! One probe: asks one backend once.
+//!
+//! In: a [`Question`] (address, kind, timeout). Out: a [`ProbeReport`] after at most the timeout. Invariants: the
+//! connection is closed by RST, so that thousands of checks a second leave no TIME_WAIT behind; the texts hold no
+//! times and no numbers that differ from probe to probe, so that a lasting fault is a lasting text.
+
+mod http;
+mod tcp;
+
+use std::borrow::Cow;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::spec::{HealthKind, HealthSpec, HttpCheck};
+
+/// The kinds of check that send something; the label `type` of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A connection opens.
+    Tcp,
+    /// An HTTP/1.1 request is answered.
+    Http,
+}
+
+impl Kind {
+    /// Every kind, in the order of the counters.
+    pub(super) const ALL: [Self; 2] = [Self::Tcp, Self::Http];
+
+    /// As in the configuration and the metrics.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http => "http",
+        }
+    }
+
+    /// What a check of this spec sends; `None`: nothing.
+    pub(super) const fn of(spec: &HealthSpec) -> Option<Self> {
+        match spec.kind {
+            HealthKind::Tcp => Some(Self::Tcp),
+            HealthKind::Http(_) => Some(Self::Http),
+            HealthKind::None => None,
+        }
+    }
+}
+
+/// How a probe ended; the label `result` of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// As expected.
+    Success,
+    /// The backend's host answers that nobody listens.
+    Refused,
+    /// No answer in time, to the connection or to the request.
+    Timeout,
+    /// There is no way to the backend, or a router says so.
+    Unreachable,
+    /// The connection broke before the answer was whole.
+    Reset,
+    /// An HTTP answer with a status that does not count as healthy.
+    Status,
+    /// An answer that is no HTTP.
+    Protocol,
+    /// This host could not ask (no file descriptor, no memory): says nothing about the backend.
+    Local,
+}
+
+impl ProbeResult {
+    /// Every result, in the order of the counters.
+    pub const ALL: [Self; 8] = [
+        Self::Success,
+        Self::Refused,
+        Self::Timeout,
+        Self::Unreachable,
+        Self::Reset,
+        Self::Status,
+        Self::Protocol,
+        Self::Local,
+    ];
+
+    /// The label's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Reset => "reset",
+            Self::Status => "status",
+            Self::Protocol => "protocol",
+            Self::Local => "local",
+        }
+    }
+
+    /// Whether the backend is well; `None`: the probe does not tell.
+    pub const fn success(self) -> Option<bool> {
+        match self {
+            Self::Success => Some(true),
+            Self::Local => None,
+            _ => Some(false),
+        }
+    }
+}
+
+/// How a probe ended, in a word and in a sentence.
+pub(super) type Finding = (ProbeResult, Cow<'static, str>);
+
+/// What one probe found.
+#[derive(Clone, Debug)]
+pub(super) struct ProbeReport {
+    pub(super) result: ProbeResult,
+    /// The reason, as people read it.
+    pub(super) detail: Cow<'static, str>,
+    /// From its start to its end.
+    pub(super) latency: Duration,
+}
+
+/// Asks `address` as `spec` says; takes at most its timeout.
+pub(super) async fn ask(address: SocketAddr, spec: &HealthSpec) -> ProbeReport {
+    let started = Instant::now();
+    let deadline = Deadline { at: started + spec.timeout, timeout: spec.timeout };
+    let finding = match &spec.kind {
+        HealthKind::Tcp => tcp::ask(address, deadline).await,
+        HealthKind::Http(check) => http_finding(address, check, deadline).await,
+        HealthKind::None => (ProbeResult::Success, Cow::Borrowed(NOT_CHECKED)),
+    };
+    let (result, detail) = finding;
+    ProbeReport { result, detail, latency: started.elapsed() }
+}
+
+/// The reason of a backend's health that nobody asks for.
+pub(super) const NOT_CHECKED: &str = "not checked";
+
+async fn http_finding(address: SocketAddr, check: &HttpCheck, deadline: Deadline) -> Finding {
+    // Either way the finding is the answer; `?` inside keeps the steps readable.
+    http::ask(address, check, deadline).await.unwrap_or_else(|finding| finding)
+}
+
+/// The end of a probe's time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    /// How long it was, for messages.
+    pub(super) timeout: Duration,
+}
+
+/// What an error of the connection says about the backend.
+pub(super) fn finding_of(error: &io::Error) -> Finding {
+    use io::ErrorKind as E;
+    let text = |text: &'static str| Cow::Borrowed(text);
+    match (error.kind(), error.raw_os_error()) {
+        (_, Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN)) => {
+            (ProbeResult::Local, Cow::Owned(format!("this host cannot open a connection: {error}")))
+        }
+        (E::ConnectionRefused, _) => (ProbeResult::Refused, text("connection refused")),
+        (E::HostUnreachable, _) => (ProbeResult::Unreachable, text("host unreachable")),
+        (E::NetworkUnreachable, _) => (ProbeResult::Unreachable, text("network unreachable: no route")),
+        (E::AddrNotAvailable, _) => {
+            (ProbeResult::Unreachable, text("no address of this host can be used as source towards it"))
+        }
+        (E::PermissionDenied, _) => (
+            ProbeResult::Unreachable,
+            text("a rule of this host's firewall or routing forbids the connection"),
+        ),
+        (E::TimedOut, _) => (ProbeResult::Timeout, text("no answer to the connection request")),
+        (E::ConnectionReset | E::ConnectionAborted | E::BrokenPipe, _) => {
+            (ProbeResult::Reset, text("connection reset"))
+        }
+        _ => (ProbeResult::Unreachable, Cow::Owned(format!("cannot connect: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

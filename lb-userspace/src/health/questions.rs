@@ -1,0 +1,305 @@
+//! Who wants to know what, and what is known.
+//!
+//! In: targets as they come, change and go; the time; the reports of probes. Out: the probes that are due, and
+//! [`HealthEvent`]s. Invariants: a question (address and spec) is asked once, however many ids share it; every id whose
+//! health or reason changes gets an event; a report for a question that is gone changes nothing. No clock, no I/O.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::fmt::Display;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::probe::{Kind, NOT_CHECKED, ProbeReport};
+use super::schedule::{first_probe, next_probe};
+use super::state::{Health, HealthState, Thresholds};
+use crate::spec::HealthSpec;
+
+/// A backend that shall be checked.
+#[derive(Clone, Debug)]
+pub struct Target<Id> {
+    /// Names it in events and in the log.
+    pub id: Id,
+    /// Where the check goes.
+    pub address: SocketAddr,
+    /// What is asked, and how often.
+    pub spec: HealthSpec,
+    /// What is held of it until its checks have spoken: [`Health::Unknown`] for a new one, what the pinned tables say
+    /// after a restart.
+    pub initial: Health,
+}
+
+/// The news of one id: its health or the reason for it is another than before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthEvent<Id> {
+    /// As in its [`Target`].
+    pub id: Id,
+    /// What is held of it now.
+    pub health: Health,
+    /// What the last probe found: `connected`, `HTTP 503, expected 200-399`, `connection refused`.
+    pub detail: Arc<str>,
+    /// How long the last probe took.
+    pub latency: Duration,
+    /// `health` is another than before; otherwise only `detail` is, or this confirms the initial health.
+    pub changed: bool,
+}
+
+/// A probe that is to start now.
+#[derive(Clone, Debug)]
+pub(super) struct Due {
+    pub(super) question: QuestionNumber,
+    /// Counts the probes of its question.
+    pub(super) probe: u64,
+    pub(super) address: SocketAddr,
+    pub(super) spec: Arc<HealthSpec>,
+    /// How long after its planned time it starts.
+    pub(super) late: Duration,
+}
+
+/// Numbers are never used twice, so a number whose question is gone finds nothing.
+pub(super) type QuestionNumber = u64;
+
+/// What is asked of one address, and the answers so far.
+#[derive(Debug)]
+struct Question<Id> {
+    address: SocketAddr,
+    spec: Arc<HealthSpec>,
+    ids: Vec<Id>,
+    state: HealthState,
+    /// The last finding and how long it took; `None` until the first.
+    last: Option<(Arc<str>, Duration)>,
+    probes_started: u64,
+    last_success: u64,
+}
+
+/// Every target and every question.
+#[derive(Debug)]
+pub(super) struct Questions<Id> {
+    by_id: HashMap<Id, QuestionNumber>,
+    by_address: HashMap<SocketAddr, Vec<QuestionNumber>>,
+    questions: HashMap<QuestionNumber, Question<Id>>,
+    /// When which question is asked next; entries of questions that are gone fall out when their time comes.
+    due: BinaryHeap<Reverse<(Instant, QuestionNumber)>>,
+    events: Vec<HealthEvent<Id>>,
+    numbers: u64,
+    random: RandomState,
+}
+
+impl<Id: Clone + Eq + Hash + Display> Questions<Id> {
+    pub(super) fn new() -> Self {
+        Self {
+            by_id: HashMap::new(),
+            by_address: HashMap::new(),
+            questions: HashMap::new(),
+            due: BinaryHeap::new(),
+            events: Vec::new(),
+            numbers: 0,
+            random: RandomState::new(),
+        }
+    }
+
+    /// How many questions are asked.
+    pub(super) fn len(&self) -> usize {
+        self.questions.len()
+    }
+
+    /// The events since the last call.
+    pub(super) fn take_events(&mut self) -> Vec<HealthEvent<Id>> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// From now on exactly these targets are checked. Those that stay as they are keep their beat and their health.
+    pub(super) fn set(&mut self, targets: Vec<Target<Id>>, now: Instant) {
+        let wanted: HashSet<&Id> = targets.iter().map(|target| &target.id).collect();
+        let gone: Vec<Id> = self.by_id.keys().filter(|id| !wanted.contains(id)).cloned().collect();
+        self.remove(&gone);
+        self.put(targets, now);
+    }
+
+    /// Adds these targets, or changes those whose id is known.
+    pub(super) fn put(&mut self, targets: Vec<Target<Id>>, now: Instant) {
+        let mut new = Vec::new();
+        for target in targets {
+            new.extend(self.put_one(target));
+        }
+        for (index, number) in new.iter().enumerate() {
+            if let Some(question) = self.questions.get(number) {
+                let first = first_probe(now, question.spec.interval, index, new.len());
+                self.due.push(Reverse((first, *number)));
+            }
+        }
+    }
+
+    /// Stops asking for these ids; unknown ones are passed over.
+    pub(super) fn remove(&mut self, ids: &[Id]) {
+        for id in ids {
+            self.detach(id);
+        }
+    }
+
+    /// The question that is new because of this target, if there is one.
+    fn put_one(&mut self, target: Target<Id>) -> Option<QuestionNumber> {
+        let Target { id, address, spec, initial } = target;
+        if Kind::of(&spec).is_none() {
+            self.detach(&id);
+            let detail = Arc::from(NOT_CHECKED);
+            let changed = initial != Health::Healthy;
+            self.events.push(HealthEvent {
+                id,
+                health: Health::Healthy,
+                detail,
+                latency: Duration::ZERO,
+                changed,
+            });
+            return None;
+        }
+        let found = self.find(address, &spec);
+        let held = match self.by_id.get(&id).and_then(|number| Some((*number, self.questions.get(number)?))) {
+            Some((number, _)) if Some(number) == found => return None,
+            // Another rhythm or another question to the same backend: what is known of it stands until that speaks.
+            Some((_, old)) if old.address == address => old.state.health(),
+            _ => initial,
+        };
+        self.detach(&id);
+        if let Some(number) = found {
+            self.join(number, id, held);
+            return None;
+        }
+        self.numbers += 1;
+        self.by_id.insert(id.clone(), self.numbers);
+        self.by_address.entry(address).or_default().push(self.numbers);
+        let question = Question {
+            address,
+            spec: Arc::new(spec),
+            ids: vec![id],
+            state: HealthState::new(held),
+            last: None,
+            probes_started: 0,
+            last_success: 0,
+        };
+        self.questions.insert(self.numbers, question);
+        Some(self.numbers)
+    }
+
+    fn find(&self, address: SocketAddr, spec: &HealthSpec) -> Option<QuestionNumber> {
+        let numbers = self.by_address.get(&address)?;
+        numbers.iter().copied().find(|number| self.questions.get(number).is_some_and(|q| *q.spec == *spec))
+    }
+
+    /// One more id wants an answer that is known already, or will be.
+    fn join(&mut self, number: QuestionNumber, id: Id, held: Health) {
+        let Some(question) = self.questions.get_mut(&number) else { return };
+        self.by_id.insert(id.clone(), number);
+        question.ids.push(id.clone());
+        if let Some((detail, latency)) = &question.last {
+            let health = question.state.health();
+            let (detail, latency) = (Arc::clone(detail), *latency);
+            self.events.push(HealthEvent { id, health, detail, latency, changed: health != held });
+        }
+    }
+
+    /// The id no longer wants an answer; the question goes with the last that did.
+    fn detach(&mut self, id: &Id) {
+        let Some(number) = self.by_id.remove(id) else { return };
+        let Some(question) = self.questions.get_mut(&number) else { return };
+        question.ids.retain(|other| other != id);
+        if !question.ids.is_empty() {
+            return;
+        }
+        let address = question.address;
+        self.questions.remove(&number);
+        if let Some(numbers) = self.by_address.get_mut(&address) {
+            numbers.retain(|other| *other != number);
+            if numbers.is_empty() {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+
+    /// When the next probe is due.
+    pub(super) fn next_due(&mut self) -> Option<Instant> {
+        while let Some(Reverse((at, number))) = self.due.peek() {
+            if self.questions.contains_key(number) {
+                return Some(*at);
+            }
+            self.due.pop();
+        }
+        None
+    }
+
+    /// The probe that has been due for longest, if one is; its successor is planned with it.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Due> {
+        let planned = self.next_due().filter(|at| *at <= now)?;
+        let Reverse((_, number)) = self.due.pop()?;
+        let question = self.questions.get_mut(&number)?;
+        question.probes_started += 1;
+        let probe = question.probes_started;
+        let random = self.random.hash_one((number, probe));
+        self.due.push(Reverse((next_probe(planned, now, question.spec.interval, random), number)));
+        let (address, spec) = (question.address, Arc::clone(&question.spec));
+        Some(Due { question: number, probe, address, spec, late: now.saturating_duration_since(planned) })
+    }
+
+    /// Takes the report of a probe from [`take_due`](Self::take_due).
+    pub(super) fn record(&mut self, number: QuestionNumber, probe: u64, report: ProbeReport) {
+        let Some(question) = self.questions.get_mut(&number) else { return };
+        let before = question.state;
+        let changed = match report.result.success() {
+            // With a timeout above the interval a later probe may have succeeded while this one waited.
+            Some(false) if probe < question.last_success => return,
+            Some(success) => {
+                if success {
+                    question.last_success = question.last_success.max(probe);
+                }
+                let thresholds = Thresholds { rise: question.spec.rise, fall: question.spec.fall };
+                question.state.record(success, thresholds)
+            }
+            None => false,
+        };
+        let news = changed || question.last.as_ref().is_none_or(|(detail, _)| **detail != *report.detail);
+        if changed {
+            question.log(&report.detail, before.against() + 1);
+        }
+        let detail = question.remember(report.detail, report.latency);
+        if news {
+            let health = question.state.health();
+            self.events.extend(question.ids.iter().map(|id| HealthEvent {
+                id: id.clone(),
+                health,
+                detail: Arc::clone(&detail),
+                latency: report.latency,
+                changed,
+            }));
+        }
+    }
+}
+
+impl<Id: Display> Question<Id> {
+    /// Keeps the finding; a text that is the same as before is not stored again.
+    fn remember(&mut self, detail: Cow<'static, str>, latency: Duration) -> Arc<str> {
+        let detail = match &self.last {
+            Some((same, _)) if **same == *detail => Arc::clone(same),
+            _ => Arc::from(&*detail),
+        };
+        self.last = Some((Arc::clone(&detail), latency));
+        detail
+    }
+
+    /// One line for a change of health.
+    fn log(&self, detail: &str, results: u32) {
+        let backends = self.ids.iter().map(Id::to_string).collect::<Vec<_>>().join(", ");
+        let (address, check) = (self.address, self.spec.kind.as_str());
+        match self.state.health() {
+            Health::Healthy => {
+                tracing::info!(%backends, %address, check, results, "backend is healthy: {detail}");
+            }
+            _ => tracing::warn!(%backends, %address, check, results, "backend is unhealthy: {detail}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

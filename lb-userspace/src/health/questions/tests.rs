@@ -1,0 +1,248 @@
+//! The questions with a made-up clock and made-up reports.
+
+use proptest::prelude::*;
+
+use super::super::probe::ProbeResult;
+use super::*;
+use crate::spec::{HealthKind, HttpCheck};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn address(last: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, last], 80))
+}
+
+fn target(id: &'static str, last: u8) -> Target<&'static str> {
+    Target { id, address: address(last), spec: HealthSpec::default(), initial: Health::Unknown }
+}
+
+fn report(result: ProbeResult, detail: &'static str) -> ProbeReport {
+    ProbeReport { result, detail: Cow::Borrowed(detail), latency: SECOND / 100 }
+}
+
+fn well() -> ProbeReport {
+    report(ProbeResult::Success, "connected")
+}
+
+fn refused() -> ProbeReport {
+    report(ProbeResult::Refused, "connection refused")
+}
+
+/// Every probe due at `now`, all reported alike. Returns the events as (id, health, changed).
+fn round(
+    questions: &mut Questions<&'static str>,
+    now: Instant,
+    report: &ProbeReport,
+) -> Vec<(&'static str, Health, bool)> {
+    let due: Vec<Due> = std::iter::from_fn(|| questions.take_due(now)).collect();
+    for due in due {
+        questions.record(due.question, due.probe, report.clone());
+    }
+    events(questions)
+}
+
+fn events(questions: &mut Questions<&'static str>) -> Vec<(&'static str, Health, bool)> {
+    questions.take_events().into_iter().map(|event| (event.id, event.health, event.changed)).collect()
+}
+
+#[test]
+fn a_new_target_is_asked_at_once_and_admitted_by_one_success() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    questions.put(vec![target("a", 1)], now);
+    assert_eq!(questions.next_due(), Some(now));
+    assert_eq!(round(&mut questions, now, &well()), [("a", Health::Healthy, true)]);
+    let next = questions.next_due().unwrap();
+    assert!((now + SECOND * 9 / 5..=now + SECOND * 2).contains(&next));
+}
+
+#[test]
+fn only_changes_and_new_reasons_are_told() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    questions.put(vec![target("a", 1)], now);
+    let mut at = |step: u32, report: &ProbeReport| round(&mut questions, now + SECOND * 2 * step, report);
+    assert_eq!(at(0, &well()), [("a", Health::Healthy, true)]);
+    assert_eq!(at(1, &well()), []);
+    assert_eq!(at(2, &refused()), [("a", Health::Healthy, false)]);
+    assert_eq!(at(3, &refused()), []);
+    assert_eq!(at(4, &refused()), [("a", Health::Unhealthy, true)]);
+    assert_eq!(at(5, &refused()), []);
+    assert_eq!(at(6, &well()), [("a", Health::Unhealthy, false)]);
+    assert_eq!(at(7, &well()), [("a", Health::Healthy, true)]);
+}
+
+#[test]
+fn one_question_serves_all_who_ask_it() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    questions.put(vec![target("a", 1), target("b", 1), target("c", 2)], now);
+    assert_eq!(questions.len(), 2);
+    let mut told = round(&mut questions, now, &well());
+    told.sort_unstable_by_key(|(id, ..)| *id);
+    assert_eq!(
+        told,
+        [("a", Health::Healthy, true), ("b", Health::Healthy, true), ("c", Health::Healthy, true)]
+    );
+    // Who comes later hears at once what is known.
+    questions.put(vec![target("d", 2)], now + SECOND);
+    assert_eq!(events(&mut questions), [("d", Health::Healthy, true)]);
+    // The question stays until the last has gone.
+    questions.remove(&["c"]);
+    assert_eq!(questions.len(), 2);
+    questions.remove(&["d", "d", "nobody"]);
+    assert_eq!(questions.len(), 1);
+    questions.remove(&["a", "b"]);
+    assert_eq!((questions.len(), questions.next_due()), (0, None));
+}
+
+#[test]
+fn a_report_for_what_is_gone_changes_nothing() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    questions.put(vec![target("a", 1)], now);
+    let due = questions.take_due(now).unwrap();
+    questions.remove(&["a"]);
+    questions.put(vec![target("a", 1)], now);
+    questions.record(due.question, due.probe, well());
+    assert_eq!(events(&mut questions), []);
+    assert_eq!(round(&mut questions, now, &refused()), [("a", Health::Unknown, false)]);
+}
+
+#[test]
+fn another_check_of_the_same_address_keeps_the_health() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    questions.put(vec![target("a", 1)], now);
+    round(&mut questions, now, &well());
+    let mut changed = target("a", 1);
+    changed.spec.kind = HealthKind::Http(HttpCheck::default());
+    changed.spec.fall = 2;
+    questions.put(vec![changed], now + SECOND);
+    assert_eq!((questions.len(), questions.next_due()), (1, Some(now + SECOND)));
+    assert_eq!(round(&mut questions, now + SECOND, &refused()), [("a", Health::Healthy, false)]);
+    assert_eq!(round(&mut questions, now + SECOND * 3, &refused()), [("a", Health::Unhealthy, true)]);
+    // Another address is another backend.
+    questions.put(vec![target("a", 9)], now + SECOND * 4);
+    assert_eq!(round(&mut questions, now + SECOND * 4, &refused()), [("a", Health::Unknown, false)]);
+}
+
+#[test]
+fn what_stays_in_a_set_keeps_its_beat() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    questions.set(vec![target("a", 1), target("b", 2)], now);
+    round(&mut questions, now, &well());
+    let before = questions.next_due();
+    questions.set(vec![target("a", 1)], now + SECOND);
+    questions.set(vec![target("a", 1), target("b", 2)], now + SECOND);
+    assert_eq!(questions.next_due(), Some(now + SECOND), "b is new again");
+    assert_eq!(round(&mut questions, now + SECOND, &well()), [("b", Health::Healthy, true)]);
+    assert!(questions.next_due() >= before);
+}
+
+#[test]
+fn a_fault_of_this_host_is_told_but_moves_no_health() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    questions.put(vec![target("a", 1)], now);
+    round(&mut questions, now, &well());
+    let local = report(ProbeResult::Local, "no file descriptor");
+    assert_eq!(round(&mut questions, now + SECOND * 2, &local), [("a", Health::Healthy, false)]);
+    for step in 2..20 {
+        assert_eq!(round(&mut questions, now + SECOND * 2 * step, &local), []);
+    }
+}
+
+#[test]
+fn a_failure_that_a_later_success_has_overtaken_does_not_count() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    let mut patient = target("a", 1);
+    patient.spec = HealthSpec { timeout: SECOND * 5, fall: 1, ..patient.spec };
+    questions.put(vec![patient], now);
+    let first = questions.take_due(now).unwrap();
+    let second = questions.take_due(now + SECOND * 2).unwrap();
+    questions.record(second.question, second.probe, well());
+    assert_eq!(events(&mut questions), [("a", Health::Healthy, true)]);
+    questions.record(first.question, first.probe, report(ProbeResult::Timeout, "no answer"));
+    assert_eq!(events(&mut questions), []);
+}
+
+#[test]
+fn initial_health_is_confirmed_without_a_change() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    questions.put(vec![Target { initial: Health::Healthy, ..target("a", 1) }], now);
+    assert_eq!(round(&mut questions, now, &well()), [("a", Health::Healthy, false)]);
+}
+
+#[test]
+fn who_is_not_checked_is_healthy_at_once() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    let mut unchecked = target("a", 1);
+    unchecked.spec.kind = HealthKind::None;
+    questions.put(vec![unchecked], now);
+    assert_eq!(events(&mut questions), [("a", Health::Healthy, true)]);
+    assert_eq!((questions.len(), questions.next_due()), (0, None));
+}
+
+proptest! {
+    /// A healthy backend that stops answering at any moment is unhealthy interval × fall + timeout later at most,
+    /// whether its failures show at once or at the timeout, also when that is longer than the interval.
+    #[test]
+    fn a_lost_backend_is_noticed_in_time(
+        interval_ms in 10_u64..5000,
+        timeout_ms in 1_u64..10_000,
+        fall in 1_u32..6,
+        lost_after_ms in 0_u64..20_000,
+        silent in any::<bool>(),
+    ) {
+        let [interval, timeout, lost_after] = [interval_ms, timeout_ms, lost_after_ms].map(Duration::from_millis);
+        let (mut questions, begin) = (Questions::new(), Instant::now());
+        let lost = begin + lost_after;
+        let spec = HealthSpec { interval, timeout, fall, ..HealthSpec::default() };
+        questions.put(vec![Target { initial: Health::Healthy, spec, ..target("a", 1) }], begin);
+        // Failures in the order in which they are known: they all take the same time.
+        let mut pending = std::collections::VecDeque::new();
+        let noticed = loop {
+            let due_at = questions.next_due().unwrap();
+            if let Some((at, _, _)) = pending.front().copied().filter(|(at, _, _)| *at <= due_at) {
+                let (_, question, probe) = pending.pop_front().unwrap();
+                questions.record(question, probe, report(ProbeResult::Timeout, "no answer"));
+                if questions.take_events().iter().any(|event| event.health == Health::Unhealthy) {
+                    break at;
+                }
+                continue;
+            }
+            let due = questions.take_due(due_at).unwrap();
+            match due_at < lost {
+                true => questions.record(due.question, due.probe, well()),
+                false => pending.push_back((due_at + if silent { timeout } else { Duration::ZERO }, due.question, due.probe)),
+            }
+        };
+        prop_assert!(noticed >= lost);
+        prop_assert!(noticed <= lost + interval * fall + timeout, "{:?} after the loss", noticed - lost);
+    }
+
+    /// Whatever comes and goes, the three indexes agree, and exactly the wanted ids are served.
+    #[test]
+    fn targets_come_and_go(steps in prop::collection::vec((0_usize..8, 0_u8..3, 0_u32..2, 0_u8..4), 1..60)) {
+        const IDS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let (mut questions, mut now) = (Questions::new(), Instant::now());
+        let mut wanted: HashMap<&str, (SocketAddr, u32)> = HashMap::new();
+        for (id, last, fall, action) in steps {
+            now += SECOND / 3;
+            let (id, fall) = (IDS[id], 3 + fall);
+            let make = |(id, (address, fall)): (&'static str, (SocketAddr, u32))| Target {
+                id, address, spec: HealthSpec { fall, ..HealthSpec::default() }, initial: Health::Unknown,
+            };
+            match action {
+                0 => { questions.remove(&[id]); wanted.remove(id); }
+                1 => { wanted.insert(id, (address(last), fall)); questions.set(wanted.iter().map(|(id, what)| make((id, *what))).collect(), now); }
+                2 => { wanted.insert(id, (address(last), fall)); questions.put(vec![make((id, (address(last), fall)))], now); }
+                _ => { round(&mut questions, now, &well()); }
+            }
+            let different: HashSet<_> = wanted.values().collect();
+            prop_assert_eq!(questions.len(), different.len());
+            prop_assert_eq!(questions.by_id.len(), wanted.len());
+            prop_assert_eq!(questions.by_address.values().map(Vec::len).sum::<usize>(), different.len());
+            for (id, (address, fall)) in &wanted {
+                let question = &questions.questions[&questions.by_id[id]];
+                prop_assert!(question.ids.contains(id));
+                prop_assert_eq!((question.address, question.spec.fall), (*address, *fall));
+            }
+        }
+    }
+}
