@@ -1,4 +1,5 @@
 //! lbd in user space.
 
+pub mod config;
 pub mod health;
 pub mod spec;

@@ -25,6 +25,7 @@ pub use origin::Origin;
 pub use policy::{Affinity, Forward, OnLoss, WhenNone};
 pub use problem::{Place, Problem, Severity, SyntaxError};
 pub use settings::{AttachMode, DaemonSpec, DatapathSpec, OnExit, TimeoutSpec};
+pub(crate) use validate::nearest;
 pub use validate::validate;
 
 /// Everything that is wanted of one lbd: one revision of the configuration, whole.

@@ -75,7 +75,7 @@ fn duplicate_pool(first: &PoolSpec, second: &PoolSpec) -> Problem {
     Problem::error(
         &second.origin,
         format!(
-            "pool {name:?}{} is defined twice, first at {}{}",
+            "pool {name:?}{} is defined twice, also at {}{}",
             inside(second),
             first.origin,
             inside(first)
@@ -188,7 +188,7 @@ fn unusable(addr: IpAddr) -> Option<&'static str> {
 
 /// The known word most like `word`, if one is like it at all: at most a third of its letters differ.
 pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = word.chars().count().div_ceil(3);
+    let limit = (word.chars().count() / 3).max(1);
     known
         .map(|candidate| (edit_distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)

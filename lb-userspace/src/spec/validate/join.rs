@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::spec::{BackendSpec, Forward, Listener, PoolSpec, Problem, ServiceSpec};
+use crate::spec::{BackendSpec, Forward, Listener, PoolSpec, Problem, ServiceSpec, WhenNone};
 
 pub(super) fn check(service: &ServiceSpec, pool: &PoolSpec, problems: &mut Vec<Problem>) {
     families(service, pool, problems);
@@ -22,27 +22,42 @@ pub(super) const fn family(addr: IpAddr) -> &'static str {
     }
 }
 
-/// Every listener's family needs a backend that the mode can join to it; a tunnel joins any two.
+/// A listener's packets reach backends of its own family only, unless a tunnel carries them. A service none of whose
+/// listeners has such a backend cannot work; one that lacks them for one of two families works for the other, as the
+/// example of the contract does, and the rest is said.
 fn families(service: &ServiceSpec, pool: &PoolSpec, problems: &mut Vec<Problem>) {
     if service.forward == Forward::Ipip || pool.backends.is_empty() {
         return;
     }
-    for wanted in ["IPv4", "IPv6"] {
-        let position = service.listen.iter().position(|listener| family(listener.addr) == wanted);
-        let served = pool.backends.iter().any(|backend| family(backend.address.ip) == wanted);
-        let (Some(position), false) = (position, served) else { continue };
-        let Some(listener) = service.listen.get(position) else { continue };
-        let other = if wanted == "IPv4" { "IPv6" } else { "IPv4" };
-        problems.push(Problem::error(
-            &service.listener_origin(position),
-            format!(
-                "service {:?} listens on {listener} but pool {:?} has only {other} backends, and {} does not turn {wanted} into {other}",
-                service.name.as_str(),
-                pool.name.as_str(),
-                service.forward
-            ),
-            format!("add an {wanted} backend, or use forward = \"ipip\", which carries one family inside the other"),
-        ));
+    let served = |wanted: &str| pool.backends.iter().any(|backend| family(backend.address.ip) == wanted);
+    let some = service.listen.iter().any(|listener| served(family(listener.addr)));
+    for (wanted, other) in [("IPv4", "IPv6"), ("IPv6", "IPv4")] {
+        let mut listeners = service.listen.iter().enumerate();
+        let Some((position, listener)) = listeners.find(|(_, listener)| family(listener.addr) == wanted)
+        else {
+            continue;
+        };
+        if served(wanted) {
+            continue;
+        }
+        let (name, pool, forward) = (service.name.as_str(), pool.name.as_str(), service.forward);
+        let fault = format!(
+            "service {name:?} listens on {listener} but pool {pool:?} has only {other} backends, and {forward} does not turn {wanted} into {other}"
+        );
+        let hint = format!(
+            "add an {wanted} backend, or use forward = \"ipip\", which carries one family inside the other"
+        );
+        let place = service.listener_origin(position);
+        problems.push(match some {
+            true => {
+                let then = match service.when_none {
+                    WhenNone::Drop => "dropped",
+                    WhenNone::Reset | WhenNone::Spread => "refused",
+                };
+                Problem::warning(&place, format!("{fault}: its {wanted} clients are {then}"), hint)
+            }
+            false => Problem::error(&place, fault, hint),
+        });
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], problems: &mut V
     members(pool, problems);
     unused_family(pool, services, problems);
     table(pool, problems);
-    let mut seen: HashMap<_, &BackendSpec> = HashMap::new();
+    let mut seen: HashMap<_, Vec<&BackendSpec>> = HashMap::new();
     for backend in &pool.backends {
         if let Some(why) = unusable(backend.address.ip) {
             problems.push(Problem::error(
@@ -33,16 +33,15 @@ pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], problems: &mut V
             ));
         }
         // The same address from another origin is the same backend with two origins (interface.md, Who owns what, 3).
-        match seen.get(&backend.address) {
-            Some(first) if first.origin.same_owner(&backend.origin) => problems.push(Problem::error(
+        let same = seen.entry(backend.address).or_default();
+        if let Some(first) = same.iter().find(|other| other.origin.same_owner(&backend.origin)) {
+            problems.push(Problem::error(
                 &backend.origin,
                 format!("backend {} is in pool {name:?} twice, first at {}", backend.address, first.origin),
                 "name it once; a larger share is a larger weight",
-            )),
-            Some(_) => {}
-            None => {
-                seen.insert(backend.address, backend);
-            }
+            ));
+        } else {
+            same.push(backend);
         }
     }
 }
@@ -74,7 +73,8 @@ fn members(pool: &PoolSpec, problems: &mut Vec<Problem>) {
 
 /// A backend whose family no listener speaks never gets a packet.
 fn unused_family(pool: &PoolSpec, services: &[&ServiceSpec], problems: &mut Vec<Problem>) {
-    if services.is_empty() || services.iter().any(|service| service.forward == Forward::Ipip) {
+    let joins_any = |service: &&ServiceSpec| service.forward == Forward::Ipip || service.listen.is_empty();
+    if services.is_empty() || services.iter().any(joins_any) {
         return;
     }
     for family in ["IPv4", "IPv6"] {

@@ -1,0 +1,127 @@
+//! `[daemon]` and `[datapath]`.
+//!
+//! In: the root of the main file. Out: the two in the spec, defaults where a key is absent. Invariant: a value that passes
+//! can be tried on a host; whether the host has the interface or the path is for later.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::keys;
+use super::section::Section;
+use crate::spec::{DaemonSpec, DatapathSpec, Place, Problem, Spec, TimeoutSpec};
+
+/// Flows to hold: below, the table is of no use; above, it does not fit into a map.
+const FLOWS: std::ops::RangeInclusive<u32> = 1 << 10..=1 << 26;
+
+/// The flow table keeps ages as 16 bits of about a second.
+const IDLE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 3600);
+
+/// IFNAMSIZ without its terminating zero.
+const MAX_INTERFACE_LEN: usize = 15;
+
+pub(super) fn read(root: &Section<'_>, spec: &mut Spec) {
+    if let Some(section) = root.table("daemon", "[daemon]".into(), keys::DAEMON) {
+        daemon(&section, &mut spec.daemon);
+    }
+    match root.table("datapath", "[datapath]".into(), keys::DATAPATH) {
+        Some(section) => datapath(&section, &mut spec.datapath),
+        None if root.has("datapath") => {}
+        None => root.document.push(Problem::error(
+            Place::File { path: root.document.path().to_owned() },
+            "no interface is named, so lbd would see no packet",
+            "write\n\n[datapath]\ninterfaces = [\"eth0\"]\n",
+        )),
+    }
+}
+
+fn daemon(section: &Section<'_>, daemon: &mut DaemonSpec) {
+    path(section, "socket", &mut daemon.socket);
+    path(section, "state", &mut daemon.state);
+    set(&mut daemon.on_exit, section.parsed("on_exit"));
+    if let Some((text, line)) = section.string("metrics") {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => daemon.metrics = Some(address),
+            _ if text.is_empty() => daemon.metrics = None,
+            _ => section.fault(
+                line,
+                format!("metrics = {text:?} is no address with a port"),
+                "write \"127.0.0.1:9472\", or \"\" for no metrics",
+            ),
+        }
+    }
+    for (key, group) in [("admin", &mut daemon.admin), ("read", &mut daemon.read)] {
+        let Some((text, line)) = section.string(key) else { continue };
+        match text.is_empty() || text.contains(|c: char| c == ':' || c.is_whitespace()) {
+            true => {
+                section.fault(line, format!("{key} = {text:?} is no group"), "write the name of a Unix group")
+            }
+            false => *group = Some(text.to_owned()),
+        }
+    }
+}
+
+fn datapath(section: &Section<'_>, datapath: &mut DatapathSpec) {
+    interfaces(section, datapath);
+    set(&mut datapath.mode, section.parsed("mode"));
+    set(&mut datapath.flows, section.integer("flows", FLOWS));
+    path(section, "pin", &mut datapath.pin);
+    path(section, "seed_file", &mut datapath.seed_file);
+    set(&mut datapath.snat, section.addresses("snat"));
+    set(&mut datapath.tunnel_source, section.addresses("tunnel_source"));
+    if let Some(section) = section.table("timeouts", "[datapath.timeouts]".into(), keys::TIMEOUTS) {
+        let TimeoutSpec { tcp, tcp_syn, tcp_closing, udp } = &mut datapath.timeouts;
+        for (key, value) in [("tcp", tcp), ("tcp_syn", tcp_syn), ("tcp_closing", tcp_closing), ("udp", udp)] {
+            set(value, section.duration(key, IDLE));
+        }
+    }
+}
+
+fn interfaces(section: &Section<'_>, datapath: &mut DatapathSpec) {
+    let names = section.strings("interfaces");
+    let found = section.document.found();
+    for (name, line) in names.iter().flatten().copied() {
+        let odd = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+        if name.is_empty()
+            || name.len() > MAX_INTERFACE_LEN
+            || name.contains(odd)
+            || name == "."
+            || name == ".."
+        {
+            section.fault(
+                line,
+                format!("{name:?} is no name of an interface"),
+                "write it as `ip link` shows it",
+            );
+        } else if datapath.interfaces.iter().any(|known| known == name) {
+            section.fault(line, format!("the interface {name:?} is named twice"), "name it once");
+        } else {
+            datapath.interfaces.push(name.to_owned());
+        }
+    }
+    let said_something = section.document.found() > found;
+    let wrong_type = section.has("interfaces") && names.is_none();
+    if datapath.interfaces.is_empty() && !said_something && !wrong_type {
+        section.fault(
+            section.line_of("interfaces"),
+            "no interface is named",
+            "write interfaces = [\"eth0\"], those that clients and backends are reached by",
+        );
+    }
+}
+
+/// A path that means the same wherever the daemon is started.
+fn path(section: &Section<'_>, key: &str, path: &mut PathBuf) {
+    let Some((text, line)) = section.string(key) else { return };
+    match text.starts_with('/') && !text.contains('\0') {
+        true => *path = text.into(),
+        false => section.fault(line, format!("{key} = {text:?} is no absolute path"), "begin it with \"/\""),
+    }
+}
+
+/// Replaces a default by what the file says.
+pub(super) fn set<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
