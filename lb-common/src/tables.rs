@@ -192,7 +192,7 @@ pub struct Source {
 /// One entry of the per-CPU route cache, filled by the program from `bpf_fib_lookup`: the way to a client for replies, and to
 /// a backend whose next hop is not resolved. Direct-mapped by a hash of the address; valid for two ticks and while
 /// `generation` is [`Control::route_generation`].
-#[repr(C, align(64))]
+#[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct RouteEntry {
     /// Destination; all zero = empty.

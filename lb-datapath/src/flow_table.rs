@@ -1,0 +1,184 @@
+//! The flow table: how keys and values are packed, where a key may lie, who must give way.
+//!
+//! In: a flow's key and hash. Out: its entry, or the place where a new entry may be written. Invariants: an entry is a flow
+//! only if key and check agree (two CPUs storing into one entry are found out); an established entry within its idle
+//! time is never replaced; an expired entry is absent. Layout: lb-common/src/flow.rs, reasons: docs/decisions/0001-flow-table.md.
+
+use lb_common::{Address, WAYS};
+
+use crate::{constants::Constants, hash};
+
+/// State of an entry; says the protocol too, so that its idle time needs no look at the service.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Free.
+    Free = 0,
+    /// TCP, one packet seen.
+    TcpProbation = 1,
+    /// TCP, the client answered.
+    TcpEstablished = 2,
+    /// TCP, FIN or RST seen.
+    TcpEnding = 3,
+    /// UDP, one packet seen.
+    UdpProbation = 4,
+    /// UDP, more than one packet seen.
+    UdpEstablished = 5,
+}
+
+impl State {
+    /// The state with this number; numbers not in use count as free.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::TcpProbation,
+            2 => Self::TcpEstablished,
+            3 => Self::TcpEnding,
+            4 => Self::UdpProbation,
+            5 => Self::UdpEstablished,
+            _ => Self::Free,
+        }
+    }
+
+    /// How long an entry in this state lives without a packet, ticks.
+    #[inline(always)]
+    pub fn idle_ticks(self, constants: impl Constants) -> u16 {
+        match self {
+            Self::Free => 0,
+            Self::TcpProbation => constants.tcp_syn_ticks(),
+            Self::TcpEstablished => constants.tcp_ticks(),
+            Self::TcpEnding => constants.tcp_closing_ticks(),
+            Self::UdpProbation | Self::UdpEstablished => constants.udp_ticks(),
+        }
+    }
+
+    /// Whether an entry in this state may give way to a newcomer within its idle time, and only to one that finds no better.
+    #[inline(always)]
+    pub const fn is_probation(self) -> bool {
+        matches!(self, Self::TcpProbation | Self::UdpProbation)
+    }
+}
+
+/// A value word unpacked; see lb-common/src/flow.rs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Value(pub u64);
+
+impl Value {
+    /// A value for a flow with this hash.
+    #[inline(always)]
+    pub const fn new(hash: u64, backend: u16, last_seen: u16, state: State, attempt: u8) -> Self {
+        let attempt = (attempt & 31) as u64;
+        let check = hash::check24(hash) ^ (attempt << 19);
+        Self(backend as u64 | (last_seen as u64) << 16 | (state as u64) << 32 | attempt << 35 | check << 40)
+    }
+
+    /// Backend index local to the pool; 0 = nobody.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the field is the low 16 bits")]
+    pub const fn backend(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// Tick of the last packet.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the field is these 16 bits")]
+    pub const fn last_seen(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// The state.
+    #[inline(always)]
+    pub const fn state(self) -> State {
+        State::from_number((self.0 >> 32) as u8 & 7)
+    }
+
+    /// Source-port attempt of full-nat.
+    #[inline(always)]
+    pub const fn attempt(self) -> u8 {
+        (self.0 >> 35) as u8 & 31
+    }
+
+    /// Whether this value was written for a flow with this hash.
+    #[inline(always)]
+    pub const fn is_of(self, hash: u64) -> bool {
+        // The attempt's five bits, moved to where they are mixed into the check (see `new`).
+        let attempt = (self.0 << 24) & (31 << 59);
+        (self.0 ^ attempt) >> 40 == hash::check24(hash)
+    }
+
+    /// Whether the entry is in use and within its idle time at tick `now`.
+    #[inline(always)]
+    pub fn is_live(self, constants: impl Constants, now: u16) -> bool {
+        let state = self.state();
+        !matches!(state, State::Free) && now.wrapping_sub(self.last_seen()) <= state.idle_ticks(constants)
+    }
+
+    /// The byte in bits 32–39 with another state: what `Word::store_bits_32_39` takes.
+    #[inline(always)]
+    pub const fn state_byte(self, state: State) -> u8 {
+        state as u8 | self.attempt() << 3
+    }
+}
+
+/// The key word of an IPv4 flow of a service with a fixed port.
+#[inline(always)]
+pub const fn key4(client: u32, client_port_be: u16, service: u16) -> u64 {
+    client as u64 | (client_port_be as u64) << 32 | (service as u64) << 48
+}
+
+/// The key words of a wide flow. `service_port_be` is 0 unless the listener takes every port.
+#[inline(always)]
+pub const fn key6(client: &Address, client_port_be: u16, service_port_be: u16, service: u16) -> [u64; 3] {
+    let [a, b, c, d] = client.words;
+    [
+        a as u64 | (b as u64) << 32,
+        c as u64 | (d as u64) << 32,
+        client_port_be as u64 | (service_port_be as u64) << 16 | (service as u64) << 32,
+    ]
+}
+
+/// What a flow's key says, of either table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowKey {
+    /// The client's address.
+    pub client: Address,
+    /// The client's port, network bytes.
+    pub client_port_be: u16,
+    /// The port of the vip, network bytes; 0 unless the listener takes every port.
+    pub service_port_be: u16,
+    /// The service id.
+    pub service: u16,
+}
+
+impl FlowKey {
+    /// From the key word of the IPv4 table.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of the word")]
+    pub const fn from_key4(key: u64) -> Self {
+        Self {
+            client: Address::v4(key as u32),
+            client_port_be: (key >> 32) as u16,
+            service_port_be: 0,
+            service: (key >> 48) as u16,
+        }
+    }
+
+    /// From the key words of the wide table.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of the words")]
+    pub const fn from_key6(key: [u64; 3]) -> Self {
+        let [upper, lower, rest] = key;
+        Self {
+            client: Address::v6([upper as u32, (upper >> 32) as u32, lower as u32, (lower >> 32) as u32]),
+            client_port_be: rest as u16,
+            service_port_be: (rest >> 16) as u16,
+            service: (rest >> 32) as u16,
+        }
+    }
+
+    /// The number of an entry, as the reply index holds it.
+    #[inline(always)]
+    pub const fn entry_number(bucket: u32, way: u32) -> u32 {
+        bucket * WAYS as u32 + way
+    }
+}

@@ -1,0 +1,53 @@
+//! Which backend a new flow goes to.
+//!
+//! In: the Maglev hash of a flow and the table of its pool. Out: a slot and the backend index in it. Invariant: the slot depends on
+//! seed, listener and client alone, so every node with the same members sends a flow to the same backend.
+
+use lb_common::SLOTS_PER_WORD;
+
+use crate::hash;
+
+/// The table of a pool, unpacked from `Pool::table`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableWord {
+    /// First arena word of the table.
+    pub base: u32,
+    /// Slots in it; 0 = no usable backend.
+    pub slots: u32,
+    /// Generation modulo 4,096.
+    pub generation: u16,
+}
+
+impl TableWord {
+    /// The word as `Pool::table` holds it.
+    #[inline(always)]
+    pub const fn pack(self) -> u64 {
+        self.base as u64 | (self.slots as u64 & 0xf_ffff) << 32 | (self.generation as u64 & 0xfff) << 52
+    }
+
+    /// From the word in `Pool::table`.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of the word")]
+    pub const fn unpack(word: u64) -> Self {
+        Self { base: word as u32, slots: (word >> 32) as u32 & 0xf_ffff, generation: (word >> 52) as u16 }
+    }
+
+    /// The arena word that holds a slot.
+    #[inline(always)]
+    pub const fn arena_word(self, slot: u32) -> u32 {
+        self.base.wrapping_add(slot / SLOTS_PER_WORD)
+    }
+}
+
+/// The slot of a flow in a table of `slots`: from the high half of its hash.
+#[inline(always)]
+pub const fn slot(hash: u64, slots: u32) -> u32 {
+    hash::scale((hash >> 32) as u32, slots)
+}
+
+/// The backend index of a slot in its arena word; 0 = nobody.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "one of four 16-bit slots is cut out")]
+pub const fn slot_of_word(word: u64, slot: u32) -> u16 {
+    (word >> (16 * (slot % SLOTS_PER_WORD))) as u16
+}
