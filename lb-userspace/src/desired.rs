@@ -1,0 +1,126 @@
+//! What the maps should hold: the output of [`crate::membership`] and the input of [`crate::plan`]. Types only.
+//!
+//! Invariant: nothing in here is an internal id. Two daemons with the same members have equal values, whatever their history.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::spec::{Affinity, BackendAddress, Forward, Listener, WhenNone};
+
+/// Identity of a listener: vip, port (or every port), protocol.
+pub type ListenerKey = Listener;
+
+/// Identity of a backend in its pool: address and port (`None`: the listener's).
+pub type BackendKey = BackendAddress;
+
+/// Which backends of a pool a table spreads over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Variant {
+    /// The IPv4 ones.
+    V4,
+    /// The IPv6 ones.
+    V6,
+    /// All of them (ipip joins families).
+    Any,
+}
+
+impl Variant {
+    /// Whether a backend at `ip` belongs to this variant.
+    pub const fn includes(self, ip: IpAddr) -> bool {
+        match self {
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+            Self::Any => true,
+        }
+    }
+
+    /// The suffix of the pool's name in the `pool_names` map.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "v4",
+            Self::V6 => "v6",
+            Self::Any => "any",
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Identity of a pool of the datapath.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PoolKey {
+    /// The configured pool.
+    pub name: String,
+    /// Its backends of this table.
+    pub variant: Variant,
+}
+
+/// One listener of a configured service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DesiredService {
+    /// The configured service.
+    pub name: String,
+    /// How packets reach the backends.
+    pub forward: Forward,
+    /// What meets the same backend again.
+    pub affinity: Affinity,
+    /// What becomes of a packet when the table is empty; `Spread` has been acted on already.
+    pub when_none: WhenNone,
+    /// On `lo`: translate and deliver to this host.
+    pub loopback: bool,
+    /// Its pool.
+    pub pool: PoolKey,
+}
+
+/// One backend of a pool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DesiredBackend {
+    /// Share of new flows.
+    pub weight: u32,
+    /// In the table (if `weight` > 0), and for SYNs of flows on probation there.
+    pub takes_new: bool,
+    /// Tracked flows stay; without it they are selected again.
+    pub keeps: bool,
+    /// Source addresses: of full-nat (several), or of the tunnel (the first). Of the backend's family.
+    pub sources: Vec<IpAddr>,
+}
+
+/// A pool of the datapath.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DesiredPool {
+    /// Slots of the Maglev table.
+    pub table_len: u32,
+    /// Its backends.
+    pub backends: BTreeMap<BackendKey, DesiredBackend>,
+}
+
+/// The way to an address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct DesiredNextHop {
+    /// Outgoing interface.
+    pub interface: u32,
+    /// Link address of the neighbour.
+    pub destination_mac: [u8; 6],
+    /// Link address of the interface.
+    pub source_mac: [u8; 6],
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+    /// This host itself (services on `lo`); the fields above are 0.
+    pub local: bool,
+}
+
+/// Everything the maps should hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Desired {
+    /// Listeners.
+    pub services: BTreeMap<ListenerKey, DesiredService>,
+    /// Pools of the datapath.
+    pub pools: BTreeMap<PoolKey, DesiredPool>,
+    /// Ways to backends, where known; a backend without one is unresolved.
+    pub next_hops: BTreeMap<IpAddr, DesiredNextHop>,
+}
