@@ -3,4 +3,5 @@
 pub mod config;
 pub mod desired;
 pub mod health;
+pub mod reach;
 pub mod spec;
