@@ -3,5 +3,4 @@
 pub mod config;
 pub mod desired;
 pub mod health;
-pub mod reach;
 pub mod spec;
