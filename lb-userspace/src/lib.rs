@@ -1,6 +1,8 @@
 //! lbd in user space.
 
+pub mod cli;
 pub mod config;
 pub mod desired;
 pub mod health;
+pub mod metrics;
 pub mod spec;
