@@ -168,7 +168,7 @@ fn order(problems: &mut [Problem], sources: &[SourceFile]) {
     problems.sort_by_key(|problem| match &problem.place {
         Place::File { path } => (file(path), 0),
         Place::Line { path, line } => (file(path), *line),
-        Place::Cli | Place::Discovery { .. } => (usize::MAX, 0),
+        Place::Setting { .. } | Place::Cli | Place::Discovery { .. } => (usize::MAX, 0),
     });
 }
 

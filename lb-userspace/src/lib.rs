@@ -5,4 +5,5 @@ pub mod config;
 pub mod desired;
 pub mod health;
 pub mod metrics;
+pub mod reach;
 pub mod spec;

@@ -35,6 +35,11 @@ pub enum Place {
         /// Counted from 1.
         line: u32,
     },
+    /// A setting that is wrong on this host, wherever it was written.
+    Setting {
+        /// Table and key: `datapath.interfaces`.
+        key: String,
+    },
     /// Something lbctl (or the API) added.
     Cli,
     /// Something a discovery source delivered.
@@ -59,6 +64,7 @@ impl fmt::Display for Place {
         match self {
             Self::File { path } => write!(f, "{path}"),
             Self::Line { path, line } => write!(f, "{path}:{line}"),
+            Self::Setting { key } => write!(f, "{key}"),
             Self::Cli => write!(f, "cli"),
             Self::Discovery { source } => write!(f, "discovery:{source}"),
         }

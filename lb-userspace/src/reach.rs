@@ -1,0 +1,105 @@
+//! Where a backend is as seen from this host, and whether a service can work with it.
+//!
+//! In: a [`Spec`] and a snapshot of this host's network ([`HostNetwork`], filled by whoever speaks netlink). Out: the
+//! [`Reach`] of every backend, and a sentence for everything that cannot work or hardly will. Invariant: pure; the same
+//! snapshot gives the same answer, and a refusal says what to do instead.
+
+mod backend;
+mod host;
+mod service;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{BackendAddress, Name, Problem, ServiceSpec, Spec};
+pub use backend::judge_backend;
+pub use host::{HostAddress, HostNetwork, Link, LinkKind, LocalSocket, Route, RouteKind, Routes};
+pub use service::{judge_interfaces, judge_service};
+
+/// Where a backend is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// Packets to it leave by a listed interface.
+    Remote,
+    /// Its address is one of this host.
+    Local,
+    /// It is behind a bridge or veth of this host.
+    Container,
+    /// 127.0.0.0/8 or ::1.
+    Loopback,
+}
+
+impl Reach {
+    /// The word of the contract.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Remote => "remote",
+            Self::Local => "local",
+            Self::Container => "container",
+            Self::Loopback => "loopback",
+        }
+    }
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What this host makes of a spec.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judgement {
+    /// Where each backend of each pool is.
+    pub reach: BTreeMap<(Name, BackendAddress), Reach>,
+    /// Errors refuse the configuration, warnings are only said; in the order of interfaces, services, backends.
+    pub problems: Vec<Problem>,
+}
+
+/// Judges the interfaces, every service and every backend of a spec.
+pub fn judge(spec: &Spec, host: &HostNetwork) -> Judgement {
+    let listed = &spec.datapath.interfaces;
+    let mut judgement =
+        Judgement { problems: judge_interfaces(&spec.datapath, host), ..Judgement::default() };
+    // Without its interfaces everything else would be refused as well, for no other reason.
+    if judgement.problems.iter().any(Problem::is_error) {
+        return judgement;
+    }
+    for service in &spec.services {
+        judgement.problems.extend(judge_service(service, listed, host));
+    }
+    let mut services: BTreeMap<&Name, Vec<&ServiceSpec>> = BTreeMap::new();
+    for service in &spec.services {
+        services.entry(&service.pool).or_default().push(service);
+    }
+    for pool in &spec.pools {
+        for backend in &pool.backends {
+            let place = host.locate(backend.address.ip, listed);
+            judgement.reach.insert((pool.name.clone(), backend.address), place);
+            let mut said = services.get(&pool.name).into_iter().flatten();
+            // A backend that several services cannot reach is named once.
+            let problem = said.find_map(|service| judge_backend(service, backend, listed, host));
+            judgement.problems.extend(problem);
+        }
+    }
+    judgement
+}
+
+/// Clients of this service are on this host: its packets pass `lo`, nothing comes from outside.
+pub fn on_loopback(service: &ServiceSpec, listed: &[String]) -> bool {
+    let by_lo = |name: &String| name == LOOPBACK;
+    let loopback_vips = service.listen.iter().all(|listener| listener.addr.is_loopback());
+    match listed {
+        [] => false,
+        _ => listed.iter().all(by_lo) || (loopback_vips && listed.iter().any(by_lo)),
+    }
+}
+
+/// The name that Linux gives the loopback interface of every network namespace.
+pub(crate) const LOOPBACK: &str = "lo";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+use super::*;
+use crate::config;
+
+fn link(index: u32, name: &str, kind: LinkKind, master: Option<u32>) -> Link {
+    Link { index, name: name.to_owned(), kind, master }
+}
+
+fn route(destination: &str, link: u32, gateway: Option<&str>) -> Route {
+    let gateway = gateway.map(|gateway| gateway.parse().unwrap());
+    Route { destination: destination.parse().unwrap(), kind: RouteKind::Unicast, link, gateway, metric: 0 }
+}
+
+/// A host with two cards (eth0 192.168.50.1/24 and the way out, eth1 10.9.0.1/16), docker0, sshd and nginx.
+fn host() -> HostNetwork {
+    let address = |net: &str, link| HostAddress { net: net.parse().unwrap(), link };
+    let socket = |addr: &str, port, program: Option<&str>| LocalSocket {
+        addr: addr.parse().unwrap(),
+        port,
+        protocol: crate::spec::Protocol::Tcp,
+        program: program.map(str::to_owned),
+    };
+    HostNetwork {
+        links: vec![
+            link(1, "lo", LinkKind::Loopback, None),
+            link(2, "eth0", LinkKind::Physical, None),
+            link(3, "eth1", LinkKind::Physical, None),
+            link(4, "docker0", LinkKind::Bridge, None),
+            link(5, "vethab12", LinkKind::Veth, Some(4)),
+        ],
+        addresses: vec![
+            address("127.0.0.1/8", 1),
+            address("203.0.113.10/32", 1),
+            address("192.168.50.1/24", 2),
+            address("2001:db8:50::1/64", 2),
+            address("10.9.0.1/16", 3),
+            address("172.17.0.1/16", 4),
+        ],
+        routes: [
+            Route { kind: RouteKind::Local, ..route("127.0.0.0/8", 1, None) },
+            route("0.0.0.0/0", 2, Some("192.168.50.254")),
+            route("192.168.50.0/24", 2, None),
+            route("2001:db8:50::/64", 2, None),
+            route("10.9.0.0/16", 3, None),
+            route("172.17.0.0/16", 4, None),
+            Route { kind: RouteKind::Local, ..route("198.51.100.0/24", 1, None) },
+            Route { kind: RouteKind::Refuse, ..route("10.66.0.0/16", 0, None) },
+        ]
+        .into_iter()
+        .collect(),
+        sockets: vec![
+            socket("0.0.0.0", 22, Some("sshd")),
+            socket("::", 8080, None),
+            socket("127.0.0.1", 8081, None),
+        ],
+    }
+}
+
+/// What this host says of a service with these listeners, backends and further keys on these interfaces.
+fn said(interfaces: &str, listen: &str, backends: &str, rest: &str) -> Vec<String> {
+    let judgement = judge(&spec(interfaces, listen, backends, rest), &host());
+    let severity = |problem: &Problem| if problem.is_error() { "" } else { "warning: " };
+    judgement.problems.iter().map(|problem| format!("{}{problem}", severity(problem))).collect()
+}
+
+fn spec(interfaces: &str, listen: &str, backends: &str, rest: &str) -> Spec {
+    let text = format!(
+        "[datapath]\ninterfaces = [{interfaces}]\n[[service]]\nname = \"web\"\nlisten = [{listen}]\nbackends = [{backends}]\n{rest}\n"
+    );
+    config::parse(&text, "f").unwrap_or_else(|errors| panic!("{errors}")).spec
+}
+
+const NOTHING: [&str; 0] = [];
+const VIP: &str = "\"203.0.113.10:80/tcp\"";
+const LO_VIP: &str = "\"127.0.0.100:80/tcp\"";
+
+#[test]
+fn what_can_work_is_left_alone() {
+    assert_eq!(said("\"eth0\"", VIP, "\"192.168.50.11\", \"8.8.8.8:8080\"", ""), NOTHING);
+    assert_eq!(said("\"eth0\"", VIP, "\"192.168.50.11\"", "forward = \"dsr\""), NOTHING);
+    assert_eq!(said("\"eth0\", \"eth1\"", VIP, "\"10.9.0.11\"", "forward = \"nat\""), NOTHING);
+    assert_eq!(said("\"lo\"", LO_VIP, "\"127.0.0.1:8081\", \"192.168.50.1:8081\"", ""), NOTHING);
+    assert_eq!(said("\"lo\", \"eth0\"", LO_VIP, "\"127.0.0.1:8081\"", ""), NOTHING);
+    // A whole network delivered to this host (`ip route add local`) makes each of its addresses a vip.
+    assert_eq!(said("\"eth0\"", "\"198.51.100.7:80/tcp\"", "\"192.168.50.11\"", ""), NOTHING);
+}
+
+#[test]
+fn a_loopback_backend_is_for_services_on_lo() {
+    assert_eq!(
+        said("\"eth0\"", VIP, "\"127.0.0.1:8081\"", ""),
+        [
+            "f:6: 127.0.0.1:8081 cannot be reached from eth0: the kernel drops packets from outside to 127.0.0.0/8: use a service on lo, or a backend on another host (this host's own address, 192.168.50.1:8081, is not served from outside yet either)"
+        ]
+    );
+    // lo being listed too changes nothing for a vip that is reached from outside.
+    let both = said("\"lo\", \"eth0\"", VIP, "\"127.0.0.1:8081\"", "");
+    assert!(both[0].starts_with("f:6: 127.0.0.1:8081 cannot be reached from eth0: "), "{both:?}");
+    assert_eq!(
+        said("\"lo\"", LO_VIP, "\"192.168.50.11:80\"", ""),
+        [
+            "f:6: 192.168.50.11:80 cannot be reached from lo: service \"web\" is on lo, and what lo delivers stays on this host: use backends of this host (127.0.0.1:8081), or a service on the interface that leads there"
+        ]
+    );
+    assert_eq!(
+        said("\"lo\"", "\"127.0.0.100:8081/tcp\"", "\"127.0.0.1\"", "forward = \"dsr\""),
+        [
+            "f:3: service \"web\" is on lo with forward = \"dsr\", but lo has neither neighbours nor routers: use forward = \"full-nat\" for services on lo"
+        ]
+    );
+    assert_eq!(
+        said("\"eth0\"", LO_VIP, "\"192.168.50.11\"", ""),
+        [
+            "f:5: service \"web\" listens on 127.0.0.100:80/tcp, which is reached from this host only, by lo: add \"lo\" to interfaces in [datapath], or name an address that clients reach"
+        ]
+    );
+}
+
+#[test]
+fn backends_on_this_host_are_refused_with_the_reason() {
+    assert_eq!(
+        said("\"eth0\"", VIP, "\"192.168.50.1:8081\"", ""),
+        [
+            "f:6: 192.168.50.1:8081 is an address of this host: a backend here cannot serve packets from eth0 yet, because its answers leave without passing the XDP program that would have to translate them: use a service on lo for clients on this host, or a backend on another host"
+        ]
+    );
+    assert_eq!(
+        said("\"eth0\"", VIP, "\"172.17.0.2\"", ""),
+        [
+            "f:6: 172.17.0.2 is reached by docker0, which is not among the interfaces (eth0): behind a bridge or veth are containers of this host, which cannot serve packets from outside yet, because their answers leave without passing the XDP program and with unfinished checksums: use a backend on another host; if docker0 leads to one, add \"docker0\" to interfaces in [datapath]"
+        ]
+    );
+    assert_eq!(
+        said("\"wan\"", VIP, "\"127.0.0.1\"", ""),
+        [
+            "datapath.interfaces: there is no interface \"wan\": this host has lo, eth0, eth1, docker0, vethab12"
+        ]
+    );
+    let mut spec = spec("\"eth0\"", VIP, "\"192.168.50.11\"", "");
+    spec.datapath.snat = vec!["192.168.50.1".parse().unwrap(), "192.168.50.2".parse().unwrap()];
+    let problems: Vec<String> = judge(&spec, &host()).problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        problems,
+        [
+            "datapath.snat: 192.168.50.2 is no address of this host: answers to it come here only if the network routes it here: add it, `ip addr add 192.168.50.2/32 dev lo`, where your network routes it to this host"
+        ]
+    );
+}
+
+#[test]
+fn reach_is_known_for_every_backend() {
+    let mut host = host();
+    let listed = ["eth0".to_owned()];
+    let at = |host: &HostNetwork, addr: &str, listed: &[String]| {
+        host.locate(addr.parse().unwrap(), listed).as_str()
+    };
+    for (addr, reach) in [
+        ("127.0.0.1", "loopback"),
+        ("::1", "loopback"),
+        ("192.168.50.1", "local"),
+        ("198.51.100.9", "local"),
+        ("172.17.0.2", "container"),
+        ("192.168.50.11", "remote"),
+        ("10.9.0.11", "remote"),
+        ("2001:db8:77::1", "remote"),
+    ] {
+        assert_eq!(at(&host, addr, &listed), reach, "{addr}");
+    }
+    // Listed by the operator: packets go out there and come back there.
+    assert_eq!(at(&host, "172.17.0.2", &["docker0".to_owned()]), "remote");
+    // A bridge with a card in it is the network outside.
+    host.links.push(link(6, "eth2", LinkKind::Physical, Some(4)));
+    assert_eq!(at(&host, "172.17.0.2", &listed), "remote");
+    let judged = judge(&spec("\"eth0\"", VIP, "\"192.168.50.11\", \"192.168.50.12\"", ""), &host);
+    assert_eq!(judged.reach.values().collect::<Vec<_>>(), [&Reach::Remote, &Reach::Remote]);
+}
+
+#[test]
+fn the_longest_prefix_and_the_smallest_metric_win() {
+    let slow = Route { metric: 200, ..route("10.0.0.0/8", 3, None) };
+    let routes: Routes = [
+        route("0.0.0.0/0", 2, None),
+        slow,
+        route("10.0.0.0/8", 2, None),
+        route("10.1.2.0/24", 3, None),
+        route("10.1.2.0/24", 4, None),
+    ]
+    .into_iter()
+    .collect();
+    let links =
+        |addr: &str| routes.lookup(addr.parse().unwrap()).iter().map(|route| route.link).collect::<Vec<_>>();
+    assert_eq!(links("10.1.2.3"), [3, 4]);
+    assert_eq!(links("10.2.0.1"), [2]);
+    assert_eq!(links("8.8.8.8"), [2]);
+    assert_eq!(links("::1"), [] as [u32; 0]);
+}
