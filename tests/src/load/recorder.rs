@@ -1,0 +1,264 @@
+//! What became of every attempt of a load.
+//!
+//! In: attempts as they begin, move and end. Out: counts and the longest stall for any stretch of time, and who answered.
+//! Invariant: every attempt begun is in flight or recorded; a stall is known while it lasts, not only when it is over.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// Gaps in a download shorter than this are not kept.
+const LEAST_STALL: Duration = Duration::from_millis(20);
+
+/// What kind of attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A connection of the open loop.
+    New,
+    /// A request on a standing connection.
+    KeepAlive,
+    /// A long download.
+    Download,
+}
+
+/// Why an attempt failed, as a client feels it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Failure {
+    /// Nobody listens there.
+    Refused,
+    /// The other side reset the connection.
+    Reset,
+    /// The other side closed too early.
+    Closed,
+    /// Nothing came in time.
+    TimedOut,
+    /// The network has no way there.
+    Unreachable,
+    /// Something came that should not.
+    WrongBytes,
+    /// An HTTP status other than 200.
+    Status(u16),
+    /// The client itself could not (no port, no descriptor): a fault of the test.
+    Client(io::ErrorKind),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Failure::Refused,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Failure::Reset,
+            io::ErrorKind::TimedOut => Failure::TimedOut,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Failure::Unreachable,
+            kind => Failure::Client(kind),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused => f.write_str("refused"),
+            Failure::Reset => f.write_str("reset"),
+            Failure::Closed => f.write_str("closed early"),
+            Failure::TimedOut => f.write_str("timed out"),
+            Failure::Unreachable => f.write_str("unreachable"),
+            Failure::WrongBytes => f.write_str("wrong bytes"),
+            Failure::Status(status) => write!(f, "status {status}"),
+            Failure::Client(kind) => write!(f, "client: {kind}"),
+        }
+    }
+}
+
+/// One attempt that has ended.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// What kind.
+    pub kind: Kind,
+    /// When it was due.
+    pub start: Instant,
+    /// When it ended.
+    pub end: Instant,
+    /// The client's port, once there was a connection.
+    pub local_port: Option<u16>,
+    /// Who answered; for a failure, who answered last on this connection.
+    pub backend: Option<Arc<str>>,
+    /// How it ended.
+    pub outcome: Result<(), Failure>,
+}
+
+impl Attempt {
+    /// When it belongs to a stretch of time: requests when they were due, downloads, which outlast it, when they ended.
+    pub fn when(&self) -> Instant {
+        if self.kind == Kind::Download { self.end } else { self.start }
+    }
+}
+
+/// Everything that happened in a stretch of time.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Connections of the open loop begun.
+    pub new_connections: u64,
+    /// Attempts of all kinds that ended well.
+    pub ok: u64,
+    /// Failures of all kinds, by reason.
+    pub failed: BTreeMap<Failure, u64>,
+    /// The longest time without an answer or a piece of one.
+    pub longest_stall: Duration,
+    /// New connections answered, by backend.
+    pub answered: BTreeMap<Arc<str>, u64>,
+}
+
+impl Summary {
+    /// All failures.
+    pub fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_id: u64,
+    in_flight: HashMap<u64, (Kind, Instant)>,
+    ended: Vec<Attempt>,
+    /// Gaps in downloads: when they began and how long they were.
+    stalls: Vec<(Instant, Duration)>,
+    answers: BTreeMap<Arc<str>, u64>,
+}
+
+/// The book of a load; shared between the load and its readers.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    state: Mutex<State>,
+}
+
+impl Recorder {
+    pub(super) fn begin(self: &Arc<Self>, kind: Kind, start: Instant) -> InFlight {
+        let mut state = self.lock();
+        let id = state.next_id;
+        state.next_id += 1;
+        state.in_flight.insert(id, (kind, start));
+        InFlight {
+            id,
+            kind,
+            start,
+            moved: start,
+            local_port: None,
+            backend: None,
+            recorder: Arc::clone(self),
+        }
+    }
+
+    /// Answers so far by backend, all kinds.
+    pub fn answers(&self) -> BTreeMap<Arc<str>, u64> {
+        self.lock().answers.clone()
+    }
+
+    /// Attempts begun so far, all kinds.
+    pub fn begun(&self) -> u64 {
+        self.lock().next_id
+    }
+
+    /// Attempts that ended badly so far, all kinds.
+    pub fn failed(&self) -> usize {
+        self.lock().ended.iter().filter(|attempt| attempt.outcome.is_err()).count()
+    }
+
+    /// How many requests that were due before `mark` have no end yet. Downloads do not count: they may last.
+    pub fn unfinished(&self, mark: Instant) -> usize {
+        let state = self.lock();
+        state.in_flight.values().filter(|(kind, since)| *kind != Kind::Download && *since < mark).count()
+    }
+
+    /// The ended attempts that belong to the time from `from` up to `to`, see [`Attempt::when`].
+    pub fn attempts(&self, from: Instant, to: Instant) -> Vec<Attempt> {
+        let state = self.lock();
+        state.ended.iter().filter(|attempt| (from..to).contains(&attempt.when())).cloned().collect()
+    }
+
+    /// The time from `from` up to `to` in numbers. A stall belongs to when it began; one that lasts counts up to now.
+    pub fn summary(&self, from: Instant, to: Instant) -> Summary {
+        let mut summary = Summary::default();
+        let state = self.lock();
+        for attempt in state.ended.iter().filter(|attempt| (from..to).contains(&attempt.when())) {
+            match attempt.outcome {
+                Ok(()) => summary.ok += 1,
+                Err(failure) => *summary.failed.entry(failure).or_default() += 1,
+            }
+            if attempt.kind != Kind::Download {
+                summary.longest_stall = summary.longest_stall.max(attempt.end - attempt.start);
+            }
+            if attempt.kind == Kind::New {
+                summary.new_connections += 1;
+                if let (Ok(()), Some(backend)) = (attempt.outcome, &attempt.backend) {
+                    *summary.answered.entry(Arc::clone(backend)).or_default() += 1;
+                }
+            }
+        }
+        let lasting = state.in_flight.values().map(|(_, since)| (*since, since.elapsed()));
+        let stalls = state.stalls.iter().copied().chain(lasting);
+        let longest = stalls.filter(|(begin, _)| (from..to).contains(begin)).map(|(_, length)| length).max();
+        summary.longest_stall = summary.longest_stall.max(longest.unwrap_or_default());
+        summary
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// An attempt under way. Dropped without [`InFlight::finish`], it was cut off and is not recorded.
+#[derive(Debug)]
+pub struct InFlight {
+    id: u64,
+    kind: Kind,
+    start: Instant,
+    moved: Instant,
+    local_port: Option<u16>,
+    backend: Option<Arc<str>>,
+    recorder: Arc<Recorder>,
+}
+
+impl InFlight {
+    pub(super) fn local_port(&mut self, port: u16) {
+        self.local_port = Some(port);
+    }
+
+    pub(super) fn backend(&mut self, name: Option<&str>) {
+        self.backend = name.map(Arc::from);
+    }
+
+    /// A piece of a download came.
+    pub(super) fn progress(&mut self) {
+        let now = Instant::now();
+        let gap = now - self.moved;
+        let mut state = self.recorder.lock();
+        if gap >= LEAST_STALL {
+            state.stalls.push((self.moved, gap));
+        }
+        if let Some((_, since)) = state.in_flight.get_mut(&self.id) {
+            *since = now;
+        }
+        self.moved = now;
+    }
+
+    pub(super) fn finish(mut self, outcome: Result<(), Failure>) {
+        let (end, backend) = (Instant::now(), self.backend.take());
+        let mut state = self.recorder.lock();
+        if let (Ok(()), Some(backend)) = (outcome, &backend) {
+            *state.answers.entry(Arc::clone(backend)).or_default() += 1;
+        }
+        let (kind, start, local_port) = (self.kind, self.start, self.local_port);
+        state.ended.push(Attempt { kind, start, end, local_port, backend, outcome });
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.recorder.lock().in_flight.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests;
