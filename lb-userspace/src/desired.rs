@@ -60,6 +60,12 @@ pub struct PoolKey {
     pub variant: Variant,
 }
 
+impl fmt::Display for PoolKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.name, self.variant)
+    }
+}
+
 /// One listener of a configured service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DesiredService {
@@ -88,6 +94,13 @@ pub struct DesiredBackend {
     pub keeps: bool,
     /// Source addresses: of full-nat (several), or of the tunnel (the first). Of the backend's family.
     pub sources: Vec<IpAddr>,
+}
+
+impl DesiredBackend {
+    /// The weight it has in the Maglev table; 0 = not in it.
+    pub const fn table_weight(&self) -> u32 {
+        if self.takes_new { self.weight } else { 0 }
+    }
 }
 
 /// A pool of the datapath.

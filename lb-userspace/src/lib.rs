@@ -1,9 +1,12 @@
 //! lbd in user space.
 
+pub mod change;
 pub mod cli;
 pub mod config;
 pub mod desired;
 pub mod health;
 pub mod metrics;
 pub mod reach;
+pub mod record;
 pub mod spec;
+pub mod store;
