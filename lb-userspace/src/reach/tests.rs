@@ -129,6 +129,87 @@ fn backends_on_this_host_are_refused_with_the_reason() {
             "f:6: 172.17.0.2 is reached by docker0, which is not among the interfaces (eth0): behind a bridge or veth are containers of this host, which cannot serve packets from outside yet, because their answers leave without passing the XDP program and with unfinished checksums: use a backend on another host; if docker0 leads to one, add \"docker0\" to interfaces in [datapath]"
         ]
     );
+}
+
+#[test]
+fn the_way_to_a_backend_is_named_when_it_is_not_ours() {
+    for (forward, why) in [
+        ("full-nat", "its answers would arrive there and not be translated back"),
+        ("nat", "its answers would arrive there and not be translated back"),
+        ("dsr", "lbd sends only by the interfaces it is attached to"),
+        ("ipip", "lbd sends only by the interfaces it is attached to"),
+    ] {
+        assert_eq!(
+            said("\"eth0\"", VIP, "\"10.9.0.11\"", &format!("forward = \"{forward}\"")),
+            [format!(
+                "f:6: 10.9.0.11 is reached by eth1, which is not among the interfaces (eth0): {why}: add \"eth1\" to interfaces in [datapath]"
+            )]
+        );
+    }
+    assert_eq!(
+        said("\"eth0\"", VIP, "\"8.8.8.8\"", "forward = \"dsr\""),
+        [
+            "f:6: 8.8.8.8 is behind the router 192.168.50.254, but dsr only rewrites the MAC address, so the backend must be on the same network as eth0: use forward = \"ipip\", which crosses routers, or \"full-nat\""
+        ]
+    );
+    assert_eq!(
+        said("\"eth0\"", VIP, "\"10.66.0.1\"", ""),
+        [
+            "f:6: 10.66.0.1 cannot be reached: the route to 10.66.0.0/16 refuses packets: check `ip route get 10.66.0.1`"
+        ]
+    );
+    assert_eq!(
+        said("\"eth0\"", "\"[2001:db8:50::1]:80/tcp\"", "\"2001:db8:77::1\"", ""),
+        [
+            "warning: f:6: there is no route to 2001:db8:77::1, so it gets no packet until there is one: check `ip route get 2001:db8:77::1`"
+        ]
+    );
+}
+
+#[test]
+fn a_port_with_a_local_socket_is_not_taken_unasked() {
+    assert_eq!(
+        said("\"eth0\"", "\"192.168.50.1:22/tcp\"", "\"192.168.50.11\"", ""),
+        [
+            "f:5: service \"web\" would take 192.168.50.1:22/tcp from sshd, which listens on port 22/tcp on this host: choose another vip or port, or write shadow_local = true in the service if that is meant"
+        ]
+    );
+    // Every port is that of ssh as well, and a socket on :: takes IPv4 too.
+    let any = said("\"eth0\"", "\"192.168.50.1:any/tcp\"", "\"192.168.50.11\"", "health.port = 80");
+    assert!(any[0].contains("from sshd, which listens on port 22/tcp"), "{any:?}");
+    let dual = said("\"eth0\"", "\"192.168.50.1:8080/tcp\"", "\"192.168.50.11\"", "");
+    assert!(dual[0].contains("from a program that listens on port 8080/tcp"), "{dual:?}");
+    assert_eq!(
+        said("\"eth0\"", "\"192.168.50.1:22/tcp\"", "\"192.168.50.11\"", "shadow_local = true"),
+        NOTHING
+    );
+    assert_eq!(said("\"eth0\"", "\"192.168.50.1:22/udp\"", "\"192.168.50.11\"", ""), NOTHING);
+    // A socket of another address is not in the way.
+    assert_eq!(said("\"eth0\"", "\"192.168.50.1:8081/tcp\"", "\"192.168.50.11\"", ""), NOTHING);
+}
+
+#[test]
+fn a_vip_that_nobody_sends_here_is_named() {
+    assert_eq!(
+        said("\"eth0\"", "\"192.168.50.99:80/tcp\"", "\"192.168.50.11\"", ""),
+        [
+            "warning: f:5: service \"web\" listens on 192.168.50.99, which is neither on this host nor routed to it: it belongs to the network of eth0, where nobody answers for it: add it, `ip addr add 192.168.50.99/32 dev lo`; lbd adds no addresses"
+        ]
+    );
+    assert_eq!(
+        said("\"eth0\"", "\"203.0.113.99:80/tcp\"", "\"192.168.50.11\"", ""),
+        [
+            "warning: f:5: service \"web\" listens on 203.0.113.99, which is neither on this host nor routed to it as far as this host can tell: route it to this host in your network, and add it here, `ip addr add 203.0.113.99/32 dev lo`, so that ping and ICMP errors work"
+        ]
+    );
+}
+
+#[test]
+fn interfaces_and_sources_must_be_here() {
+    assert_eq!(
+        said("\"eht0\"", VIP, "\"127.0.0.1\"", ""),
+        ["datapath.interfaces: there is no interface \"eht0\": did you mean \"eth0\"?"]
+    );
     assert_eq!(
         said("\"wan\"", VIP, "\"127.0.0.1\"", ""),
         [
