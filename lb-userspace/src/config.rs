@@ -13,6 +13,7 @@ mod settings;
 mod source;
 
 use std::fmt;
+use std::io::Read;
 use std::path::Path;
 
 use crate::spec::{Place, Problem, Spec, validate};
@@ -85,6 +86,14 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
 /// As [`load`].
 pub fn load_text(text: &str, name: &str, base: Option<&Path>) -> Result<Loaded, ConfigErrors> {
     assemble(SourceFile { path: name.to_owned(), text: text.to_owned() }, base)
+}
+
+/// Reads what `input` delivers, called `name` in messages; what it includes is looked for relative to `base`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_from(input: &mut dyn Read, name: &str, base: Option<&Path>) -> Result<Loaded, ConfigErrors> {
+    assemble(source::read_from(input, name)?, base)
 }
 
 /// Reads a text called `name` in messages, which may not include others.

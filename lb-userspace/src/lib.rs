@@ -1,6 +1,7 @@
 //! lbd in user space.
 
 pub mod change;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod desired;

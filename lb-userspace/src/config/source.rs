@@ -28,34 +28,43 @@ pub struct SourceFile {
 /// Reads one file.
 pub(super) fn read(path: &Path) -> Result<SourceFile, Problem> {
     let name = path.display().to_string();
+    let mut file = File::open(path).map_err(|error| unreadable(&name, &error))?;
+    read_from(&mut file, &name)
+}
+
+/// Reads what is called `name` to its end.
+pub(super) fn read_from(input: &mut dyn Read, name: &str) -> Result<SourceFile, Problem> {
+    let mut bytes = Vec::new();
+    input.take(MAX_LEN + 1).read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
+    Ok(SourceFile { text: text(name, bytes)?, path: name.to_owned() })
+}
+
+/// Why there is no text.
+fn unreadable(name: &str, error: &std::io::Error) -> Problem {
     let fault =
-        |message: String, hint: &str| Problem::error(Place::File { path: name.clone() }, message, hint);
-    let refuse = |error: std::io::Error| match error.kind() {
+        |message: &str, hint: &str| Problem::error(Place::File { path: name.to_owned() }, message, hint);
+    match error.kind() {
         ErrorKind::NotFound => fault(
-            "the configuration file does not exist".into(),
+            "the configuration file does not exist",
             &format!("name another with --config, or write it; at least\n\n{MINIMAL_EXAMPLE}"),
         ),
         ErrorKind::PermissionDenied => fault(
-            "the configuration file may not be read".into(),
+            "the configuration file may not be read",
             "let the user that runs lbd read it, or run as root",
         ),
         ErrorKind::IsADirectory => fault(
-            "the configuration is a directory, not a file".into(),
+            "the configuration is a directory, not a file",
             "name the file in it; more files can be added with include = [\"conf.d/*.toml\"]",
         ),
         _ => fault(
-            format!("the configuration file cannot be read ({error})"),
-            "check the path and its filesystem",
+            &format!("the configuration file cannot be read ({error})"),
+            "check the path and the filesystem it is on",
         ),
-    };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(refuse)?;
-    file.take(MAX_LEN + 1).read_to_end(&mut bytes).map_err(refuse)?;
-    Ok(SourceFile { text: text(&name, bytes)?, path: name })
+    }
 }
 
 /// The bytes of a file as text.
-pub(super) fn text(name: &str, bytes: Vec<u8>) -> Result<String, Problem> {
+fn text(name: &str, bytes: Vec<u8>) -> Result<String, Problem> {
     let place = || Place::File { path: name.to_owned() };
     if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_LEN) {
         return Err(Problem::error(

@@ -1,0 +1,113 @@
+//! What a spec means, in the terms that text and JSON share.
+//!
+//! In: a spec that passed validation. Out: the tables a pool gets, the share of each backend, what is checked. Invariant:
+//! the same rules as the daemon's, taken from [`crate::spec`], never a second opinion.
+
+use std::net::IpAddr;
+
+use crate::spec::{
+    BackendSpec, Forward, HealthKind, HealthSpec, PoolSpec, Protocol, Spec, format_duration, maglev_size,
+};
+
+/// One Maglev table: its backends are those among which a flow of its family can be spread.
+pub(super) struct Table {
+    /// `IPv4`, `IPv6`, or `both` for tunnels, which join the families.
+    pub(super) family: &'static str,
+    pub(super) backends: usize,
+    pub(super) slots: u32,
+    /// The sum of the weights.
+    weight: u64,
+}
+
+/// The tables of a pool: one for each family that has backends, one for both where a tunnel uses the pool.
+pub(super) fn tables(spec: &Spec, pool: &PoolSpec) -> Vec<Table> {
+    let tunnels = |forward: Forward| forward == Forward::Ipip;
+    let (mut split, mut joined) = (false, false);
+    for service in spec.services_of(&pool.name) {
+        match tunnels(service.forward) {
+            true => joined = true,
+            false => split = true,
+        }
+    }
+    let mut families = Vec::new();
+    if split || !joined {
+        families.extend(["IPv4", "IPv6"]);
+    }
+    if joined {
+        families.push("both");
+    }
+    let table = |family: &'static str| {
+        let members: Vec<&BackendSpec> =
+            pool.backends.iter().filter(|backend| belongs(backend, family)).collect();
+        let weight = members.iter().map(|backend| u64::from(backend.weight)).sum();
+        let slots = pool.maglev.unwrap_or_else(|| maglev_size(members.len()));
+        Table { family, backends: members.len(), slots, weight }
+    };
+    families.into_iter().map(table).filter(|table| table.backends > 0).collect()
+}
+
+fn belongs(backend: &BackendSpec, family: &str) -> bool {
+    match backend.address.ip {
+        IpAddr::V4(_) => family != "IPv6",
+        IpAddr::V6(_) => family != "IPv4",
+    }
+}
+
+/// The share of new flows that goes to a backend while all are healthy, in per cent, by the first table it is in.
+pub(super) fn share_percent(tables: &[Table], backend: &BackendSpec) -> f64 {
+    let Some(table) = tables.iter().find(|table| belongs(backend, table.family)) else { return 0.0 };
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "sums of 16-bit weights of at most 65,535 backends are exact in f64"
+    )]
+    let sum = table.weight.max(1) as f64;
+    100.0 * f64::from(backend.weight) / sum
+}
+
+/// What is checked, how often, and what follows: one sentence without its full stop.
+pub(super) fn health(spec: &Spec, pool: &PoolSpec) -> String {
+    let health = spec.health_of(pool);
+    let what = match &health.kind {
+        HealthKind::None if pool.health_is_default && pool.health.kind != HealthKind::None => {
+            return "none: its services are udp only, and no answer proves no fault; a health table in the pool would \
+                    check it by tcp or http"
+                .to_owned();
+        }
+        HealthKind::None => return "none: every backend counts as healthy".to_owned(),
+        HealthKind::Tcp => "tcp".to_owned(),
+        HealthKind::Http(http) => {
+            let host = http.host.as_ref().map(|host| format!(" of {host}")).unwrap_or_default();
+            format!("http {} {}{host}{}", http.method, http.path, expected(&http.expect))
+        }
+    };
+    let udp =
+        spec.services_of(&pool.name).flat_map(|service| &service.listen).any(|l| l.protocol == Protocol::Udp);
+    let speaks = if udp { "; it speaks for udp too" } else { "" };
+    format!("{what}{}{speaks}", rhythm(&health))
+}
+
+fn expected(statuses: &[u16]) -> String {
+    if statuses.is_empty() {
+        return String::new();
+    }
+    let statuses: Vec<String> = statuses.iter().map(ToString::to_string).collect();
+    format!(" answering {}", statuses.join(" or "))
+}
+
+fn rhythm(health: &HealthSpec) -> String {
+    format!(
+        " every {}, {} to answer, up after {}, down after {}",
+        format_duration(health.interval),
+        format_duration(health.timeout),
+        health.rise,
+        health.fall
+    )
+}
+
+/// The port a backend is checked on; `None` when it is not checked.
+pub(super) fn checked_port(spec: &Spec, pool: &PoolSpec, backend: &BackendSpec) -> Option<u16> {
+    match spec.health_of(pool).kind {
+        HealthKind::None => None,
+        HealthKind::Tcp | HealthKind::Http(_) => spec.check_port(pool, backend.address),
+    }
+}
