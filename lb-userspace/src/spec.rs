@@ -53,6 +53,20 @@ impl Spec {
         self.services.iter().find(|service| service.name == *name)
     }
 
+    /// The keys in which `new` differs from this spec and which only a restart can change, as the configuration names them.
+    /// A reload that changes one of them is refused (a restart is hitless).
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let (old_path, new_path) = (&self.datapath, &new.datapath);
+        let changed = [
+            ("daemon.socket", self.daemon.socket != new.daemon.socket),
+            ("datapath.interfaces", old_path.interfaces != new_path.interfaces),
+            ("datapath.mode", old_path.mode != new_path.mode),
+            ("datapath.flows", old_path.flows != new_path.flows),
+            ("datapath.pin", old_path.pin != new_path.pin),
+        ];
+        changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
     /// The services that send their flows to this pool.
     pub fn services_of(&self, pool: &Name) -> impl Iterator<Item = &ServiceSpec> {
         self.services.iter().filter(move |service| service.pool == *pool)

@@ -197,3 +197,16 @@ fn a_pool_that_only_serves_udp_is_checked_only_when_it_says_how() {
     assert_eq!(spec.health_of(&spec.pools[0]).kind, HealthKind::Tcp);
     assert_eq!(spec.check_port(&spec.pools[0], spec.pools[0].backends[0].address), Some(5353));
 }
+
+#[test]
+fn what_only_a_restart_changes_is_named() {
+    let old = Spec::default();
+    let mut new = old.clone();
+    new.daemon.metrics = None;
+    new.datapath.timeouts.udp = Duration::from_secs(1);
+    assert_eq!(old.needs_restart(&new), [] as [&str; 0]);
+    new.datapath.flows = 1024;
+    new.datapath.interfaces.push("eth1".to_owned());
+    new.daemon.socket = "/elsewhere".into();
+    assert_eq!(old.needs_restart(&new), ["daemon.socket", "datapath.interfaces", "datapath.flows"]);
+}
