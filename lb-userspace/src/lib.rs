@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod desired;
 pub mod health;
+pub mod maglev;
 pub mod metrics;
 pub mod reach;
 pub mod record;
