@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The profile in Cargo.toml that BPF code is compiled with.
-const BPF_PROFILE: &str = "bpf";
+pub(crate) const BPF_PROFILE: &str = "bpf";
 
 pub(crate) fn run(workspace: &Workspace, profile: Profile) -> Result<()> {
     let ready = Found::look()?

@@ -5,6 +5,7 @@
 //! by `setup`.
 
 mod build;
+mod check;
 mod process;
 mod progress;
 mod run;
@@ -50,6 +51,8 @@ enum Verb {
         /// Only tests whose name (`binary::test`) contains this
         filter: Option<String>,
     },
+    /// Format, lints, documentation, the rules of the house
+    Check,
     /// The main job on this machine in about a minute: a client, a balancer, three web servers
     #[command(disable_help_flag = true)]
     Demo {
@@ -86,6 +89,7 @@ fn run(verb: Verb) -> Result<bool> {
             build::run(&workspace, if release { Profile::Release } else { Profile::Dev })?;
         }
         Verb::Test { only, filter } => return test::run(&workspace, test::Options { only, filter }),
+        Verb::Check => return check::run(&workspace),
         Verb::Demo { arguments } => run::program(&workspace, "lbd-demo", &arguments)?,
         Verb::Bench { arguments } => run::program(&workspace, "lbd-bench", &arguments)?,
     }

@@ -36,6 +36,19 @@ pub(crate) fn stream(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs quietly; an error is what it said on both streams. For programs that check something.
+pub(crate) fn combined(mut command: Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{}`", line(&command)))?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        bail!("{}`{}` failed", String::from_utf8_lossy(&said), line(&command));
+    }
+    Ok(String::new())
+}
+
 /// The command as a person would type it (environment changes in front).
 pub(crate) fn line(command: &Command) -> String {
     let mut text = String::new();

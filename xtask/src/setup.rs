@@ -125,7 +125,9 @@ fn install_linker(workspace: &Workspace) -> Result<()> {
         .args(plan::linker_arguments(llvm))
         .env("LLVM_PREFIX", host::llvm_prefix(llvm))
         // Its own debug info helps nobody here and costs a third of the time.
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "false");
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
+        // The work is done inside LLVM: optimising the Rust around it costs a minute and saves nothing.
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
     progress::run(&format!("building bpf-linker {LINKER_VERSION} for LLVM {llvm}"), command)?;
     match Found::look()?.linker {
         Linker::Works(_) => Ok(()),
