@@ -124,6 +124,16 @@ fn assemble(main: SourceFile, base: Option<&Path>) -> Result<Loaded, ConfigError
     // A warning about what is only half-read would mislead.
     let found = validate(&spec).into_iter().filter(|problem| judged.complete || problem.is_error());
     problems.extend(found);
+    if judged.complete && spec.services.is_empty() && !problems.iter().any(Problem::is_error) {
+        let place = sources.first().map(|main| Place::File { path: main.path.clone() });
+        problems.extend(place.map(|place| {
+            Problem::warning(
+                place,
+                "there is no service, so every packet passes untouched",
+                "write a [[service]], or add one with `lbctl service add`",
+            )
+        }));
+    }
     order(&mut problems, &sources);
     match problems.iter().any(Problem::is_error) {
         true => Err(ConfigErrors { problems }),

@@ -97,6 +97,11 @@ impl<'a> Section<'a> {
     }
 
     fn fault_type(&self, key: &str, item: &Item<'_>, wanted: &str) {
+        self.fault_type_of(key, key, item, wanted);
+    }
+
+    /// `subject` is what has the wrong type, `key` the key whose value it is or belongs to.
+    fn fault_type_of(&self, subject: &str, key: &str, item: &Item<'_>, wanted: &str) {
         let found = match item.get_ref().type_str() {
             "datetime" => "a date or time",
             "integer" => "an integer",
@@ -109,7 +114,7 @@ impl<'a> Section<'a> {
         let example = self.known.iter().find(|known| known.name == key).map_or("", |known| known.example);
         let line = self.document.line(&item.span());
         let place = if self.label.is_empty() { String::new() } else { format!(" in {}", self.label) };
-        let message = format!("{key}{place} is {found}, not {wanted}");
+        let message = format!("{subject}{place} is {found}, not {wanted}");
         self.document.push(Problem::error(
             self.document.place(line),
             message,
@@ -173,7 +178,7 @@ impl<'a> Section<'a> {
         T: TryFrom<i128> + PartialOrd + Display,
     {
         let Some(integer) = item.get_ref().as_integer() else {
-            self.fault_type(key, item, "a number");
+            self.fault_type(key, item, "a whole number");
             return None;
         };
         let value = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
@@ -201,7 +206,7 @@ impl<'a> Section<'a> {
         let strings = self.array(key)?.into_iter().filter_map(|item| {
             let text = item.get_ref().as_str();
             if text.is_none() {
-                self.fault_type(key, item, "an array of strings");
+                self.fault_type_of(&format!("an element of {key}"), key, item, "a string");
             }
             text.map(|text| (text, self.document.line(&item.span())))
         });

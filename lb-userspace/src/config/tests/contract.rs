@@ -97,3 +97,11 @@ fn the_same_texts_have_the_same_fingerprint() {
     assert_eq!(one.fingerprint.len(), 64);
     assert_ne!(one.fingerprint, parse(&format!("{EXAMPLE}\n"), "lbd.toml").unwrap().fingerprint);
 }
+
+#[test]
+fn a_file_without_services_works_and_says_so() {
+    let no_service = "lbd.toml: there is no service, so every packet passes untouched: write a [[service]], or add one with \
+        `lbctl service add`";
+    assert_eq!(said(HEAD), [no_service]);
+    assert!(parse(HEAD, "lbd.toml").is_ok());
+}

@@ -82,7 +82,7 @@ fn wrong_types_show_how_it_is_written() {
         ),
         (
             "[defaults.health]\nrise = \"2\"\n",
-            &[r#"lbd.toml:4: rise in [defaults.health] is a string, not a number: write rise = 2"#],
+            &[r#"lbd.toml:4: rise in [defaults.health] is a string, not a whole number: write rise = 2"#],
         ),
         (
             "[defaults.health]\ninterval = 2\n",
@@ -94,6 +94,12 @@ fn wrong_types_show_how_it_is_written() {
             "[[service]]\nname = \"web\"\nlisten = \"192.0.2.1:80/tcp\"\nbackends = [\"10.0.0.1\"]\n",
             &[
                 r#"lbd.toml:5: listen in service "web" is a string, not an array: write listen = ["203.0.113.10:443/tcp"]"#,
+            ],
+        ),
+        (
+            "[[service]]\nname = \"web\"\nlisten = [\"192.0.2.1:80/tcp\", 5]\nbackends = [\"10.0.0.1\"]\n",
+            &[
+                r#"lbd.toml:5: an element of listen in service "web" is an integer, not a string: write listen = ["203.0.113.10:443/tcp"]"#,
             ],
         ),
         (
