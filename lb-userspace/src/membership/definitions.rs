@@ -1,0 +1,127 @@
+//! What is defined, and by whom: the file's objects and lbctl's, and the two together.
+//!
+//! In: the file's [`Spec`], what lbctl added ([`CliObjects`]). Out: services and pools with the members of every origin.
+//! Invariant: the file's objects change by a reload alone, lbctl's by its own operations alone; a member of lbctl's whose
+//! pool the file no longer defines is kept here, without effect, until the pool is back or lbctl removes it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{BackendAddress, BackendSpec, Name, Origin, PoolSpec, ServiceSpec, Spec};
+
+/// What lbctl (or another user of the API) added.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CliObjects {
+    /// Services by name.
+    pub services: BTreeMap<Name, ServiceSpec>,
+    /// Pools by name; their members are in `backends`.
+    pub pools: BTreeMap<Name, PoolSpec>,
+    /// Members by pool, of lbctl's pools and of the file's: address and weight.
+    pub backends: BTreeMap<Name, BTreeMap<BackendAddress, u16>>,
+}
+
+impl CliObjects {
+    /// lbctl added nothing.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.pools.is_empty() && self.backends.is_empty()
+    }
+}
+
+/// Everything that is defined.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Definitions {
+    /// The file, whole.
+    pub(super) file: Arc<Spec>,
+    file_services: Arc<BTreeMap<Name, ServiceSpec>>,
+    file_pools: Arc<BTreeMap<Name, PoolSpec>>,
+    /// What lbctl added.
+    pub(super) cli: Arc<CliObjects>,
+}
+
+impl Definitions {
+    pub(super) fn new(file: Arc<Spec>, cli: Arc<CliObjects>) -> Self {
+        let services = file.services.iter().map(|service| (service.name.clone(), service.clone()));
+        let pools = file.pools.iter().map(|pool| (pool.name.clone(), pool.clone()));
+        Self {
+            file_services: Arc::new(services.collect()),
+            file_pools: Arc::new(pools.collect()),
+            file,
+            cli,
+        }
+    }
+
+    /// The service of this name, whoever defined it.
+    pub(super) fn service(&self, name: &Name) -> Option<&ServiceSpec> {
+        self.file_services.get(name).or_else(|| self.cli.services.get(name))
+    }
+
+    /// The pool of this name with its own definition's members only.
+    pub(super) fn pool_alone(&self, name: &Name) -> Option<&PoolSpec> {
+        self.file_pools.get(name).or_else(|| self.cli.pools.get(name))
+    }
+
+    /// The pool of this name with the members of every origin, the file's first.
+    pub(super) fn pool(&self, name: &Name) -> Option<PoolSpec> {
+        let mut pool = self.pool_alone(name)?.clone();
+        let added = self.cli.backends.get(name).into_iter().flatten();
+        pool.backends.extend(added.map(|(address, weight)| BackendSpec {
+            address: *address,
+            weight: *weight,
+            origin: Origin::Cli,
+        }));
+        Some(pool)
+    }
+
+    /// Every service's name.
+    pub(super) fn service_names(&self) -> impl Iterator<Item = &Name> {
+        self.file_services.keys().chain(self.cli.services.keys())
+    }
+
+    /// Every pool's name.
+    pub(super) fn pool_names(&self) -> impl Iterator<Item = &Name> {
+        self.file_pools.keys().chain(self.cli.pools.keys())
+    }
+
+    /// Pools that lbctl added members to and that nobody defines any more.
+    pub(super) fn orphaned(&self) -> impl Iterator<Item = &Name> {
+        self.cli.backends.keys().filter(|name| self.pool_alone(name).is_none())
+    }
+
+    /// The file and lbctl's objects as one spec, names that both define twice: for `validate`.
+    pub(super) fn merged(&self) -> Spec {
+        let mut spec = Spec::clone(&self.file);
+        spec.services.extend(self.cli.services.values().cloned());
+        spec.pools.extend(self.cli.pools.values().cloned());
+        for pool in &mut spec.pools {
+            let added = self.cli.backends.get(&pool.name).into_iter().flatten();
+            pool.backends.extend(added.map(|(address, weight)| BackendSpec {
+                address: *address,
+                weight: *weight,
+                origin: Origin::Cli,
+            }));
+        }
+        spec
+    }
+}
+
+/// The same spec with every line number set to 0: a definition that only moved is not a change.
+pub(super) fn without_lines(spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    let forget = |origin: &mut Origin| {
+        if let Origin::File { line, .. } = origin {
+            *line = 0;
+        }
+    };
+    for pool in &mut spec.pools {
+        forget(&mut pool.origin);
+        pool.backends.iter_mut().for_each(|backend| forget(&mut backend.origin));
+    }
+    for service in &mut spec.services {
+        forget(&mut service.origin);
+        service.listen_lines.clear();
+    }
+    spec
+}
