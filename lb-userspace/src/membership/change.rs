@@ -210,7 +210,15 @@ pub struct ServiceSet {
 impl ServiceSet {
     /// A change of nothing.
     pub const fn new(name: Name) -> Self {
-        Self { name, listen: None, forward: None, affinity: None, on_loss: None, when_none: None, health: None }
+        Self {
+            name,
+            listen: None,
+            forward: None,
+            affinity: None,
+            on_loss: None,
+            when_none: None,
+            health: None,
+        }
     }
 }
 

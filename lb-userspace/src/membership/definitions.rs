@@ -45,12 +45,7 @@ impl Definitions {
     pub(super) fn new(file: Arc<Spec>, cli: Arc<CliObjects>) -> Self {
         let services = file.services.iter().map(|service| (service.name.clone(), service.clone()));
         let pools = file.pools.iter().map(|pool| (pool.name.clone(), pool.clone()));
-        Self {
-            file_services: Arc::new(services.collect()),
-            file_pools: Arc::new(pools.collect()),
-            file,
-            cli,
-        }
+        Self { file_services: Arc::new(services.collect()), file_pools: Arc::new(pools.collect()), file, cli }
     }
 
     /// The service of this name, whoever defined it.

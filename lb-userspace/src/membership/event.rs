@@ -78,14 +78,7 @@ impl DomainEvent {
     }
 
     pub(super) fn member(kind: EventKind, level: Level, id: &MemberId, message: String) -> Self {
-        Self {
-            kind,
-            level,
-            service: None,
-            pool: Some(id.pool.clone()),
-            backend: Some(id.address),
-            message,
-        }
+        Self { kind, level, service: None, pool: Some(id.pool.clone()), backend: Some(id.address), message }
     }
 
     pub(super) fn added(id: &MemberId, origin: &Origin) -> Self {
@@ -135,7 +128,7 @@ impl DomainEvent {
 
     pub(super) fn pool(pool: &Name, up: bool) -> Self {
         let (kind, level, what) = match up {
-            true => (EventKind::PoolUp, Level::Info, "has a usable backend again"),
+            true => (EventKind::PoolUp, Level::Info, "has a usable backend"),
             false => (EventKind::PoolDown, Level::Warning, "has no usable backend"),
         };
         let message = format!("pool {pool} {what}");

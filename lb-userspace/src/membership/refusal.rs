@@ -57,7 +57,7 @@ pub struct Refusal {
     /// What to do instead.
     pub hint: Option<String>,
     /// Where the thing is defined that stands in the way.
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     /// Which operation of the change, counted from 0, if it is one alone.
     pub operation: Option<usize>,
     /// Everything that was found, if it is more than one problem.
@@ -93,7 +93,7 @@ impl Refusal {
     /// The same with the place of what stands in the way.
     #[must_use]
     pub fn at(mut self, origin: &Origin) -> Self {
-        self.place = Some(Place::from(origin));
+        self.place = Some(Box::new(Place::from(origin)));
         self
     }
 
@@ -104,7 +104,7 @@ impl Refusal {
             code: RefusalCode::Invalid,
             message: first.message.clone(),
             hint: first.hint.clone(),
-            place: Some(first.place.clone()),
+            place: Some(Box::new(first.place.clone())),
             operation: None,
             problems,
         })
@@ -114,7 +114,9 @@ impl Refusal {
     pub(super) fn not_found(what: &str, name: &str, known: Option<&str>) -> Self {
         let hint = match known {
             Some(near) => format!("did you mean {near:?}?"),
-            None => format!("see what there is with lbctl {} list", if what == "pool" { "service" } else { what }),
+            None => {
+                format!("see what there is with lbctl {} list", if what == "pool" { "service" } else { what })
+            }
         };
         Self::new(RefusalCode::NotFound, format!("there is no {what} {name:?}"), hint)
     }

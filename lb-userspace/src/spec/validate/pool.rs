@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::{join, unusable};
-use crate::spec::{BackendSpec, Forward, MAGLEV_SIZES, PoolSpec, Problem, ServiceSpec};
+use crate::spec::{BackendSpec, Forward, MAGLEV_SIZES, Origin, PoolSpec, Problem, ServiceSpec};
 
 /// Slots and flow entries hold a 16-bit index, and 0 is nobody.
 const MAX_BACKENDS: usize = 65_535;
@@ -50,11 +50,14 @@ fn members(pool: &PoolSpec, problems: &mut Vec<Problem>) {
     let name = pool.name.as_str();
     let owner = if pool.inline { "service" } else { "pool" };
     if pool.backends.is_empty() {
-        problems.push(Problem::error(
-            &pool.origin,
-            format!("{owner} {name:?} has no backends, so nobody would answer"),
-            "write backends = [\"10.0.0.11\", \"10.0.0.12\"]",
-        ));
+        let message = format!("{owner} {name:?} has no backends, so nobody would answer");
+        problems.push(match pool.origin {
+            // lbctl adds the service first and its backends one by one.
+            Origin::Cli => {
+                Problem::warning(&pool.origin, message, format!("add one with lbctl backend add {name} ADDR"))
+            }
+            _ => Problem::error(&pool.origin, message, "write backends = [\"10.0.0.11\", \"10.0.0.12\"]"),
+        });
     } else if pool.backends.iter().all(|backend| backend.weight == 0) {
         problems.push(Problem::warning(
             &pool.origin,

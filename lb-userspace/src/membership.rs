@@ -1,0 +1,241 @@
+//! Who is in which pool, and who of them takes flows: the core of the control plane.
+//!
+//! In: the configuration, lbctl's changes, what checks and neighbours say, and the time. Out: the [`Desired`] state of the
+//! maps, what is to be checked and looked up, when to come again, and [`DomainEvent`]s. Invariants: no clock, no file, no
+//! task; a change is judged whole before anything of it is done; the same inputs give the same state.
+//!
+//! Two kinds of input. What people ask for can be refused and comes in two steps: [`Membership::prepare`] (or
+//! [`Membership::reload`]) gives a [`Candidate`], a membership in which it is done. Whoever owns this one plans it, writes
+//! it down, and only then puts it in the place of the old; to refuse it is to drop it. What is observed cannot be refused:
+//! [`Membership::handle`] takes it at once.
+//!
+//! ```text
+//! definitions (file, cli) ─┐
+//! overrides ───────────────┼→ pool: members → eligibility: judge → assemble → Desired
+//! health, ways ────────────┘
+//! ```
+
+mod assemble;
+mod change;
+mod definitions;
+mod draft;
+mod eligibility;
+mod event;
+mod observe;
+mod operations;
+mod overrides;
+mod pool;
+mod refusal;
+mod start;
+mod view;
+mod ways;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::desired::Desired;
+use crate::health::{Health, Target};
+use crate::spec::{BackendAddress, Name, Problem, ServiceSpec, Spec};
+
+pub use crate::moment::Millis;
+pub use change::{Change, NewBackend, Operation, Options, PoolAdd, ServiceAdd, ServiceSet, Then};
+pub use definitions::CliObjects;
+pub use eligibility::{Held, Verdict};
+pub use event::{DomainEvent, EventKind, Level};
+pub use overrides::{Commanded, Override, OverrideEntry, StateOverride};
+pub use pool::Claim;
+pub use refusal::{Refusal, RefusalCode};
+pub use start::{Pinned, Start};
+pub use view::{BackendView, PoolView, ServiceView};
+pub use ways::WayState;
+
+use definitions::Definitions;
+use draft::Draft;
+use pool::Pool;
+use ways::Ways;
+
+/// A backend in a pool: what checks, events and overrides are about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberId {
+    /// The pool.
+    pub pool: Name,
+    /// The backend.
+    pub address: BackendAddress,
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.pool, self.address)
+    }
+}
+
+/// Something that has come to be, whether one likes it or not.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The checks of a backend have found something.
+    Health {
+        /// Whose.
+        id: MemberId,
+        /// What is held of it now.
+        health: Health,
+        /// What the last check found, in words.
+        detail: Arc<str>,
+    },
+    /// The way to an address is another than before.
+    Way {
+        /// To where.
+        ip: IpAddr,
+        /// What is known of it now.
+        state: WayState,
+    },
+    /// The moment of [`Membership::next_timer`] has come, or might have.
+    Tick,
+}
+
+/// What an input has done.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Definitions or overrides are others than before: there is a new revision, to be written down.
+    pub revised: bool,
+    /// The desired state is (perhaps) another: to be planned.
+    pub desired_changed: bool,
+    /// The set of addresses of [`Membership::next_hop_targets`] is (perhaps) another.
+    pub members_changed: bool,
+    /// What is to be checked from now on, or otherwise than before.
+    pub checks_put: Vec<Target<MemberId>>,
+    /// What is no longer to be checked.
+    pub checks_removed: Vec<MemberId>,
+    /// What has happened, in order.
+    pub events: Vec<DomainEvent>,
+    /// A sentence for each operation: what it did, or that it was so already.
+    pub notes: Vec<String>,
+    /// What works, perhaps not as meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// A membership in which a change is done, not yet in force.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// To be put in the place of the one that prepared it.
+    pub membership: Membership,
+    /// What the change did.
+    pub outcome: Outcome,
+}
+
+/// All services, pools and backends, and what is known of them. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    revision: u64,
+    definitions: Definitions,
+    services: BTreeMap<Name, Arc<ServiceSpec>>,
+    pools: BTreeMap<Name, Arc<Pool>>,
+    /// Members with an override.
+    overridden: BTreeSet<MemberId>,
+    ways: Arc<Ways>,
+    desired: Arc<Desired>,
+}
+
+impl Membership {
+    /// Judges a change by lbctl or the API; `who` is named in overrides.
+    ///
+    /// # Errors
+    /// A rule refuses it; nothing has changed.
+    pub fn prepare(&self, now: Millis, who: &str, change: &Change) -> Result<Candidate, Refusal> {
+        self.check_revision(change.options.if_revision)?;
+        let mut draft = Draft::new(self, now, who);
+        for (index, operation) in change.operations.iter().enumerate() {
+            draft.operate(operation).map_err(|refusal| Refusal { operation: Some(index), ..refusal })?;
+        }
+        draft.finish(change.options.force)
+    }
+
+    /// Judges a new content of the configuration file. It replaces what the file defined before and touches nothing else.
+    ///
+    /// # Errors
+    /// It contradicts itself or what lbctl added, or changes what only a restart can; nothing has changed.
+    pub fn reload(&self, now: Millis, spec: Arc<Spec>, options: &Options) -> Result<Candidate, Refusal> {
+        self.check_revision(options.if_revision)?;
+        let mut draft = Draft::new(self, now, "the configuration file");
+        draft.replace_file(spec)?;
+        draft.finish(options.force)
+    }
+
+    /// Takes what has been observed.
+    pub fn handle(&mut self, now: Millis, event: Event) -> Outcome {
+        match event {
+            Event::Health { id, health, detail } => self.observe_health(&id, health, detail),
+            Event::Way { ip, state } => self.observe_way(ip, state),
+            Event::Tick => self.observe_time(now),
+        }
+    }
+
+    /// When [`Event::Tick`] is due next, if ever.
+    pub fn next_timer(&self) -> Option<Millis> {
+        self.overridden.iter().filter_map(|id| self.member(id)?.over.state?.pending()).min()
+    }
+
+    /// What the maps should hold.
+    pub const fn desired(&self) -> &Arc<Desired> {
+        &self.desired
+    }
+
+    /// Everything that is to be checked.
+    pub fn health_targets(&self) -> Vec<Target<MemberId>> {
+        self.pools.values().flat_map(|pool| pool.targets()).collect()
+    }
+
+    /// Every address whose next hop is to be kept known: the backends of pools in use.
+    pub fn next_hop_targets(&self) -> BTreeSet<IpAddr> {
+        let used = self.pools.values().filter(|pool| !pool.services.is_empty());
+        used.flat_map(|pool| pool.members.keys()).map(|address| address.ip).collect()
+    }
+
+    /// The number of the configuration, counted up by every accepted change.
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The configuration file's content, as in force.
+    pub const fn file(&self) -> &Arc<Spec> {
+        &self.definitions.file
+    }
+
+    /// What lbctl added.
+    pub const fn cli_objects(&self) -> &Arc<CliObjects> {
+        &self.definitions.cli
+    }
+
+    /// Every override.
+    pub fn overrides(&self) -> Vec<OverrideEntry> {
+        let entry = |id: &MemberId| {
+            let value = self.member(id)?.over.clone();
+            Some(OverrideEntry { pool: id.pool.clone(), address: id.address, value })
+        };
+        self.overridden.iter().filter_map(entry).collect()
+    }
+
+    /// Services, pools and backends of all origins as one spec: for checks that need the host (`reach`).
+    pub fn merged_spec(&self) -> Spec {
+        self.definitions.merged()
+    }
+
+    fn member(&self, id: &MemberId) -> Option<&pool::Member> {
+        self.pools.get(&id.pool)?.members.get(&id.address)
+    }
+
+    fn check_revision(&self, wanted: Option<u64>) -> Result<(), Refusal> {
+        match wanted {
+            Some(wanted) if wanted != self.revision => Err(Refusal::new(
+                RefusalCode::StaleRevision,
+                format!("the configuration is at revision {}, not {wanted}", self.revision),
+                "look at it again, then repeat the change with the new number",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

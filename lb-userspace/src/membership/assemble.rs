@@ -1,0 +1,103 @@
+//! The desired state of the maps, made of pools and services.
+//!
+//! In: settled pools, services, ways. Out: [`Desired`], changed in place where pools and services were touched. Invariant:
+//! a function of members, weights and verdicts alone; the order in which they came leaves no trace.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::pool::{Pool, variant_of};
+use super::ways::{Ways, sources};
+use crate::desired::{Desired, DesiredBackend, DesiredPool, DesiredService, PoolKey, Variant};
+use crate::reach::on_loopback;
+use crate::spec::{DatapathSpec, Name, ServiceSpec, maglev_size};
+
+const VARIANTS: [Variant; 3] = [Variant::V4, Variant::V6, Variant::Any];
+
+/// Replaces everything that this pool contributes; `None`: it is gone.
+pub(super) fn put_pool(
+    desired: &mut Desired,
+    name: &Name,
+    pool: Option<&Pool>,
+    ways: &Ways,
+    datapath: &DatapathSpec,
+) {
+    let wanted = pool.map(Pool::variants).unwrap_or_default();
+    for variant in VARIANTS {
+        let key = PoolKey { name: name.as_str().to_owned(), variant };
+        match pool.filter(|_| wanted.contains(&variant)) {
+            Some(pool) => {
+                desired.pools.insert(key, table(pool, variant, ways, datapath));
+            }
+            None => {
+                desired.pools.remove(&key);
+            }
+        }
+    }
+    for ip in pool.iter().flat_map(|pool| pool.members.keys()).map(|address| address.ip) {
+        put_way(desired, ip, ways);
+    }
+}
+
+/// The desired tables of this pool are others than those that its members now ask for.
+pub(super) fn differs(desired: &Desired, pool: &Pool, ways: &Ways, datapath: &DatapathSpec) -> bool {
+    pool.variants().into_iter().any(|variant| {
+        let key = PoolKey { name: pool.name.as_str().to_owned(), variant };
+        desired.pools.get(&key) != Some(&table(pool, variant, ways, datapath))
+    })
+}
+
+/// Takes the way to `ip` as it is now.
+pub(super) fn put_way(desired: &mut Desired, ip: IpAddr, ways: &Ways) {
+    match ways.next_hop(ip) {
+        Some(hop) => {
+            desired.next_hops.insert(ip, hop);
+        }
+        None => {
+            desired.next_hops.remove(&ip);
+        }
+    }
+}
+
+fn table(pool: &Pool, variant: Variant, ways: &Ways, datapath: &DatapathSpec) -> DesiredPool {
+    let members = pool.members.iter().filter(|(address, _)| variant.includes(address.ip));
+    let sourced = pool.needs_source(variant);
+    let backends = members.map(|(address, member)| {
+        let takes_new = member.verdict.takes_new || member.spread;
+        let backend = DesiredBackend {
+            weight: u32::from(member.weight()),
+            takes_new,
+            keeps: member.verdict.keeps || member.spread,
+            sources: if sourced { sources(variant, address.ip, ways, datapath) } else { Vec::new() },
+        };
+        (*address, backend)
+    });
+    let backends: BTreeMap<_, _> = backends.collect();
+    DesiredPool { table_len: pool.maglev.unwrap_or_else(|| maglev_size(backends.len())), backends }
+}
+
+/// Adds the listeners of this service.
+pub(super) fn put_service(desired: &mut Desired, service: &ServiceSpec, datapath: &DatapathSpec) {
+    for listener in &service.listen {
+        let name = service.pool.as_str().to_owned();
+        let wanted = DesiredService {
+            name: service.name.as_str().to_owned(),
+            forward: service.forward,
+            affinity: service.affinity,
+            when_none: service.when_none,
+            loopback: on_loopback(service, &datapath.interfaces),
+            pool: PoolKey { name, variant: variant_of(service, listener.addr) },
+        };
+        desired.services.insert(*listener, wanted);
+    }
+}
+
+/// Removes the listeners of this service.
+pub(super) fn remove_service(desired: &mut Desired, service: &ServiceSpec) {
+    for listener in &service.listen {
+        let own = |wanted: &DesiredService| wanted.name == service.name.as_str();
+        if desired.services.get(listener).is_some_and(own) {
+            desired.services.remove(listener);
+        }
+    }
+}

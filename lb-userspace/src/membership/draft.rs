@@ -1,0 +1,281 @@
+//! A change on its way: what it has touched so far, and the judgement at its end.
+//!
+//! In: a copy of the membership, changed step by step. Out: a [`Candidate`], or a [`Refusal`]. Invariant: [`Draft::finish`]
+//! leaves no member unjudged whose facts may have changed, and the desired state follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::event::DomainEvent;
+use super::pool::{Pool, variants_of};
+use super::{Candidate, EventKind, Level, MemberId, Membership, Millis, Outcome, Override, Refusal};
+use super::{RefusalCode, assemble};
+use crate::spec::{Listener, Name, ServiceSpec, Spec, validate};
+
+pub(super) struct Draft<'a> {
+    before: &'a Membership,
+    pub(super) next: Membership,
+    pub(super) now: Millis,
+    pub(super) who: &'a str,
+    pub(super) touched_pools: BTreeSet<Name>,
+    pub(super) touched_services: BTreeSet<Name>,
+    /// Services, pools or members are defined otherwise: the whole must be validated.
+    pub(super) redefined: bool,
+    /// There is something to write down.
+    pub(super) revised: bool,
+    pub(super) members_changed: bool,
+    /// The file was replaced as a whole, and validated with everything else.
+    pub(super) validated: bool,
+    pub(super) outcome: Outcome,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(before: &'a Membership, now: Millis, who: &'a str) -> Self {
+        Self {
+            before,
+            next: before.clone(),
+            now,
+            who,
+            touched_pools: BTreeSet::new(),
+            touched_services: BTreeSet::new(),
+            redefined: false,
+            revised: false,
+            members_changed: false,
+            validated: false,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Takes the service as the definitions now have it.
+    pub(super) fn sync_service(&mut self, name: &Name) {
+        let defined = self.next.definitions.service(name).cloned().map(Arc::new);
+        let old = match &defined {
+            Some(service) => self.next.services.insert(name.clone(), Arc::clone(service)),
+            None => self.next.services.remove(name),
+        };
+        let (kind, what) = match (&old, &defined) {
+            (None, None) => return,
+            (Some(old), Some(new)) if old == new => return,
+            (None, Some(new)) => {
+                (EventKind::ServiceAdded, format!("service {name} is added by {}", new.origin))
+            }
+            (Some(_), Some(_)) => (EventKind::ServiceChanged, format!("service {name} is changed")),
+            (Some(_), None) => (EventKind::ServiceRemoved, format!("service {name} is removed")),
+        };
+        self.outcome.events.push(DomainEvent::service(kind, name, what));
+        self.touched_services.insert(name.clone());
+        self.redefined = true;
+        for service in [old, defined].into_iter().flatten() {
+            self.sync_pool(&service.pool.clone());
+        }
+    }
+
+    /// Takes the pool as the definitions now have it; members keep what is known of them.
+    pub(super) fn sync_pool(&mut self, name: &Name) {
+        self.touched_pools.insert(name.clone());
+        self.redefined = true;
+        let old = self.next.pools.get(name).cloned();
+        let Some(spec) = self.next.definitions.pool(name) else {
+            for (address, member) in old.iter().flat_map(|old| &old.members) {
+                let id = MemberId { pool: name.clone(), address: *address };
+                self.member_removed(&id, &member.over.clone());
+            }
+            self.next.pools.remove(name);
+            return;
+        };
+        let users = self.next.services.values().filter(|service| service.pool == *name);
+        let (pool, changes) = Pool::define(&spec, users.cloned().collect(), old.as_deref());
+        self.next.pools.insert(name.clone(), Arc::new(pool));
+        for (address, over) in changes.removed {
+            self.member_removed(&MemberId { pool: name.clone(), address }, &over);
+        }
+        for (address, origin) in changes.added {
+            let id = MemberId { pool: name.clone(), address };
+            self.outcome.events.push(DomainEvent::added(&id, &origin));
+            self.members_changed = true;
+        }
+    }
+
+    fn member_removed(&mut self, id: &MemberId, over: &Override) {
+        self.members_changed = true;
+        if self.next.overridden.remove(id) && !over.is_empty() {
+            self.outcome.events.push(DomainEvent::override_ended(id));
+        }
+        self.outcome.events.push(DomainEvent::removed(id));
+    }
+
+    /// Judges what was touched and brings the desired state up to it.
+    pub(super) fn finish(mut self, force: bool) -> Result<Candidate, Refusal> {
+        if self.redefined && !self.validated {
+            self.validate()?;
+        }
+        if self.members_changed {
+            let wanted = self.next.next_hop_targets();
+            Arc::make_mut(&mut self.next.ways).retain(&wanted);
+        }
+        self.settle();
+        if !force {
+            self.last_backend()?;
+        }
+        Ok(self.conclude())
+    }
+
+    /// As [`Self::finish`] for a change of overrides alone by the clock, which no rule can refuse.
+    pub(super) fn finish_override(mut self) -> Candidate {
+        self.settle();
+        self.conclude()
+    }
+
+    fn conclude(mut self) -> Candidate {
+        self.assemble();
+        self.checks();
+        if self.revised {
+            self.next.revision += 1;
+        }
+        let touched = !self.touched_pools.is_empty() || !self.touched_services.is_empty();
+        self.outcome.revised = self.revised;
+        self.outcome.desired_changed = touched && self.next.desired != self.before.desired;
+        self.outcome.members_changed = self.members_changed || self.redefined;
+        Candidate { membership: self.next, outcome: self.outcome }
+    }
+
+    /// Validates the touched pools and services with everything that they could contradict.
+    fn validate(&mut self) -> Result<(), Refusal> {
+        let mut wanted: BTreeSet<&Name> = BTreeSet::new();
+        let touched = |service: &ServiceSpec| {
+            self.touched_services.contains(&service.name) || self.touched_pools.contains(&service.pool)
+        };
+        let services = || self.next.services.values();
+        let listeners: BTreeSet<Listener> = services()
+            .filter(|service| touched(service))
+            .flat_map(|service| service.listen.clone())
+            .collect();
+        for service in services() {
+            if touched(service) || service.listen.iter().any(|listener| listeners.contains(listener)) {
+                wanted.insert(&service.name);
+            }
+        }
+        let services: Vec<ServiceSpec> = services()
+            .filter(|service| wanted.contains(&service.name))
+            .map(|s| ServiceSpec::clone(s))
+            .collect();
+        let mut pools: BTreeSet<&Name> = services.iter().map(|service| &service.pool).collect();
+        pools.extend(&self.touched_pools);
+        let pools = pools.into_iter().filter_map(|name| self.next.definitions.pool(name)).collect();
+        self.judge(&Spec { pools, services, ..Spec::default() })
+    }
+
+    /// Refuses what `validate` refuses, and keeps its warnings.
+    pub(super) fn judge(&mut self, spec: &Spec) -> Result<(), Refusal> {
+        let problems = validate(spec);
+        self.outcome.warnings.extend(problems.iter().filter(|problem| !problem.is_error()).cloned());
+        Refusal::of_problems(problems).map_or(Ok(()), Err)
+    }
+
+    fn settle(&mut self) {
+        for name in &self.touched_pools {
+            let before = self.before.pools.get(name);
+            if let Some(pool) = self.next.pools.get_mut(name) {
+                let pool = Arc::make_mut(pool);
+                pool.settle(&self.next.ways, &self.next.definitions.file.datapath);
+                verdict_events(before.map(Arc::as_ref), pool, &mut self.outcome.events);
+            }
+        }
+    }
+
+    /// A service that had usable backends must not lose the last.
+    fn last_backend(&self) -> Result<(), Refusal> {
+        for (name, old) in &self.before.services {
+            let Some(new) = self.next.services.get(name) else { continue };
+            if !self.touched_pools.contains(&old.pool) && !self.touched_pools.contains(&new.pool) {
+                continue;
+            }
+            let usable = |membership: &Membership, service: &ServiceSpec| -> BTreeMap<_, usize> {
+                let pool = membership.pools.get(&service.pool);
+                let count = |variant| pool.map_or(0, |pool| pool.usable(variant));
+                variants_of(service).map(|variant| (variant, count(variant))).collect()
+            };
+            let (before, after) = (usable(self.before, old), usable(&self.next, new));
+            let lost = after.iter().find(|(variant, count)| {
+                **count == 0 && before.get(variant).is_some_and(|before| *before > 0)
+            });
+            if lost.is_some() {
+                return Err(Refusal::new(
+                    RefusalCode::LastBackend,
+                    format!("service {:?} would be left without a usable backend", name.as_str()),
+                    "add another backend and wait until it is healthy, or repeat with --force",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn assemble(&mut self) {
+        if self.touched_pools.is_empty() && self.touched_services.is_empty() {
+            return;
+        }
+        let addresses = self.members_changed.then(|| self.next.next_hop_targets());
+        let desired = Arc::make_mut(&mut self.next.desired);
+        let datapath = &self.next.definitions.file.datapath;
+        for name in &self.touched_services {
+            if let Some(old) = self.before.services.get(name) {
+                assemble::remove_service(desired, old);
+            }
+        }
+        for name in &self.touched_services {
+            if let Some(new) = self.next.services.get(name) {
+                assemble::put_service(desired, new, datapath);
+            }
+        }
+        for name in &self.touched_pools {
+            let pool = self.next.pools.get(name).map(Arc::as_ref);
+            assemble::put_pool(desired, name, pool, &self.next.ways, datapath);
+        }
+        if let Some(wanted) = addresses {
+            desired.next_hops.retain(|ip, _| wanted.contains(ip));
+        }
+    }
+
+    /// What is to be checked otherwise than before.
+    fn checks(&mut self) {
+        for name in &self.touched_pools {
+            let targets = |membership: &Membership| -> BTreeMap<_, _> {
+                let pool = membership.pools.get(name);
+                let targets = pool.into_iter().flat_map(|pool| pool.targets());
+                targets.map(|target| (target.id.clone(), target)).collect()
+            };
+            let (before, after) = (targets(self.before), targets(&self.next));
+            self.outcome.checks_removed.extend(before.keys().filter(|id| !after.contains_key(id)).cloned());
+            let same = |id: &MemberId, target: &crate::health::Target<MemberId>| {
+                before.get(id).is_some_and(|old| old.address == target.address && old.spec == target.spec)
+            };
+            self.outcome
+                .checks_put
+                .extend(after.into_iter().filter(|(id, target)| !same(id, target)).map(|(_, target)| target));
+        }
+    }
+}
+
+/// Says which members became eligible or ceased to be, and whether the pool went up or down by it.
+pub(super) fn verdict_events(before: Option<&Pool>, after: &Pool, events: &mut Vec<DomainEvent>) {
+    let usable = |pool: &Pool| pool.members.values().any(|member| member.verdict.takes_new);
+    for (address, member) in &after.members {
+        let old = before.and_then(|before| before.members.get(address));
+        let was = old.is_some_and(|old| old.verdict.takes_new);
+        let id = MemberId { pool: after.name.clone(), address: *address };
+        match (was, member.verdict.takes_new) {
+            (false, true) => events.push(DomainEvent::eligible(&id)),
+            (true, false) => {
+                let commanded = member.over.state.is_some() || member.weight() == 0;
+                let level = if commanded { Level::Info } else { Level::Warning };
+                events.push(DomainEvent::ineligible(&id, &member.verdict.reason, level));
+            }
+            _ => {}
+        }
+    }
+    match (before.is_some_and(usable), usable(after)) {
+        (true, false) => events.push(DomainEvent::pool(&after.name, false)),
+        (false, true) if before.is_some() => events.push(DomainEvent::pool(&after.name, true)),
+        _ => {}
+    }
+}

@@ -1,0 +1,132 @@
+//! What checks, neighbours and the clock say, taken into the membership.
+//!
+//! In: one observation. Out: the [`Outcome`], and the membership changed in place. Invariant: an observation of something
+//! that is gone, or that says nothing new, changes nothing.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::draft::{Draft, verdict_events};
+use super::event::DomainEvent;
+use super::pool::Pool;
+use super::{Candidate, MemberId, Membership, Millis, Outcome, StateOverride, Then, WayState, assemble};
+use crate::health::Health;
+use crate::spec::{BackendAddress, Name};
+
+impl Membership {
+    pub(super) fn observe_health(&mut self, id: &MemberId, health: Health, detail: Arc<str>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let Some(pool) = self.pools.get_mut(&id.pool) else { return outcome };
+        let Some(member) = pool.members.get(&id.address) else { return outcome };
+        // A result that was on its way when the check ended.
+        let checked = member.check.is_some() && member.over.state != Some(StateOverride::Disabled);
+        if !checked || (member.health == health && member.detail == detail) {
+            return outcome;
+        }
+        if member.health != health {
+            outcome.events.push(DomainEvent::health(id, health, &detail));
+        }
+        if let Some(member) = Arc::make_mut(pool).members.get_mut(&id.address) {
+            member.health = health;
+            member.detail = detail;
+        }
+        self.settle_one(&id.pool, &mut outcome);
+        outcome
+    }
+
+    pub(super) fn observe_way(&mut self, ip: IpAddr, state: WayState) -> Outcome {
+        let mut outcome = Outcome::default();
+        let range = BackendAddress { ip, port: None }..=BackendAddress { ip, port: Some(u16::MAX) };
+        let has = |pool: &Pool| pool.members.range(range.clone()).next().is_some();
+        let pools: Vec<Name> =
+            self.pools.iter().filter(|(_, pool)| has(pool)).map(|(name, _)| name.clone()).collect();
+        if pools.is_empty() || !Arc::make_mut(&mut self.ways).report(ip, state) {
+            return outcome;
+        }
+        let before = self.desired.next_hops.get(&ip).copied();
+        if before != self.ways.next_hop(ip) {
+            assemble::put_way(Arc::make_mut(&mut self.desired), ip, &self.ways);
+            outcome.desired_changed = true;
+        }
+        for name in pools {
+            self.settle_one(&name, &mut outcome);
+        }
+        outcome
+    }
+
+    /// Judges one pool anew; the desired state follows if anything is otherwise.
+    fn settle_one(&mut self, name: &Name, outcome: &mut Outcome) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        let before = Pool::clone(pool);
+        let pool = Arc::make_mut(pool);
+        pool.settle(&self.ways, &self.definitions.file.datapath);
+        verdict_events(Some(&before), pool, &mut outcome.events);
+        let datapath = &self.definitions.file.datapath;
+        // Sources depend on ways, so compare what the maps should hold, not verdicts.
+        if assemble::differs(&self.desired, pool, &self.ways, datapath) {
+            assemble::put_pool(Arc::make_mut(&mut self.desired), name, Some(pool), &self.ways, datapath);
+            outcome.desired_changed = true;
+        }
+    }
+
+    /// Ends every drain whose deadline is over.
+    pub(super) fn observe_time(&mut self, now: Millis) -> Outcome {
+        let mut all = Outcome::default();
+        let due = |id: &&MemberId| {
+            let state = self.member(id).and_then(|member| member.over.state);
+            state.and_then(StateOverride::pending).is_some_and(|deadline| deadline <= now)
+        };
+        let due: Vec<MemberId> = self.overridden.iter().filter(due).cloned().collect();
+        for id in due {
+            let Candidate { membership, outcome } = self.end_drain(now, &id);
+            *self = membership;
+            all.absorb(outcome);
+        }
+        all
+    }
+
+    fn end_drain(&self, now: Millis, id: &MemberId) -> Candidate {
+        let then = match self.member(id).and_then(|member| member.over.state) {
+            Some(StateOverride::Draining { then, .. }) => then,
+            _ => Then::Keep,
+        };
+        let mut draft = Draft::new(self, now, "the end of its drain");
+        let removed = match then {
+            Then::Remove => {
+                draft.outcome.events.push(DomainEvent::drain_over(id, "it is removed"));
+                draft.remove_claim(id);
+                // Another origin still wants it: what can be done is to keep flows off it.
+                draft.set_override(id, |over| over.state = Some(StateOverride::Disabled));
+                draft.finish(true)
+            }
+            Then::Keep | Then::Disable => return self.after_drain(now, id, then),
+        };
+        // Without it the rest would contradict itself (a listener without a backend of its family).
+        removed.unwrap_or_else(|_| self.after_drain(now, id, Then::Disable))
+    }
+
+    fn after_drain(&self, now: Millis, id: &MemberId, then: Then) -> Candidate {
+        let mut draft = Draft::new(self, now, "the end of its drain");
+        let what = if then == Then::Disable { "it is disabled" } else { "flows that are left are lost" };
+        draft.outcome.events.push(DomainEvent::drain_over(id, what));
+        draft.set_override(id, |over| match (&mut over.state, then) {
+            (Some(StateOverride::Draining { expired, .. }), Then::Keep) => *expired = true,
+            (state, _) => *state = Some(StateOverride::Disabled),
+        });
+        draft.finish_override()
+    }
+}
+
+impl Outcome {
+    /// Adds what another input did after this one.
+    pub(super) fn absorb(&mut self, later: Self) {
+        self.revised |= later.revised;
+        self.desired_changed |= later.desired_changed;
+        self.members_changed |= later.members_changed;
+        self.checks_put.extend(later.checks_put);
+        self.checks_removed.extend(later.checks_removed);
+        self.events.extend(later.events);
+        self.notes.extend(later.notes);
+        self.warnings.extend(later.warnings);
+    }
+}

@@ -1,0 +1,182 @@
+//! How a membership begins: with the file, and with what earlier runs left behind.
+//!
+//! In: the file's content, what lbctl added, overrides, and what the pinned maps say. Out: a [`Membership`] and all that
+//! follows from it. Invariant: until checks and neighbours have spoken, a backend that took flows before goes on taking them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::definitions::{Definitions, without_lines};
+use super::draft::Draft;
+use super::event::DomainEvent;
+use super::ways::Ways;
+use super::{
+    Candidate, CliObjects, Held, MemberId, Membership, Millis, OverrideEntry, Refusal, RefusalCode, WayState,
+};
+use crate::desired::Desired;
+use crate::spec::{DaemonSpec, DatapathSpec, Place, Problem, Spec};
+
+/// What the pinned maps held when this daemon started.
+#[derive(Clone, Debug, Default)]
+pub struct Pinned {
+    /// What each backend did.
+    pub members: BTreeMap<MemberId, Held>,
+    /// The ways that were in use.
+    pub ways: BTreeMap<IpAddr, WayState>,
+}
+
+/// Everything a membership begins with.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// The configuration file's content.
+    pub file: Arc<Spec>,
+    /// What lbctl added in earlier runs.
+    pub cli: CliObjects,
+    /// The overrides of earlier runs.
+    pub overrides: Vec<OverrideEntry>,
+    /// The number of the last revision that was written down, and the file's content in it; `None`: there is none yet.
+    pub saved: Option<(u64, Arc<Spec>)>,
+    /// What the kernel is doing.
+    pub pinned: Pinned,
+}
+
+impl Membership {
+    /// Begins. `outcome.revised` says whether this is another configuration than the one that was written down last.
+    ///
+    /// # Errors
+    /// The file contradicts itself or what lbctl added.
+    pub fn start(now: Millis, start: Start) -> Result<Candidate, Refusal> {
+        let Start { file, cli, overrides, saved, pinned } = start;
+        let mut ways = Ways::default();
+        for (ip, state) in pinned.ways {
+            ways.report(ip, state);
+        }
+        let same = saved.as_ref().is_some_and(|(_, saved)| without_lines(saved) == without_lines(&file));
+        let empty = Self {
+            revision: saved.map_or(0, |(revision, _)| revision),
+            definitions: Definitions::new(Arc::default(), Arc::new(cli)),
+            services: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            overridden: BTreeSet::new(),
+            ways: Arc::new(ways),
+            desired: Arc::new(Desired::default()),
+        };
+        let mut draft = Draft::new(&empty, now, "the configuration file");
+        draft.define_all(file)?;
+        draft.revised = !same;
+        draft.restore(overrides);
+        for (id, held) in pinned.members {
+            if let Some(pool) = draft.next.pools.get_mut(&id.pool)
+                && let Some(member) = Arc::make_mut(pool).members.get_mut(&id.address)
+            {
+                member.held = Some(held);
+            }
+        }
+        draft.finish(true)
+    }
+}
+
+impl Draft<'_> {
+    /// Puts another file in the place of the one in force.
+    pub(super) fn replace_file(&mut self, file: Arc<Spec>) -> Result<(), Refusal> {
+        let old = Arc::clone(&self.next.definitions.file);
+        needs_restart(&old, &file)?;
+        self.revised = without_lines(&old) != without_lines(&file);
+        let note =
+            if self.revised { "configuration file: taken over" } else { "configuration file: unchanged" };
+        self.outcome.notes.push(note.to_owned());
+        self.define_all(file)
+    }
+
+    /// Takes this file with what lbctl added, validated together.
+    fn define_all(&mut self, file: Arc<Spec>) -> Result<(), Refusal> {
+        let old = self.next.definitions.clone();
+        self.next.definitions = Definitions::new(file, Arc::clone(&old.cli));
+        let merged = self.next.definitions.merged();
+        self.judge(&merged)?;
+        self.validated = true;
+        for name in self.next.definitions.orphaned() {
+            self.outcome.warnings.push(Problem::warning(
+                Place::Cli,
+                format!("lbctl added backends to pool {:?}, which is no longer defined", name.as_str()),
+                format!("they come back with the pool; remove them with lbctl backend remove {name} ADDR"),
+            ));
+        }
+        let new = self.next.definitions.clone();
+        // Sources, interfaces and the like are in every entry.
+        let all = old.file.datapath != new.file.datapath;
+        let services: BTreeSet<_> = old
+            .service_names()
+            .chain(new.service_names())
+            .chain(self.next.services.keys())
+            .cloned()
+            .collect();
+        for name in services {
+            if all {
+                self.touched_services.insert(name.clone());
+            }
+            if self.next.services.get(&name).map(Arc::as_ref) != new.service(&name) {
+                self.sync_service(&name);
+            }
+        }
+        let pools: BTreeSet<_> = old.pool_names().chain(new.pool_names()).cloned().collect();
+        for name in pools {
+            let changed =
+                !self.next.pools.contains_key(&name) || old.pool_alone(&name) != new.pool_alone(&name);
+            if all || changed {
+                self.sync_pool(&name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the overrides of earlier runs back on their backends; those whose backend is gone have ended with it.
+    fn restore(&mut self, overrides: Vec<OverrideEntry>) {
+        for OverrideEntry { pool, address, value } in overrides {
+            let id = MemberId { pool, address };
+            let member = self
+                .next
+                .pools
+                .get_mut(&id.pool)
+                .and_then(|pool| Arc::make_mut(pool).members.get_mut(&id.address));
+            match member {
+                Some(member) if !value.is_empty() => {
+                    member.over = value;
+                    self.next.overridden.insert(id);
+                }
+                Some(_) => {}
+                None => {
+                    self.outcome.events.push(DomainEvent::override_ended(&id));
+                    self.revised = true;
+                }
+            }
+        }
+    }
+}
+
+/// Refuses what a running daemon cannot take over, naming every such key.
+fn needs_restart(old: &Spec, new: &Spec) -> Result<(), Refusal> {
+    let (DaemonSpec { socket, state, .. }, DatapathSpec { interfaces, mode, flows, pin, seed_file, .. }) =
+        (&old.daemon, &old.datapath);
+    let keys: Vec<&str> = [
+        ("daemon.socket", *socket != new.daemon.socket),
+        ("daemon.state", *state != new.daemon.state),
+        ("datapath.interfaces", *interfaces != new.datapath.interfaces),
+        ("datapath.mode", *mode != new.datapath.mode),
+        ("datapath.flows", *flows != new.datapath.flows),
+        ("datapath.pin", *pin != new.datapath.pin),
+        ("datapath.seed_file", *seed_file != new.datapath.seed_file),
+    ]
+    .into_iter()
+    .filter_map(|(key, changed)| changed.then_some(key))
+    .collect();
+    match keys.is_empty() {
+        true => Ok(()),
+        false => Err(Refusal::new(
+            RefusalCode::RestartNeeded,
+            format!("{} cannot change while lbd runs", keys.join(", ")),
+            "restart lbd (traffic goes on meanwhile), or put the old value back",
+        )),
+    }
+}
