@@ -1,8 +1,17 @@
 use super::*;
 use crate::config;
-use crate::desired::{DesiredNextHop, PoolKey, Variant};
+use crate::desired::{PoolKey, Variant};
 
 mod owners;
+
+const WEB: &str = r#"
+[datapath]
+interfaces = ["eth0"]
+[[service]]
+name = "web"
+listen = ["203.0.113.10:80/tcp"]
+backends = ["10.0.0.1", "10.0.0.2:81"]
+"#;
 
 /// A membership from a configuration file's text.
 fn start(text: &str) -> Membership {

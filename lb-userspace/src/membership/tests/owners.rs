@@ -3,11 +3,11 @@
 use super::*;
 
 #[test]
-fn smoke() {
-    let m = start(
-        "[datapath]\ninterfaces=[\"eth0\"]\n[[service]]\nname=\"web\"\nlisten=[\"203.0.113.10:80/tcp\"]\nbackends=[\"10.0.0.1\",\"10.0.0.2:81\"]\n",
-    );
-    println!("{:#?}", m.desired());
-    println!("{:#?}", m.pool_views());
-    println!("{:#?}", m.health_targets());
+fn a_new_backend_is_checked_at_once_and_takes_nothing() {
+    let membership = start(WEB);
+    let targets = membership.health_targets();
+    let addresses: Vec<String> = targets.iter().map(|target| target.address.to_string()).collect();
+    assert_eq!(addresses, ["10.0.0.1:80", "10.0.0.2:81"]);
+    let key = PoolKey { name: "web".to_owned(), variant: Variant::V4 };
+    assert!(membership.desired().pools[&key].backends.values().all(|backend| !backend.takes_new));
 }
