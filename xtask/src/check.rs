@@ -56,12 +56,19 @@ fn cargo_steps(workspace: &Workspace) -> [(&'static str, Command); 3] {
     let mut format = Command::new(cargo());
     format.args(["fmt", "--all", "--check"]);
     let mut clippy = Command::new(cargo());
-    clippy.arg("clippy").args(host).args(["--all-targets", "--quiet", "--", "--deny", "warnings"]);
+    clippy.arg("clippy").args(host).args([
+        "--all-targets",
+        "--keep-going",
+        "--quiet",
+        "--",
+        "--deny",
+        "warnings",
+    ]);
     // The documentation is for those who work on lbd: with private items, and links to them.
     let mut doc = Command::new(cargo());
     doc.arg("doc")
         .args(host)
-        .args(["--no-deps", "--document-private-items", "--quiet"])
+        .args(["--no-deps", "--document-private-items", "--keep-going", "--quiet"])
         .env("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private_intra_doc_links");
     [("format", format), ("clippy", clippy), ("rustdoc", doc)].map(|(name, mut command)| {
         command.current_dir(&workspace.root);
