@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed=LBD_BPF_OBJECT");
 
     let object = match env::var_os("LBD_BPF_OBJECT").filter(|path| !path.is_empty()) {
-        Some(path) => named_object(Path::new(&path))?,
+        Some(path) => named_object(PathBuf::from(path))?,
         None => built_object(&out)?,
     };
     println!("cargo::rerun-if-changed={}", object.display());
@@ -31,8 +31,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// What the user named must be there: an empty program instead would be a surprise at run time.
-fn named_object(path: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    let path = if path.is_absolute() { path.to_path_buf() } else { workspace()?.join(path) };
+fn named_object(path: PathBuf) -> Result<PathBuf, Box<dyn Error>> {
+    if !path.is_absolute() {
+        return Err(format!("LBD_BPF_OBJECT={}: has to be an absolute path", path.display()).into());
+    }
     match fs::metadata(&path) {
         Ok(found) if found.is_file() && found.len() > 0 => Ok(path),
         Ok(_) => {
@@ -63,9 +65,4 @@ fn target_directory(out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let target =
         marked.or_else(|| out.ancestors().nth(4)).ok_or("OUT_DIR does not lie in a target directory")?;
     Ok(target.to_path_buf())
-}
-
-fn workspace() -> Result<PathBuf, Box<dyn Error>> {
-    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?);
-    Ok(package.parent().ok_or("lb-userspace has no parent directory")?.to_path_buf())
 }

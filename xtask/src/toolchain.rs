@@ -7,6 +7,7 @@
 
 mod compiler;
 mod linker;
+mod object;
 
 use std::path::PathBuf;
 
@@ -40,8 +41,14 @@ impl Found {
     pub(crate) fn look() -> Result<Self> {
         let object = variable("LBD_BPF_OBJECT");
         if let Some(object) = object {
-            if !object.is_file() {
-                bail!("LBD_BPF_OBJECT={}: no such file; build it, or unset the variable", object.display());
+            if !object.is_absolute() {
+                bail!(
+                    "LBD_BPF_OBJECT={}: has to be an absolute path, as builds run in several places",
+                    object.display()
+                );
+            }
+            if let Err(why) = object::is_bpf(&object) {
+                bail!("LBD_BPF_OBJECT={}: {why}; build it, or unset the variable", object.display());
             }
             return Ok(Self { object: Some(object), compiler: None, linker: Linker::Missing });
         }

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Compiler, Kind, TARGET, variable};
+use super::{Compiler, Kind, TARGET, object, variable};
 use crate::process;
 
 /// The smallest XDP program there is.
@@ -104,7 +104,7 @@ impl Probe {
         ];
         let output = Command::new(linker).args(arguments).output().map_err(|error| error.to_string())?;
         if output.status.success() {
-            return Ok(());
+            return object::is_bpf(&self.path("probe.o")).map_err(|why| format!("its output: {why}"));
         }
         let said = String::from_utf8_lossy(&output.stderr);
         Err(said
@@ -163,8 +163,16 @@ mod tests {
     }
 
     #[test]
-    fn a_linker_that_links_works() {
+    fn a_program_that_links_nothing_is_no_linker() {
+        let probe = probe("idle");
+        assert!(probe.link(&script(&probe, "exit 0")).is_err());
+    }
+
+    #[test]
+    fn a_linker_that_makes_a_bpf_object_works() {
         let probe = probe("works");
-        assert_eq!(probe.link(&script(&probe, "exit 0")), Ok(()));
+        // Little-endian 64-bit ELF, relocatable, machine 247.
+        let linker = script(&probe, r"printf '\177ELF\002\001\001\0\0\0\0\0\0\0\0\0\001\0\367\0' > ${6}");
+        assert_eq!(probe.link(&linker), Ok(()));
     }
 }
