@@ -217,8 +217,11 @@ pub struct RouteEntry {
 pub struct Control {
     /// Counted up by the daemon when routes or neighbours change: cached routes are looked up anew.
     pub route_generation: Word,
+    /// The seed of every hash; all 0 = not set. Whoever opens the pins goes on with this one: flows and tables were made
+    /// with it. The program has it from its settings.
+    pub seed: [Word; 4],
     /// Unused, 0.
-    pub reserved: [Word; 7],
+    pub reserved: [Word; 3],
 }
 
 /// A name kept beside an id, so that the pins explain themselves: UTF-8, padded with 0. In `pool_names` a `/v4`, `/v6` or `/any`

@@ -4,6 +4,7 @@ pub mod change;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod datapath;
 pub mod desired;
 pub mod health;
 pub mod maglev;

@@ -1,0 +1,142 @@
+//! Every map, opened and mapped.
+//!
+//! In: the directory in which all maps are pinned. Out: [`Maps`]: typed slices over the arrays that the daemon writes, and
+//! descriptors of the rest. Invariant: each map's value size was compared with the type before it was mapped.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use lb_common::{
+    Backend, Control, DirectoryBucket, Explanation, FilterWord, FlowBucket4, FlowBucket6, MaglevWord,
+    NameEntry, NextHop, Pool, ReplyBucket, Service, Source,
+};
+use zerocopy::FromBytes;
+
+use super::DatapathError;
+use super::mapped::Mapped;
+use super::pins;
+
+/// The pinned maps, by name; docs/internals.md has the table.
+pub(super) const MAPS: [&str; 23] = [
+    "backend_counters",
+    "backends",
+    "control",
+    "devices",
+    "directory",
+    "endpoint_filter",
+    "explanation",
+    "flow_counters",
+    "flows4",
+    "flows6",
+    "interface_counters",
+    "maglev",
+    "next_hops",
+    "pool_names",
+    "pools",
+    "reason_counters",
+    "replies4",
+    "replies6",
+    "route_cache",
+    "service_counters",
+    "service_names",
+    "services",
+    "sources",
+];
+
+/// The maps of one datapath.
+#[derive(Debug)]
+pub(super) struct Maps {
+    pub(super) directory: Mapped<DirectoryBucket>,
+    pub(super) services: Mapped<Service>,
+    pub(super) service_names: Mapped<NameEntry>,
+    pub(super) pools: Mapped<Pool>,
+    pub(super) pool_names: Mapped<NameEntry>,
+    pub(super) maglev: Mapped<MaglevWord>,
+    pub(super) backends: Mapped<Backend>,
+    pub(super) next_hops: Mapped<NextHop>,
+    pub(super) sources: Mapped<Source>,
+    pub(super) endpoint_filter: Mapped<FilterWord>,
+    pub(super) control: Mapped<Control>,
+    pub(super) flows4: Mapped<FlowBucket4>,
+    pub(super) flows6: Mapped<FlowBucket6>,
+    pub(super) replies4: Mapped<ReplyBucket>,
+    pub(super) replies6: Mapped<ReplyBucket>,
+    pub(super) explanation: Mapped<Explanation>,
+    handles: BTreeMap<&'static str, (OwnedFd, u32)>,
+}
+
+impl Maps {
+    /// Opens every map in a directory.
+    pub(super) fn open(directory: &Path) -> Result<Self, DatapathError> {
+        let mut handles = BTreeMap::new();
+        let mut value_sizes = BTreeMap::new();
+        for name in MAPS {
+            let path = directory.join(name);
+            let (map, shape) = pins::open_map(&path)?.ok_or_else(|| DatapathError::Pin {
+                path,
+                reason: "is not there".into(),
+                remedy: "start lbd, which makes it".into(),
+            })?;
+            handles.insert(name, (map, shape.max_entries));
+            value_sizes.insert(name, shape.value_size);
+        }
+        let open = Opened { directory, handles: &handles, value_sizes: &value_sizes };
+        Ok(Self {
+            directory: open.mapped("directory")?,
+            services: open.mapped("services")?,
+            service_names: open.mapped("service_names")?,
+            pools: open.mapped("pools")?,
+            pool_names: open.mapped("pool_names")?,
+            maglev: open.mapped("maglev")?,
+            backends: open.mapped("backends")?,
+            next_hops: open.mapped("next_hops")?,
+            sources: open.mapped("sources")?,
+            endpoint_filter: open.mapped("endpoint_filter")?,
+            control: open.mapped("control")?,
+            flows4: open.mapped("flows4")?,
+            flows6: open.mapped("flows6")?,
+            replies4: open.mapped("replies4")?,
+            replies6: open.mapped("replies6")?,
+            explanation: open.mapped("explanation")?,
+            handles,
+        })
+    }
+
+    /// A map's descriptor.
+    pub(super) fn handle(&self, name: &'static str) -> Result<BorrowedFd<'_>, DatapathError> {
+        self.handles.get(name).map(|(map, _)| map.as_fd()).ok_or(DatapathError::Map {
+            map: name,
+            action: "open",
+            reason: "no map of lbd has this name".into(),
+        })
+    }
+
+    /// A map's number of entries; 0 for a name that is none of lbd's.
+    pub(super) fn entries(&self, name: &str) -> u32 {
+        self.handles.get(name).map_or(0, |(_, entries)| *entries)
+    }
+}
+
+/// The opened descriptors, on their way to be mapped.
+struct Opened<'a> {
+    directory: &'a Path,
+    handles: &'a BTreeMap<&'static str, (OwnedFd, u32)>,
+    value_sizes: &'a BTreeMap<&'static str, u32>,
+}
+
+impl Opened<'_> {
+    fn mapped<T: FromBytes>(&self, name: &'static str) -> Result<Mapped<T>, DatapathError> {
+        let failed = |reason: String| DatapathError::Map { map: name, action: "map into memory", reason };
+        let (map, entries) = self.handles.get(name).ok_or_else(|| failed("it is not open".into()))?;
+        let value_size = self.value_sizes.get(name).copied().unwrap_or_default();
+        if value_size as usize != size_of::<T>() {
+            return Err(failed(format!(
+                "its values have {value_size} bytes, this lbd knows {}: {} belongs to another build (lbd detach removes it)",
+                size_of::<T>(),
+                self.directory.display()
+            )));
+        }
+        Mapped::new(map.as_fd(), *entries).map_err(|error| failed(error.to_string()))
+    }
+}

@@ -1,0 +1,288 @@
+//! The life of a datapath: opened over what is pinned, attached, reloaded, closed.
+//!
+//! In: the configuration's datapath part. Out: [`Datapath`]. Invariants: a program is on an interface only with a whole set
+//! of maps; a set that cannot take over the old one's contents is filled by the first plan before it gets packets.
+
+use std::borrow::Cow;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use zerocopy::IntoBytes;
+
+use super::attach::{InterfaceState, Links, Outcome};
+use super::grace::Grace;
+use super::load::{BALANCER, Programs};
+use super::lock::Lock;
+use super::maps::Maps;
+use super::pins::{self, Adoption, Layout, Staged};
+use super::seed::Seed;
+use super::sizes::{Demand, Sizes};
+use super::tuning::{self, Tick, Tuning};
+use super::{DatapathError, bpffs, object, syscall};
+use crate::spec::{AttachMode, DatapathSpec, OnExit};
+
+/// The program in the kernel, its maps and its links. Dropping it leaves them as they are.
+#[derive(Debug)]
+pub struct Datapath {
+    pub(super) maps: Maps,
+    pub(super) programs: Programs,
+    pub(super) grace: Grace,
+    pub(super) tick: Tick,
+    pub(super) settings: lb_common::Settings,
+    object: Cow<'static, [u8]>,
+    pin: PathBuf,
+    layout: Layout,
+    interfaces: Vec<String>,
+    mode: AttachMode,
+    seed: Seed,
+    sizes: Sizes,
+    tuning: Tuning,
+    is_generic: bool,
+    links: Links,
+    adoption: Adoption,
+    /// The set of maps that is not yet in the place of the old one.
+    staged: Option<Staged>,
+    _lock: Lock,
+}
+
+impl Datapath {
+    /// Opens the pins, or makes them; loads the program; puts it on the interfaces that already carry it if the maps
+    /// kept their contents.
+    ///
+    /// # Errors
+    /// [`DatapathError`]; nothing on any interface has changed then.
+    pub fn open(config: &DatapathSpec, tuning: Tuning, demand: &Demand) -> Result<Self, DatapathError> {
+        let object = object::bytes()?;
+        bpffs::prepare(&config.pin)?;
+        let lock = Lock::take(&config.pin)?;
+        let layout = Layout::new(&config.pin);
+        for directory in [layout.base().to_path_buf(), layout.links(), layout.programs()] {
+            bpffs::make_directory(&directory).map_err(|error| pins::broken(&directory, &error))?;
+        }
+        let sizes = pins::present_sizes(&layout)
+            .map_or_else(|| Sizes::of(demand), |present| Sizes::of(demand).at_least(&present));
+        let wanted = pins::wanted(&object, &sizes)?;
+        let staged = pins::stage(&layout, &wanted)?;
+        let links = Links::open(&layout)?;
+        let is_generic = config.mode == AttachMode::Generic || links.any_generic();
+        let file_seed = Seed::load_or_create(&config.seed_file)?;
+        let before = pins::Remembered::read(&staged.directory)?;
+        let seed = Seed::choose(before.seed, file_seed, &config.seed_file);
+        // The services in the maps are served until the first plan says otherwise.
+        let tuning = Tuning { features: tuning.features | before.features, ..tuning };
+        let tick = Tick::of_kernel();
+        let settings = tuning::settings(&tuning, is_generic, &sizes, &seed, tick);
+        let programs = Programs::load(&object, &settings, &staged.directory, &wanted)?;
+        let maps = Maps::open(&staged.directory)?;
+        let grace = Grace::new().map_err(|error| DatapathError::Load {
+            what: "the wait for running programs".into(),
+            reason: error.to_string(),
+            remedy: "the kernel has neither membarrier nor maps of maps; see docs/kernel.md".into(),
+        })?;
+        let mut datapath = Self {
+            maps,
+            programs,
+            grace,
+            tick,
+            settings,
+            object,
+            pin: config.pin.clone(),
+            layout,
+            interfaces: config.interfaces.clone(),
+            mode: config.mode,
+            seed,
+            sizes,
+            tuning,
+            is_generic,
+            links,
+            adoption: staged.adoption.clone(),
+            staged: Some(staged),
+            _lock: lock,
+        };
+        datapath.remember_seed();
+        if datapath.links.is_empty() || datapath.adoption == Adoption::Adopted {
+            datapath.take_over()?;
+        }
+        Ok(datapath)
+    }
+
+    fn remember_seed(&self) {
+        if let Some(control) = self.maps.control.first() {
+            for (word, seed) in control.seed.iter().zip(self.seed.words()) {
+                word.store(seed);
+            }
+        }
+    }
+
+    /// Puts the loaded program on the links there are, and its maps in the place of the old ones.
+    fn take_over(&mut self) -> Result<(), DatapathError> {
+        self.links.replace(self.programs.fd(BALANCER)?)?;
+        if let Some(staged) = self.staged.take() {
+            pins::commit(&self.layout, &staged)?;
+        }
+        self.programs.pin(&self.layout.programs())
+    }
+
+    /// What was found under the pin path.
+    pub fn adoption(&self) -> &Adoption {
+        &self.adoption
+    }
+
+    /// Puts the program on every listed interface, and off those no longer listed. Called again it mends what changed
+    /// since (an interface that came back). The answer has an error for each interface that could not be had; the
+    /// others carry the program.
+    ///
+    /// # Errors
+    /// [`DatapathError`] of what concerns all interfaces.
+    pub fn attach(&mut self) -> Result<Vec<DatapathError>, DatapathError> {
+        if self.staged.is_some() {
+            self.take_over()?;
+        }
+        let mut errors = Vec::new();
+        for name in self.interfaces.clone() {
+            match self.attach_one(&name) {
+                Err(error) => errors.push(error),
+                Ok(Outcome::Attached) => {}
+                Ok(Outcome::NeedsGeneric) => {
+                    self.reload(self.tuning.clone(), true)?;
+                    errors.extend(self.attach_one(&name).err());
+                }
+            }
+        }
+        for name in self.links.names() {
+            if !self.interfaces.contains(&name) {
+                self.links.detach(&name)?;
+            }
+        }
+        self.fill_devices()?;
+        Ok(errors)
+    }
+
+    fn attach_one(&mut self, name: &str) -> Result<Outcome, DatapathError> {
+        self.links.attach(name, self.mode, self.programs.fd(BALANCER)?, self.is_generic)
+    }
+
+    /// The interfaces a packet may be redirected to are the listed ones that are there.
+    fn fill_devices(&self) -> Result<(), DatapathError> {
+        let failed = |error: std::io::Error| DatapathError::Map {
+            map: "devices",
+            action: "list the interfaces",
+            reason: error.to_string(),
+        };
+        let devices = self.maps.handle("devices")?;
+        let indexes: Vec<u32> =
+            self.interfaces().into_iter().map(|state| state.index).filter(|index| *index != 0).collect();
+        for index in syscall::keys(devices.as_fd()).map_err(failed)? {
+            if !indexes.contains(&index) {
+                syscall::delete(devices.as_fd(), index).map_err(failed)?;
+            }
+        }
+        for index in indexes {
+            syscall::update(devices.as_fd(), index, index.as_bytes()).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Every listed interface as it is now.
+    pub fn interfaces(&self) -> Vec<InterfaceState> {
+        self.interfaces.iter().map(|name| self.links.state(name)).collect()
+    }
+
+    /// Loads the program anew over the same maps and puts it in the place of the present one; does nothing if `tuning` is
+    /// what it has.
+    ///
+    /// # Errors
+    /// [`DatapathError`]; the present program stays.
+    pub fn reconfigure(&mut self, tuning: Tuning) -> Result<(), DatapathError> {
+        if tuning == self.tuning { Ok(()) } else { self.reload(tuning, self.is_generic) }
+    }
+
+    fn reload(&mut self, tuning: Tuning, is_generic: bool) -> Result<(), DatapathError> {
+        let settings = tuning::settings(&tuning, is_generic, &self.sizes, &self.seed, self.tick);
+        let wanted = pins::wanted(&self.object, &self.sizes)?;
+        let programs = Programs::load(&self.object, &settings, &self.maps_directory(), &wanted)?;
+        self.links.replace(programs.fd(BALANCER)?)?;
+        if self.staged.is_none() {
+            programs.pin(&self.layout.programs())?;
+        }
+        self.programs = programs;
+        self.settings = settings;
+        self.tuning = tuning;
+        self.is_generic = is_generic;
+        Ok(())
+    }
+
+    fn maps_directory(&self) -> PathBuf {
+        self.staged.as_ref().map_or_else(|| self.layout.maps(), |staged| staged.directory.clone())
+    }
+
+    /// The load-time constants of the program in use: what hashing and planning need.
+    pub fn settings(&self) -> &lb_common::Settings {
+        &self.settings
+    }
+
+    /// The secret in use.
+    pub fn seed(&self) -> &Seed {
+        &self.seed
+    }
+
+    /// The entries of the maps.
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+
+    /// Tells the program that routes or neighbours changed: what it cached is looked up anew.
+    pub fn bump_route_generation(&self) {
+        if let Some(control) = self.maps.control.first() {
+            control.route_generation.store(control.route_generation.load().wrapping_add(1));
+        }
+    }
+
+    /// Ends the daemon's hold: the kernel goes on forwarding (`keep`), or everything is removed (`detach`).
+    ///
+    /// # Errors
+    /// [`DatapathError`] if something pinned cannot be removed.
+    pub fn close(self, on_exit: OnExit) -> Result<(), DatapathError> {
+        match on_exit {
+            OnExit::Keep => Ok(()),
+            OnExit::Detach => remove_all(&self.pin),
+        }
+    }
+}
+
+/// Removes program, pins and maps of a pin path. The answer names the interfaces that carried the program.
+///
+/// # Errors
+/// [`DatapathError::Locked`] while a daemon runs; [`DatapathError::Pin`] if something cannot be removed.
+pub fn detach(pin: &Path) -> Result<Vec<String>, DatapathError> {
+    if !bpffs::is_prepared(pin) {
+        return Ok(Vec::new());
+    }
+    let _lock = Lock::take(pin)?;
+    let interfaces = bpffs::names(&Layout::new(pin).links()).map_err(|error| pins::broken(pin, &error))?;
+    remove_all(pin)?;
+    Ok(interfaces.iter().map(|file| pins::link_interface(file)).collect())
+}
+
+/// Links first: they keep program and maps alive.
+fn remove_all(pin: &Path) -> Result<(), DatapathError> {
+    let layout = Layout::new(pin);
+    if let Ok(mut links) = Links::open(&layout) {
+        for name in links.names() {
+            links.detach(&name)?;
+        }
+    }
+    bpffs::remove_tree(layout.base()).map_err(|error| pins::broken(layout.base(), &error))?;
+    match std::fs::remove_dir(pin) {
+        // The pin path may itself be the mount point, or hold what is not ours.
+        Err(error)
+            if !matches!(
+                error.raw_os_error(),
+                Some(libc::EBUSY | libc::ENOTEMPTY | libc::EPERM | libc::EACCES | libc::ENOENT)
+            ) =>
+        {
+            Err(pins::broken(pin, &error))
+        }
+        _ => Ok(()),
+    }
+}
