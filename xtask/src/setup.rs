@@ -36,14 +36,17 @@ pub(crate) fn run(workspace: &Workspace, dry_run: bool) -> Result<()> {
         return Ok(());
     }
     print!("{}", plan.announce());
-    if dry_run {
-        return Ok(());
+    if let Some(commands) = &plan.by_hand {
+        bail!("{BY_HAND}\n\n{}", commands.join("\n"));
     }
-    carry_out(workspace, &plan)?;
-    println!("{}", describe(&Found::look()?));
-    println!("Setup is complete.");
+    if !dry_run {
+        println!("{}", describe(&carry_out(workspace, &plan)?));
+        println!("Setup is complete.");
+    }
     Ok(())
 }
+
+const BY_HAND: &str = "setup cannot install this itself: that needs root and apt. By hand:";
 
 /// What a verb that needs a machine that is set up may count on.
 pub(crate) enum Prepared {
@@ -58,14 +61,9 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Prepared> {
     let plan = Plan::make(&inventory(&found), &Host::look());
     if !plan.is_empty() {
         print!("{}", plan.announce());
-        if let Some(commands) = &plan.by_hand {
-            println!(
-                "Setup cannot do it here (it needs apt and root). By hand:\n  {}",
-                commands.join("\n  ")
-            );
-        } else {
-            carry_out(workspace, &plan)?;
-            found = Found::look()?;
+        match &plan.by_hand {
+            Some(commands) => println!("{BY_HAND}\n\n{}\n", commands.join("\n")),
+            None => found = carry_out(workspace, &plan)?,
         }
     }
     Ok(found.ready().map_or_else(Prepared::ByHand, Prepared::Ready))
@@ -85,22 +83,25 @@ fn inventory(found: &Found) -> Inventory {
     }
 }
 
-fn carry_out(workspace: &Workspace, plan: &Plan) -> Result<()> {
-    if let Some(commands) = &plan.by_hand {
-        bail!("this has to be done by hand:\n\n{}", commands.join("\n"));
-    }
+/// Installs, and looks again: what counts is what is found afterwards.
+fn carry_out(workspace: &Workspace, plan: &Plan) -> Result<Found> {
     if plan.needs_apt() {
         apt::update()?;
-        if plan.compiler && !apt::offers(plan::DEBIAN_CORE) {
+        let compiler_offered = !plan.compiler || apt::offers(plan::DEBIAN_CORE);
+        apt::install(&plan.packages(compiler_offered))?;
+        if !compiler_offered {
             let commands = plan::nightly_commands().join("\n");
             bail!("apt offers no {} on this system. Instead run:\n\n{commands}", plan::DEBIAN_CORE);
         }
-        apt::install(&plan.packages())?;
     }
     if plan.linker {
         install_linker(workspace)?;
     }
-    Ok(())
+    let missing: Vec<&str> = Tool::missing().iter().map(|tool| tool.program).collect();
+    if !missing.is_empty() {
+        bail!("apt reported success, but there is still no {} on PATH", missing.join(", "));
+    }
+    Found::look()
 }
 
 /// Builds bpf-linker for the LLVM of the rustc that is there now: only after that is installed is its LLVM known.

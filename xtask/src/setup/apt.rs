@@ -28,7 +28,8 @@ pub(crate) fn install(packages: &[String]) -> Result<()> {
     }
     let had_nginx = process::find_program("nginx").is_some();
     let policy = Policy::forbid_starts()?;
-    let mut command = apt(&["install", "--no-install-recommends", "--no-remove"]);
+    // --reinstall: what is asked for is missing, whatever the package database believes.
+    let mut command = apt(&["install", "--reinstall", "--no-install-recommends", "--no-remove"]);
     command.args(packages);
     let label = match packages {
         [one] => format!("installing {one}"),

@@ -69,10 +69,10 @@ impl Plan {
         self.compiler || !self.tools.is_empty() || !self.llvm_installed
     }
 
-    /// One apt call's worth: all that is known before the compiler is there.
-    pub(crate) fn packages(&self) -> Vec<String> {
+    /// One apt call's worth: all that is known before the compiler is there. `with_compiler`: if it is wanted at all.
+    pub(crate) fn packages(&self, with_compiler: bool) -> Vec<String> {
         let mut packages: Vec<String> = self.tools.iter().map(|tool| tool.package.to_owned()).collect();
-        if self.compiler {
+        if self.compiler && with_compiler {
             packages.extend([DEBIAN_RUSTC, DEBIAN_CORE].map(str::to_owned));
         }
         packages
@@ -98,7 +98,7 @@ impl Plan {
             return text;
         }
         text.push_str("Setup will now\n");
-        let packages = self.packages();
+        let packages = self.packages(true);
         if !packages.is_empty() {
             let _ = writeln!(text, "  - apt-get install {}", packages.join(" "));
         }
@@ -115,7 +115,7 @@ impl Plan {
     fn commands(&self, host: &Host) -> Vec<String> {
         let mut commands = Vec::new();
         if host.apt {
-            let packages = self.packages();
+            let packages = self.packages(true);
             if !packages.is_empty() {
                 commands.push(format!("sudo apt-get install --no-install-recommends {}", packages.join(" ")));
             }
@@ -217,7 +217,8 @@ mod tests {
     fn a_fresh_debian_gets_everything_and_is_told_first() {
         let plan = Plan::make(&fresh(), &ROOT);
         assert_eq!(plan.by_hand.as_deref(), None);
-        assert_eq!(plan.packages(), ["nginx-light", DEBIAN_RUSTC, DEBIAN_CORE]);
+        assert_eq!(plan.packages(true), ["nginx-light", DEBIAN_RUSTC, DEBIAN_CORE]);
+        assert_eq!(plan.packages(false), ["nginx-light"]);
         let said = plan.announce();
         for word in ["nginx-light", DEBIAN_CORE, "llvm-N-dev", "cargo install bpf-linker --version 0.13.0"] {
             assert!(said.contains(word), "{word} in {said}");
