@@ -2,7 +2,7 @@
 //!
 //! In: a path, standard input or a text. Out: [`Loaded`] (the spec, its warnings, the texts it was read from and their
 //! fingerprint) or [`ConfigErrors`]: every problem found, each with file, line and remedy, in the order of the lines.
-//! Invariant: a spec that comes out has passed [`crate::spec::validate`]; nothing is half-read.
+//! Invariant: a spec that comes out has passed [`crate::spec::validate()`]; nothing is half-read.
 
 mod document;
 mod health;

@@ -1,9 +1,9 @@
 //! What is wanted: services, pools, backends and the settings of daemon and datapath, as plain values.
 //!
 //! In: values made by [`crate::config`] (the file), by the API (`lbctl`) or by a discovery source. Out: the same values,
-//! serialisable (snake_case, addresses as strings, durations in seconds), and [`validate`], which judges them together.
+//! serialisable (snake_case, addresses as strings, durations in seconds), and [`validate()`], which judges them together.
 //! Invariant: nothing here reads a file, a clock, a socket or the kernel; a value that exists has a valid syntax, whether
-//! it makes sense next to the others is for [`validate`] to say.
+//! it makes sense next to the others is for [`validate()`] to say.
 
 mod address;
 mod duration;
