@@ -1,5 +1,6 @@
 //! lbd in user space.
 
+pub mod api;
 pub mod change;
 pub mod check;
 pub mod cli;

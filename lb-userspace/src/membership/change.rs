@@ -190,6 +190,9 @@ pub struct ServiceSet {
     /// All its listeners from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<Vec<Listener>>,
+    /// Another pool, which must exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Name>,
     /// How packets travel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forward: Option<Forward>,
@@ -213,6 +216,7 @@ impl ServiceSet {
         Self {
             name,
             listen: None,
+            pool: None,
             forward: None,
             affinity: None,
             on_loss: None,

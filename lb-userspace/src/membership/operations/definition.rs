@@ -99,6 +99,7 @@ impl Draft<'_> {
         let name = &set.name;
         let old = self.own_service(name, "change")?;
         let mut new = old.clone();
+        new.pool = set.pool.clone().unwrap_or(new.pool);
         new.listen = set.listen.clone().unwrap_or(new.listen);
         new.forward = set.forward.unwrap_or(new.forward);
         new.affinity = set.affinity.unwrap_or(new.affinity);

@@ -1,0 +1,91 @@
+//! How the API reaches the one task that may change things.
+//!
+//! In: a request. Out: a [`Command`] in the controller's channel, and its answer by oneshot. Invariant: nobody else's
+//! request is held up by one that waits; a controller that has ended is an error, not a hang.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::types::{ChangeDone, ExplainRequest, Explanation, FlowCounts, FlowFilter, FlowList, FlowsFlushed};
+use super::{ApiError, Counters, ErrorCode, EventLog, Snapshot};
+use crate::membership::Change;
+
+/// How an answer comes back.
+pub type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
+
+/// What only the controller can do.
+#[derive(Debug)]
+pub enum Command {
+    /// Do, or judge, a change.
+    Change {
+        /// Who asks, as overrides and revisions name it: `uid 0`.
+        who: String,
+        /// What.
+        change: Change,
+        /// To whom.
+        reply: Reply<ChangeDone>,
+    },
+    /// Run a packet through the explaining program.
+    Explain {
+        /// Which packet.
+        request: ExplainRequest,
+        /// To whom.
+        reply: Reply<Explanation>,
+    },
+    /// List tracked flows.
+    Flows {
+        /// Which.
+        filter: FlowFilter,
+        /// To whom.
+        reply: Reply<FlowList>,
+    },
+    /// Count tracked flows.
+    CountFlows {
+        /// Which.
+        filter: FlowFilter,
+        /// To whom.
+        reply: Reply<FlowCounts>,
+    },
+    /// Forget tracked flows.
+    FlushFlows {
+        /// Who asks.
+        who: String,
+        /// Which.
+        filter: FlowFilter,
+        /// To whom.
+        reply: Reply<FlowsFlushed>,
+    },
+}
+
+/// What handlers hold: the last snapshot, the counters, the events, and the way to the controller.
+#[derive(Clone)]
+pub struct Handle {
+    /// Stored by the controller after each applied plan, before [`Self::published`] is counted up.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Counted up after each stored snapshot.
+    pub published: watch::Receiver<u64>,
+    /// The counters in the kernel.
+    pub counters: Arc<dyn Counters>,
+    /// What happened lately.
+    pub events: Arc<EventLog>,
+    /// To the controller.
+    pub commands: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    /// Sends a command and waits for its answer.
+    ///
+    /// # Errors
+    /// The controller's own error, or that it is gone.
+    pub async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+fn gone() -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, "lbd is stopping").hint("repeat it when lbd is running again")
+}
