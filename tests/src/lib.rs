@@ -10,6 +10,7 @@
 pub mod capture;
 pub mod checksum;
 pub mod content;
+pub mod demo;
 pub mod load;
 pub mod netns;
 pub mod process;

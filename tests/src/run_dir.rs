@@ -94,6 +94,17 @@ pub fn sweep(kept: bool) -> Result<Vec<u32>> {
     sweep_locked(kept)
 }
 
+/// What a process has standing: namespaces, pins, its directory.
+pub fn leftovers(pid: u32) -> Result<Vec<String>> {
+    let mut left = netns::names()?;
+    left.retain(|name| netns::owner(name) == Some(pid));
+    let prefix = format!("lbd-test-{pid}-");
+    left.extend(names_in(BPFFS)?.into_iter().filter(|name| name.starts_with(&prefix)));
+    let path = Path::new(BASE).join(pid.to_string());
+    left.extend(path.exists().then(|| path.display().to_string()));
+    Ok(left)
+}
+
 fn lock_base() -> Result<Flock<File>> {
     fs::create_dir_all(BASE).with_context(|| format!("cannot create {BASE}: are you root?"))?;
     let file = open_lock(&Path::new(BASE).join(".lock"))?;

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Gaps in a download shorter than this are not kept.
 const LEAST_STALL: Duration = Duration::from_millis(20);
+/// A client late by less than this is on time.
+const LEAST_DELAY: Duration = Duration::from_millis(20);
 
 /// What kind of attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,6 +108,8 @@ pub struct Summary {
     pub failed: BTreeMap<Failure, u64>,
     /// The longest time without an answer or a piece of one.
     pub longest_stall: Duration,
+    /// The most by which the client itself was late to begin a connection: the machine's fault, not the balancer's.
+    pub client_delay: Duration,
     /// New connections answered, by backend.
     pub answered: BTreeMap<Arc<str>, u64>,
 }
@@ -124,7 +128,18 @@ struct State {
     ended: Vec<Attempt>,
     /// Gaps in downloads: when they began and how long they were.
     stalls: Vec<(Instant, Duration)>,
+    /// Connections begun late: when they were due and by how much.
+    delays: Vec<(Instant, Duration)>,
     answers: BTreeMap<Arc<str>, u64>,
+}
+
+impl State {
+    /// Attempts that ended at `from` or later, and perhaps a few before: they are kept in the order they ended, but for those
+    /// that ended while another was being written down.
+    fn ended_since(&self, from: Instant) -> impl Iterator<Item = &Attempt> {
+        const DISORDER: Duration = Duration::from_secs(1);
+        self.ended.iter().rev().take_while(move |attempt| attempt.end + DISORDER >= from)
+    }
 }
 
 /// The book of a load; shared between the load and its readers.
@@ -138,6 +153,10 @@ impl Recorder {
         let mut state = self.lock();
         let id = state.next_id;
         state.next_id += 1;
+        let delay = start.elapsed();
+        if delay >= LEAST_DELAY {
+            state.delays.push((start, delay));
+        }
         state.in_flight.insert(id, (kind, start));
         InFlight {
             id,
@@ -174,14 +193,14 @@ impl Recorder {
     /// The ended attempts that belong to the time from `from` up to `to`, see [`Attempt::when`].
     pub fn attempts(&self, from: Instant, to: Instant) -> Vec<Attempt> {
         let state = self.lock();
-        state.ended.iter().filter(|attempt| (from..to).contains(&attempt.when())).cloned().collect()
+        state.ended_since(from).filter(|attempt| (from..to).contains(&attempt.when())).cloned().collect()
     }
 
     /// The time from `from` up to `to` in numbers. A stall belongs to when it began; one that lasts counts up to now.
     pub fn summary(&self, from: Instant, to: Instant) -> Summary {
         let mut summary = Summary::default();
         let state = self.lock();
-        for attempt in state.ended.iter().filter(|attempt| (from..to).contains(&attempt.when())) {
+        for attempt in state.ended_since(from).filter(|attempt| (from..to).contains(&attempt.when())) {
             match attempt.outcome {
                 Ok(()) => summary.ok += 1,
                 Err(failure) => *summary.failed.entry(failure).or_default() += 1,
@@ -200,6 +219,8 @@ impl Recorder {
         let stalls = state.stalls.iter().copied().chain(lasting);
         let longest = stalls.filter(|(begin, _)| (from..to).contains(begin)).map(|(_, length)| length).max();
         summary.longest_stall = summary.longest_stall.max(longest.unwrap_or_default());
+        let delays = state.delays.iter().filter(|(due, _)| (from..to).contains(due));
+        summary.client_delay = delays.map(|(_, delay)| *delay).max().unwrap_or_default();
         summary
     }
 

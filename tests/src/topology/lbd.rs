@@ -119,6 +119,11 @@ impl Lbd {
         &mut self.process
     }
 
+    /// The end of the daemon's log.
+    pub fn log_tail(&self) -> String {
+        self.process.log_tail()
+    }
+
     /// The pin directory in lbd.toml.
     pub fn pin(&self) -> &Path {
         &self.pin
@@ -198,7 +203,8 @@ impl Lbd {
             // The socket first: a lbctl a look would be a process a look.
             let answer = std::os::unix::net::UnixStream::connect(self.socket())
                 .context("its socket takes no connection")
-                .and_then(|_| self.lbctl(&["status"]));
+                .map(drop)
+                .and_then(|()| self.lbctl(&["status"]));
             match answer {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => {

@@ -1,0 +1,142 @@
+//! The terminal: lines that stay, and below them a picture that is drawn anew.
+//!
+//! In: lines. Out: on a terminal, lasting lines with a live block under them, coloured unless `NO_COLOR` is set; elsewhere the
+//! lasting lines alone. Invariant: the live block never wraps, so moving the cursor up over it always finds its beginning.
+
+use std::io::{IsTerminal, Write};
+
+const DEFAULT_WIDTH: usize = 80;
+
+/// Standard output.
+#[derive(Debug)]
+pub(super) struct Screen {
+    is_terminal: bool,
+    coloured: bool,
+    drawn_lines: usize,
+}
+
+impl Screen {
+    pub(super) fn new() -> Screen {
+        let is_terminal = std::io::stdout().is_terminal();
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Screen { is_terminal, coloured: is_terminal && wanted, drawn_lines: 0 }
+    }
+
+    /// Whether a live picture is worth drawing.
+    pub(super) fn is_live(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// Prints a line that stays.
+    pub(super) fn say(&mut self, line: &str) {
+        self.write(&format!("{}{line}\n", self.erase()));
+        self.drawn_lines = 0;
+    }
+
+    /// Draws the live block in place of the one before.
+    pub(super) fn draw(&mut self, lines: &[String]) {
+        if self.is_terminal {
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            self.write(&format!("{}{text}", self.erase()));
+            self.drawn_lines = lines.len();
+        }
+    }
+
+    /// Takes the live block away.
+    pub(super) fn clear(&mut self) {
+        self.write(&self.erase());
+        self.drawn_lines = 0;
+    }
+
+    /// Columns a line of the live block may fill.
+    pub(super) fn width(&self) -> usize {
+        // SAFETY: winsize is plain data for which all zeros is a value, and TIOCGWINSZ fills one.
+        let columns = unsafe {
+            let mut size: libc::winsize = std::mem::zeroed();
+            if libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) == 0 {
+                size.ws_col
+            } else {
+                0
+            }
+        };
+        if columns == 0 { DEFAULT_WIDTH } else { usize::from(columns) }
+    }
+
+    pub(super) fn red(&self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    pub(super) fn green(&self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    pub(super) fn cyan(&self, text: &str) -> String {
+        self.paint("36", text)
+    }
+
+    pub(super) fn dim(&self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn erase(&self) -> String {
+        if self.drawn_lines == 0 { String::new() } else { format!("\x1b[{}A\x1b[J", self.drawn_lines) }
+    }
+
+    fn write(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        // Nobody is left to tell when standard output is closed; the exit code still says how it went.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+/// A bar of `width` columns filled to `share` (0 to 1), in eighths of a column.
+pub(super) fn bar(share: f64, width: usize) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to the width of a terminal"
+    )]
+    let filled = (share.clamp(0.0, 1.0) * (width * 8) as f64).round() as usize;
+    let part = EIGHTHS[filled % 8];
+    let empty = width - filled / 8 - usize::from(!part.is_empty());
+    format!("{}{part}{}", "█".repeat(filled / 8), " ".repeat(empty))
+}
+
+/// A number with its thousands apart.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_always_has_its_width() {
+        for step in 0..=1000 {
+            let bar = bar(f64::from(step) / 1000.0, 30);
+            assert_eq!(bar.chars().count(), 30, "{bar}");
+        }
+        assert_eq!(bar(1.0, 3), "███");
+        assert_eq!(bar(2.0, 3), "███");
+        assert_eq!(bar(0.5, 1), "▌");
+    }
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}
