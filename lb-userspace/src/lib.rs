@@ -12,6 +12,7 @@ pub mod maglev;
 pub mod membership;
 pub mod metrics;
 pub mod moment;
+pub mod netlink;
 pub mod reach;
 pub mod record;
 pub mod spec;

@@ -1,0 +1,66 @@
+//! What the kernel says about this host's network, once and as it changes.
+//!
+//! In: rtnetlink and /proc/net of the network namespace of the calling thread. Out: [`read_host_network`], a snapshot for
+//! [`crate::reach`]; [`local_listening_sockets`]; and [`NextHopResolver`], which keeps the neighbours of backends resolved
+//! and tells each change of a next hop within 100 ms of the kernel's word. Invariants: nothing of the host is changed but
+//! entries of the neighbour tables, and of those none that an operator or another daemon made to stay; the kernel is
+//! asked where packets go (RTM_GETROUTE), its rules are not copied.
+
+mod host;
+mod interface;
+mod neighbour;
+mod next_hops;
+mod resolver;
+mod route;
+mod sockets;
+
+use std::io;
+
+pub use host::read_host_network;
+pub use next_hops::{NextHop, Unresolved};
+pub use resolver::{NetworkEvent, NextHopResolver};
+pub use sockets::local_listening_sockets;
+
+/// What can go wrong between lbd and the kernel's tables.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// No socket.
+    #[error(
+        "cannot open a netlink socket: {0}; a service manager must allow AF_NETLINK (RestrictAddressFamilies)"
+    )]
+    Open(#[source] io::Error),
+    /// The kernel refused or did not answer.
+    #[error("cannot ask the kernel for {what}: {reason}")]
+    Request {
+        /// What was asked for.
+        what: String,
+        /// The kernel's word.
+        reason: rtnetlink::Error,
+    },
+    /// A file of /proc cannot be read.
+    #[error("cannot read {path}: {reason}; /proc must be mounted")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why not.
+        reason: io::Error,
+    },
+}
+
+impl NetlinkError {
+    /// For `map_err` on a request.
+    fn asking(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {
+        let what = what.into();
+        move |reason| Self::Request { what, reason }
+    }
+
+    /// The kernel's error number, positive, if it answered with one.
+    fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Request { reason: rtnetlink::Error::NetlinkError(answer), .. } => {
+                answer.code.map(|code| code.get().saturating_abs())
+            }
+            _ => None,
+        }
+    }
+}

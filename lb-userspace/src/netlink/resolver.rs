@@ -1,0 +1,388 @@
+//! Keeps the next hops of backends known, and tells their changes.
+//!
+//! In: the wanted addresses ([`NextHopResolver::set`]), the kernel's events. Out: [`NetworkEvent`]s. Invariants: one task
+//! owns everything; the kernel's events are followed, nothing is polled, but for neighbours that do not answer (asked
+//! again every second) and, before Linux 5.16, those that do (every five); when events were lost, everything is read again.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::{Handle, MulticastGroup};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::interface::Interface;
+use super::next_hops::{Action, NextHop, NextHops, Unresolved};
+use super::{NetlinkError, host, neighbour, route};
+
+/// Routes change in bursts: the kernel is asked anew so long after the first event of one.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// [`NetworkEvent::HostChanged`] is sent so long after the first event of a burst.
+const HOST_SETTLE: Duration = Duration::from_millis(50);
+
+/// How many ways are asked for before the events get their turn again.
+const CHUNK: usize = 64;
+
+/// Neighbours that do not answer are asked again after this time.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Neighbours that the kernel does not keep resolved by itself are used every so many retries.
+const POKE_EVERY: u32 = 5;
+
+/// What changes are told of.
+const GROUPS: [MulticastGroup; 8] = [
+    MulticastGroup::Link,
+    MulticastGroup::Neigh,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
+];
+
+/// News of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkEvent {
+    /// A wanted address has another next hop than before, or another reason to have none.
+    NextHop {
+        /// The wanted address.
+        address: IpAddr,
+        /// Its next hop now.
+        next_hop: Result<NextHop, Unresolved>,
+    },
+    /// Links, addresses, routes or rules have changed: a snapshot ([`super::read_host_network`]) may be another now.
+    HostChanged,
+}
+
+/// The handle of a running resolver.
+#[derive(Debug)]
+pub struct NextHopResolver {
+    commands: mpsc::UnboundedSender<BTreeSet<IpAddr>>,
+}
+
+impl NextHopResolver {
+    /// Starts a resolver for the network namespace of the calling thread, on the current tokio runtime. It ends when the
+    /// handle is dropped and leaves the neighbours managed, so that a program in the kernel that goes on has good
+    /// addresses; `set` an empty set before to let them go, and await the task.
+    ///
+    /// # Errors
+    /// No netlink socket can be opened.
+    pub fn start(
+        events: mpsc::UnboundedSender<NetworkEvent>,
+    ) -> Result<(Self, JoinHandle<()>), NetlinkError> {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let kernel = Kernel::open()?;
+        let work = Work {
+            kernel,
+            table: NextHops::default(),
+            inbox,
+            events,
+            refresh_at: None,
+            host_at: None,
+            retry_at: None,
+            retries: 0,
+            leftovers_swept: false,
+            refusal_said: false,
+        };
+        Ok((Self { commands }, tokio::spawn(work.run())))
+    }
+
+    /// From now on exactly these addresses are wanted; each is answered by at least one event.
+    pub fn set(&self, addresses: BTreeSet<IpAddr>) {
+        if self.commands.send(addresses).is_err() {
+            // Only after a panic, which the owner of the JoinHandle sees.
+            tracing::debug!("the next-hop resolver has ended; a command to it is dropped");
+        }
+    }
+}
+
+/// The two sockets: one for events, so that a flood of them holds up no answer, one for requests.
+struct Kernel {
+    handle: Handle,
+    events: BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+}
+
+impl Kernel {
+    fn open() -> Result<Self, NetlinkError> {
+        let (connection, _unused, events) =
+            rtnetlink::new_multicast_connection(&GROUPS).map_err(NetlinkError::Open)?;
+        tokio::spawn(connection);
+        let (connection, handle, _none) = rtnetlink::new_connection().map_err(NetlinkError::Open)?;
+        tokio::spawn(connection);
+        Ok(Self { handle, events: events.map(|(message, _sender)| message).boxed() })
+    }
+}
+
+/// The resolver's task.
+struct Work {
+    kernel: Kernel,
+    table: NextHops,
+    inbox: mpsc::UnboundedReceiver<BTreeSet<IpAddr>>,
+    events: mpsc::UnboundedSender<NetworkEvent>,
+    /// When stale ways are asked for.
+    refresh_at: Option<Instant>,
+    /// When a change of the host is told.
+    host_at: Option<Instant>,
+    /// When neighbours are asked for again.
+    retry_at: Option<Instant>,
+    retries: u32,
+    /// Neighbours that an earlier lbd left managed have been let go.
+    leftovers_swept: bool,
+    refusal_said: bool,
+}
+
+impl Work {
+    async fn run(mut self) {
+        self.resync().await;
+        loop {
+            tokio::select! {
+                command = self.inbox.recv() => match command {
+                    Some(addresses) => self.want(addresses).await,
+                    None => return,
+                },
+                message = self.kernel.events.next() => match message {
+                    Some(message) => self.hear(message).await,
+                    None => self.reopen().await,
+                },
+                () = at(self.refresh_at) => self.refresh().await,
+                () = at(self.retry_at) => self.retry().await,
+                () = at(self.host_at) => {
+                    self.host_at = None;
+                    self.tell(NetworkEvent::HostChanged);
+                }
+            }
+            self.act().await;
+            for (address, next_hop) in self.table.take_news() {
+                log(address, &next_hop);
+                self.tell(NetworkEvent::NextHop { address, next_hop });
+            }
+            self.plan_retry();
+        }
+    }
+
+    fn tell(&self, event: NetworkEvent) {
+        // Nobody listens any more: the handle is about to be dropped as well.
+        let _nobody_listens = self.events.send(event);
+    }
+
+    async fn want(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.table.set_wanted(addresses);
+        self.refresh().await;
+    }
+
+    /// Takes one message of the kernel, and what it makes uncertain.
+    async fn hear(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) {
+        use RouteNetlinkMessage as M;
+        let message = match message.payload {
+            NetlinkPayload::InnerMessage(message) => message,
+            NetlinkPayload::Overrun(_) => {
+                tracing::warn!(
+                    "the kernel's network events came too fast and some are lost; everything is read again"
+                );
+                return self.resync().await;
+            }
+            _ => return,
+        };
+        match message {
+            M::NewNeighbour(message) => {
+                if let Some((key, neighbour)) = neighbour::from_message(&message) {
+                    self.table.neighbour(key, Some(neighbour));
+                }
+                return;
+            }
+            M::DelNeighbour(message) => {
+                if let Some((key, _)) = neighbour::from_message(&message) {
+                    self.table.neighbour(key, None);
+                }
+                return;
+            }
+            M::NewLink(message) => {
+                if let Some(interface) = Interface::from_message(&message) {
+                    self.table.interface(interface);
+                }
+            }
+            M::DelLink(message) if Interface::from_message(&message).is_some() => {
+                self.table.interface_gone(message.header.index);
+            }
+            M::NewRoute(message) | M::DelRoute(message) => {
+                if let Some(net) = route::destination(&message) {
+                    self.table.stale_within(net);
+                }
+            }
+            M::NewAddress(_) | M::DelAddress(_) | M::NewRule(_) | M::DelRule(_) => self.table.stale_all(),
+            _ => return,
+        }
+        self.host_at.get_or_insert_with(|| Instant::now() + HOST_SETTLE);
+        if self.table.has_stale() {
+            self.refresh_at.get_or_insert_with(|| Instant::now() + SETTLE);
+        }
+    }
+
+    /// Asks for stale ways, a chunk at a time.
+    async fn refresh(&mut self) {
+        self.refresh_at = None;
+        for address in self.table.take_stale(CHUNK) {
+            match route::ask(&self.kernel.handle, address).await {
+                Ok(way) => self.table.answer(address, way),
+                Err(error) => tracing::warn!("the way to backend {address} stays as it was: {error}"),
+            }
+        }
+        if self.table.has_stale() {
+            self.refresh_at = Some(Instant::now());
+        } else if !self.leftovers_swept {
+            self.act().await;
+            self.sweep_leftovers().await;
+        }
+    }
+
+    /// Does what the table asks for.
+    async fn act(&mut self) {
+        for action in self.table.take_actions() {
+            let done = match action {
+                Action::Ensure(key) if !self.table.tracks(key) => Ok(()),
+                Action::Ensure(key) => self.ensure(key).await,
+                Action::Release(key) => self.release(key).await,
+            };
+            if let Err(error) = done {
+                self.refused(&error);
+            }
+        }
+    }
+
+    async fn ensure(&mut self, key: neighbour::NeighbourKey) -> Result<(), NetlinkError> {
+        let seen = neighbour::get(&self.kernel.handle, key).await?;
+        if let Some(seen) = seen {
+            self.table.neighbour(key, Some(seen));
+        }
+        match seen.is_some_and(|seen| seen.fixed) {
+            true => Ok(()),
+            false => neighbour::ensure(&self.kernel.handle, key).await,
+        }
+    }
+
+    /// Lets go of what an lbd asked for; what others made is not touched.
+    async fn release(&mut self, key: neighbour::NeighbourKey) -> Result<(), NetlinkError> {
+        match neighbour::get(&self.kernel.handle, key).await? {
+            Some(seen) if seen.ours && seen.managed && !seen.fixed && !self.table.tracks(key) => {
+                neighbour::release(&self.kernel.handle, key).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets go of the neighbours that an lbd before this one wanted and this one does not. Runs once, after the first
+    /// wanted addresses have their ways.
+    async fn sweep_leftovers(&mut self) {
+        self.leftovers_swept = true;
+        let entries = match neighbour::all(&self.kernel.handle).await {
+            Ok(entries) => entries,
+            Err(error) => return self.refused(&error),
+        };
+        for (key, seen) in entries {
+            if seen.ours
+                && seen.managed
+                && let Err(error) = self.release(key).await
+            {
+                self.refused(&error);
+            }
+        }
+    }
+
+    /// Without the right to ask for neighbours they are followed as the host's own traffic (the health checks) keeps them.
+    fn refused(&mut self, error: &NetlinkError) {
+        if error.errno() != Some(libc::EPERM) {
+            tracing::debug!("{error}");
+        } else if !self.refusal_said {
+            self.refusal_said = true;
+            tracing::warn!("{error}; without CAP_NET_ADMIN backends' neighbours are not kept resolved");
+        }
+    }
+
+    async fn retry(&mut self) {
+        self.retry_at = None;
+        self.retries = self.retries.wrapping_add(1);
+        let mut keys = self.table.unanswered();
+        if self.retries.is_multiple_of(POKE_EVERY) {
+            keys.extend(self.table.unmanaged());
+        }
+        for key in keys {
+            if let Err(error) = self.ensure(key).await {
+                self.refused(&error);
+            }
+        }
+    }
+
+    fn plan_retry(&mut self) {
+        if self.retry_at.is_none()
+            && (!self.table.unanswered().is_empty() || !self.table.unmanaged().is_empty())
+        {
+            self.retry_at = Some(Instant::now() + RETRY);
+        }
+    }
+
+    /// Reads everything again.
+    async fn resync(&mut self) {
+        match host::interfaces(&self.kernel.handle).await {
+            Ok(interfaces) => {
+                let mut gone = self.table.interface_indexes();
+                for interface in interfaces {
+                    gone.remove(&interface.index);
+                    self.table.interface(interface);
+                }
+                gone.into_iter().for_each(|index| self.table.interface_gone(index));
+            }
+            Err(error) => tracing::warn!("interfaces stay as they were: {error}"),
+        }
+        for key in self.table.tracked() {
+            match neighbour::get(&self.kernel.handle, key).await {
+                Ok(seen) => self.table.neighbour(key, seen),
+                Err(error) => tracing::warn!("a neighbour stays as it was: {error}"),
+            }
+        }
+        self.table.stale_all();
+        self.refresh_at = Some(Instant::now());
+        self.host_at.get_or_insert_with(|| Instant::now() + HOST_SETTLE);
+    }
+
+    /// The socket of events has ended, which the kernel does not do by itself.
+    async fn reopen(&mut self) {
+        match Kernel::open() {
+            Ok(kernel) => {
+                tracing::warn!(
+                    "the netlink connection ended; a new one is open and everything is read again"
+                );
+                self.kernel = kernel;
+                self.resync().await;
+            }
+            Err(error) => {
+                tracing::error!("{error}; next hops are not followed until it can be opened");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// At this time, or never.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One line for a change.
+fn log(address: IpAddr, next_hop: &Result<NextHop, Unresolved>) {
+    match next_hop {
+        Ok(hop) => tracing::info!(%address, interface = hop.interface, "next hop is known"),
+        Err(Unresolved::Resolving) => tracing::debug!(%address, "next hop is being resolved"),
+        Err(reason) => tracing::warn!(%address, "no next hop: {reason}"),
+    }
+}
