@@ -190,3 +190,22 @@ fn lost_frames(packets: &OwnedFd) -> Result<u64> {
 fn io_result(result: i64) -> io::Result<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_faulty_frame_is_counted_and_kept() {
+        // An ARP frame, then an IPv4 header of zeros.
+        let mut frame = vec![0; 60];
+        frame[12..14].copy_from_slice(&[0x08, 0x06]);
+        let mut report = Report::default();
+        judge(&mut report, &frame, false);
+        frame[12..14].copy_from_slice(&[0x08, 0x00]);
+        judge(&mut report, &frame, false);
+        judge(&mut report, &frame, true);
+        assert_eq!((report.frames, report.faulty, report.unfinished), (3, 1, 1));
+        assert_eq!(report.faults, [(Fault::Wrong("IPv4"), frame)]);
+    }
+}

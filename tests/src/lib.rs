@@ -9,6 +9,7 @@
 
 pub mod capture;
 pub mod checksum;
+pub mod client;
 pub mod content;
 pub mod demo;
 pub mod load;

@@ -63,7 +63,7 @@ impl Namespace {
     pub fn new(label: &str) -> Result<Namespace> {
         let run_dir = RunDir::current()?;
         let name = format!("lbd-{}-{label}", std::process::id());
-        output_of(Command::new("ip").args(["netns", "add", &name]))?;
+        output_of(Command::new("ip").env("PATH", search_path()).args(["netns", "add", &name]))?;
         let opened = File::open(Path::new(NETNS_DIR).join(&name));
         let handle = opened.with_context(|| format!("cannot open namespace {name}"))?;
         let namespace = Namespace { label: label.to_owned(), name, handle: Arc::new(handle), run_dir };
@@ -124,7 +124,7 @@ impl Namespace {
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         let handle = Arc::clone(&self.handle);
-        command.process_group(0).stdin(Stdio::null());
+        command.process_group(0).stdin(Stdio::null()).env("PATH", search_path());
         // SAFETY: between fork and exec only setns(2) is called, which is async-signal-safe and allocates nothing.
         unsafe {
             command
@@ -159,6 +159,13 @@ impl Drop for Namespace {
             eprintln!("namespace {} is left behind: {error:#}", self.name);
         }
     }
+}
+
+/// PATH with the directories of administrators' programs, which root got by a plain `su` does not have.
+fn search_path() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
 }
 
 /// Runs a command to its end; its standard output, or an error with what it said.

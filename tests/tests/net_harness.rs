@@ -1,24 +1,26 @@
 //! The harness itself, without lbd: networks stand and route, wrong checksums are seen, nothing is left behind.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lbd_tests::capture::Capture;
-use lbd_tests::netns::Namespace;
+use lbd_tests::client::{self, Round, UdpFlows};
 use lbd_tests::netns::counters::Counters;
+use lbd_tests::netns::{Namespace, output_of};
 use lbd_tests::process::Process;
 use lbd_tests::server::echo::UdpEcho;
 use lbd_tests::server::nginx::{Nginx, SMALL_FILE_LEN};
 use lbd_tests::server::sink::Sink;
 use lbd_tests::topology::{Family, Mode, Plan, Topology};
-use lbd_tests::{content, root_or_skip, run_dir};
+use lbd_tests::{root_or_skip, run_dir};
 
 const HTTP: u16 = 80;
 const SINK: u16 = 8080;
 const ECHO: u16 = 7;
+const UPLOAD_LEN: u64 = 300_000;
+const UDP_FLOWS: usize = 1000;
 
 #[test]
 fn a_namespace_and_its_processes_end_with_their_handle() -> Result<()> {
@@ -121,6 +123,23 @@ fn every_network_carries_right_bytes_and_right_checksums() -> Result<()> {
     Ok(())
 }
 
+/// The other way round: a client that leaves checksums to hardware is not what lbd is tested with, and a capture says so.
+#[test]
+fn a_capture_sees_unfinished_checksums() -> Result<()> {
+    if !root_or_skip("a_capture_sees_unfinished_checksums") {
+        return Ok(());
+    }
+    let topology = Topology::build(Plan { backends: 1, ..Plan::new("offload", Mode::Dsr, Family::V4) })?;
+    let backend = &topology.backends[0];
+    let _nginx = Nginx::start(&backend.namespace, &backend.name, HTTP)?;
+    output_of(topology.client.command("ethtool").args(["-K", "eth0", "tx", "on"]))?;
+    let capture = Capture::start(&topology.client, "eth0")?;
+    client::download(&topology.client, SocketAddr::new(topology.backend_address(0), HTTP), "/64k")?;
+    let report = capture.finish()?;
+    ensure!(report.unfinished > 0, "{report:?}");
+    Ok(())
+}
+
 fn talk_to_second_backend(topology: &Topology) -> Result<()> {
     let backend = &topology.backends[1];
     let address = topology.backend_address(1);
@@ -128,57 +147,27 @@ fn talk_to_second_backend(topology: &Topology) -> Result<()> {
     let _sink = Sink::start(&backend.namespace, &backend.name, SINK)?;
     let echo = UdpEcho::start(&backend.namespace, &backend.name, &[SocketAddr::new(address, ECHO)])?;
 
-    let answer = exchange(
-        topology,
-        SocketAddr::new(address, HTTP),
-        b"GET /64k HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-    )?;
-    let (head, body) = split_head(&answer)?;
-    ensure!(head.contains("X-Backend: b2"), "{head}");
-    ensure!(body.len() as u64 == SMALL_FILE_LEN, "{} bytes came", body.len());
-    content::Verifier::new(0).push(body).map_err(|at| anyhow::anyhow!("byte {at} is wrong"))?;
+    let down = client::download(&topology.client, SocketAddr::new(address, HTTP), "/64k")?;
+    ensure!(down.backend == "b2", "{down:?}");
+    down.expect_content(SMALL_FILE_LEN)?;
+    let up = client::upload(&topology.client, SocketAddr::new(address, SINK), UPLOAD_LEN)?;
+    ensure!(up.backend == "b2", "{up:?}");
+    up.expect_content(UPLOAD_LEN)?;
+    ensure!(up.expect_content(UPLOAD_LEN - 1).is_err(), "a wrong length went unseen");
 
-    let mut upload = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n".to_vec();
-    let head_len = upload.len();
-    upload.resize(head_len + 300_000, 0);
-    content::fill(0, &mut upload[head_len..]);
-    let answer = exchange(topology, SocketAddr::new(address, SINK), &upload)?;
-    let (_, body) = split_head(&answer)?;
-    let wanted =
-        format!("{{\"backend\":\"b2\",\"len\":300000,\"sha256\":\"{}\"}}\n", content::sha256(300_000));
-    ensure!(String::from_utf8_lossy(body) == wanted, "{} instead of {wanted}", String::from_utf8_lossy(body));
-
-    let datagram = topology.client.run(|| -> Result<Vec<u8>> {
-        let socket = UdpSocket::bind(SocketAddr::new(topology.client_address(), 0))?;
-        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
-        socket.send_to(b"hello", SocketAddr::new(address, ECHO))?;
-        let mut buffer = [0; 100];
-        let len = socket.recv(&mut buffer)?;
-        Ok(buffer[..len].to_vec())
-    })??;
-    ensure!(datagram == b"b2 hello", "{}", String::from_utf8_lossy(&datagram));
-    ensure!(echo.received() == 1, "{} datagrams counted", echo.received());
+    let mut flows = UdpFlows::open(&topology.client, SocketAddr::new(address, ECHO), UDP_FLOWS)?;
+    for _ in 0..2 {
+        let round = flows.round(0..UDP_FLOWS, Duration::from_secs(5))?;
+        ensure!(round == Round { answered: UDP_FLOWS as u64, lost: 0, moved: 0 }, "{round:?}");
+    }
+    ensure!(flows.shares() == [("b2".to_owned(), UDP_FLOWS as u64)].into(), "{:?}", flows.shares());
+    let mut dead = UdpFlows::open(&topology.client, SocketAddr::new(address, ECHO + 1), 2)?;
+    let round = dead.round(0..2, Duration::from_millis(100))?;
+    ensure!(round == Round { answered: 0, lost: 2, moved: 0 }, "an echo from nowhere: {round:?}");
+    ensure!(echo.received() == 2 * UDP_FLOWS as u64, "{} datagrams counted", echo.received());
 
     let accesses = nginx.accesses()?;
     ensure!(accesses.len() == 1 && accesses[0].remote.ip() == topology.client_address(), "{accesses:?}");
     ensure!(accesses[0].path == "/64k" && accesses[0].body_len == SMALL_FILE_LEN, "{accesses:?}");
     Ok(())
-}
-
-/// Sends `request` from the client and reads until the server is done or the answer's Content-Length is there.
-fn exchange(topology: &Topology, server: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
-    topology.client.run(|| -> Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(request)?;
-        stream.shutdown(std::net::Shutdown::Write)?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Ok(answer)
-    })?
-}
-
-fn split_head(answer: &[u8]) -> Result<(String, &[u8])> {
-    let at = answer.windows(4).position(|window| window == b"\r\n\r\n").context("no HTTP head")?;
-    Ok((String::from_utf8_lossy(&answer[..at]).into_owned(), &answer[at + 4..]))
 }

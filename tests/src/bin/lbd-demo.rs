@@ -15,7 +15,7 @@ use lbd_tests::topology::{Family, Mode};
 #[command(name = "lbd-demo")]
 struct Arguments {
     /// How packets reach the servers: full-nat, nat, dsr or ipip.
-    #[arg(long, default_value = "nat")]
+    #[arg(long, default_value = "full-nat")]
     mode: Mode,
     /// Run it over IPv6.
     #[arg(long)]

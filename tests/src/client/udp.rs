@@ -1,0 +1,141 @@
+//! Many UDP flows at once, each remembering who answered it.
+//!
+//! In: the client's namespace, the address of [`crate::server::echo`] servers, how many flows. Out: for every round of one
+//! datagram a flow, how many were answered, lost, moved to another backend. Invariant: a flow is one socket with one port for
+//! its life; an answer counts only if it carries the number of the datagram asked for last.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::netns::Namespace;
+
+/// Datagrams under way at a time: more would only fill queues.
+const WINDOW: usize = 256;
+
+/// What one round brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Flows answered.
+    pub answered: u64,
+    /// Flows without an answer in time.
+    pub lost: u64,
+    /// Flows answered by another backend than before.
+    pub moved: u64,
+}
+
+#[derive(Debug)]
+struct Flow {
+    socket: UdpSocket,
+    backend: Option<String>,
+    sent: u64,
+}
+
+/// A set of flows.
+#[derive(Debug)]
+pub struct UdpFlows {
+    flows: Vec<Flow>,
+    target: SocketAddr,
+}
+
+impl UdpFlows {
+    /// Opens `count` flows; nothing is sent yet. Raises the process's limit of open files when it has to.
+    pub fn open(namespace: &Namespace, target: SocketAddr, count: usize) -> Result<UdpFlows> {
+        raise_file_limit(count as u64 + 1024)?;
+        let any: IpAddr =
+            if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let open = || -> std::io::Result<Flow> {
+            let socket = UdpSocket::bind((any, 0))?;
+            socket.set_nonblocking(true)?;
+            Ok(Flow { socket, backend: None, sent: 0 })
+        };
+        let flows = namespace.run(|| (0..count).map(|_| open()).collect::<std::io::Result<Vec<_>>>())?;
+        Ok(UdpFlows { flows: flows.context("cannot open a UDP socket for every flow")?, target })
+    }
+
+    /// One datagram on each of these flows; waits for every answer, each at most `timeout`.
+    pub fn round(&mut self, flows: Range<usize>, timeout: Duration) -> Result<Round> {
+        let mut round = Round::default();
+        for window in self.flows[flows].chunks_mut(WINDOW) {
+            for flow in &mut *window {
+                flow.sent += 1;
+                // What cannot be sent is not answered, and counted as that.
+                let _ = flow.socket.send_to(&flow.sent.to_be_bytes(), self.target);
+            }
+            collect(window, timeout, &mut round)?;
+        }
+        Ok(round)
+    }
+
+    /// How many flows each backend has.
+    pub fn shares(&self) -> std::collections::BTreeMap<String, u64> {
+        let mut shares = std::collections::BTreeMap::new();
+        for backend in self.flows.iter().filter_map(|flow| flow.backend.clone()) {
+            *shares.entry(backend).or_default() += 1;
+        }
+        shares
+    }
+
+    /// The backend of a flow, once it was answered.
+    pub fn backend(&self, flow: usize) -> Option<&str> {
+        self.flows[flow].backend.as_deref()
+    }
+}
+
+/// Waits until every flow of the window is answered or the time is over.
+fn collect(window: &mut [Flow], timeout: Duration, round: &mut Round) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    let mut waiting: Vec<usize> = (0..window.len()).collect();
+    while !waiting.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds: Vec<PollFd<'_>> = waiting
+            .iter()
+            .map(|&index| PollFd::new(window[index].socket.as_fd(), PollFlags::POLLIN))
+            .collect();
+        let ready = match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            ready => ready.context("cannot wait for answers")?,
+        };
+        if ready == 0 {
+            break;
+        }
+        drop(fds);
+        waiting.retain(|&index| !window[index].take_answer(round));
+    }
+    round.lost += waiting.len() as u64;
+    Ok(())
+}
+
+impl Flow {
+    /// Reads what is there; whether the answer to the last datagram was among it.
+    fn take_answer(&mut self, round: &mut Round) -> bool {
+        let mut buffer = [0; 256];
+        // An error (an ICMP answer) is no answer; the flow goes on waiting.
+        while let Ok(len) = self.socket.recv(&mut buffer) {
+            let answer = &buffer[..len];
+            let Some(name) = answer.strip_suffix(&self.sent.to_be_bytes()) else { continue };
+            let name = String::from_utf8_lossy(name).trim_end().to_owned();
+            round.answered += 1;
+            if self.backend.as_ref().is_some_and(|before| *before != name) {
+                round.moved += 1;
+            }
+            self.backend = Some(name);
+            return true;
+        }
+        false
+    }
+}
+
+fn raise_file_limit(wanted: u64) -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft >= wanted {
+        return Ok(());
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted))
+        .with_context(|| format!("cannot raise the limit of open files to {wanted}"))
+}
