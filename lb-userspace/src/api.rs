@@ -5,13 +5,20 @@
 //! neither maps nor files. Invariants: `api_version` comes first in every answer; an error has a code, a sentence and a
 //! remedy; a client can hold up nobody but itself.
 
+pub mod client;
 mod error;
 pub mod events;
 mod handle;
+mod routes;
+mod rows;
+mod server;
 mod snapshot;
+mod socket;
 pub mod types;
 
 pub use error::{ApiError, ErrorCode};
 pub use events::EventLog;
-pub use handle::{Command, Handle};
+pub use handle::{Command, Handle, Reply};
+pub use server::{Access, serve};
 pub use snapshot::{Counters, Placement, Snapshot, TableInfo};
+pub use socket::{Socket, SocketError, bind};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ErrorCode;
 use crate::health::Health;
-use crate::membership::{Change, Commanded, DomainEvent, Override, OverrideEntry};
+use crate::membership::{Commanded, DomainEvent, Operation, Override, OverrideEntry};
 use crate::moment::Millis;
 use crate::spec::{Affinity, BackendAddress, Forward, Listener, Name, OnLoss, Problem, Protocol, WhenNone};
 
@@ -315,13 +315,19 @@ pub struct Backend {
     pub over: Option<Override>,
 }
 
-/// `POST /v1/changes`: the operations, under which conditions, and whether to wait.
+/// `POST /v1/changes`: the operations, under which conditions, and whether to wait. A list of operations alone is one too.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ChangeRequest {
-    /// What is to be done.
-    #[serde(flatten)]
-    pub change: Change,
+    /// Done in this order, all or none.
+    pub operations: Vec<Operation>,
+    /// Only if this is still the revision; the header If-Match says the same and wins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub if_revision: Option<u64>,
+    /// Even if it takes a service's last usable backend.
+    pub force: bool,
+    /// Judge it and say what it would do, but do nothing.
+    pub dry_run: bool,
     /// Seconds to wait until every backend that the change admits has had its first check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<f64>,

@@ -12,13 +12,11 @@ use crate::spec::{
 };
 
 /// Operations that become one revision together.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
     /// Done in this order; each sees what the ones before it did.
     pub operations: Vec<Operation>,
     /// Under which conditions.
-    #[serde(flatten)]
     pub options: Options,
 }
 
@@ -30,11 +28,9 @@ impl Change {
 }
 
 /// Under which conditions a change is done.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Only if this is still the revision.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub if_revision: Option<u64>,
     /// Even if it takes a service's last usable backend.
     pub force: bool,
@@ -44,7 +40,7 @@ pub struct Options {
 
 /// One thing to do. `pool` is a pool's or a service's name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Operation {
     /// Adds a service, with a pool of the same name unless it names another.
     ServiceAdd(Box<ServiceAdd>),

@@ -1,0 +1,322 @@
+//! One function for each path.
+//!
+//! In: a request whose user has been checked. Out: an [`Answer`] with the revision as its ETag, or an [`ApiError`].
+//! Invariant: everything a client may send is judged here or by the membership, and answered in JSON.
+
+mod changes;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::rows::Picture;
+use super::types::{
+    Answer, BackendDetail, BackendList, ErrorAnswer, EventQuery, ExplainRequest, FlowFilter, NameQuery,
+    OverrideList, PoolDetail, PoolList, ServiceDetail, ServiceList,
+};
+use super::{ApiError, Command, ErrorCode, Handle};
+use crate::membership::{PoolView, ServiceView};
+use crate::moment::Millis;
+use crate::spec::{BackendAddress, Name, nearest};
+
+/// The longest a request for events may wait, and the longest wait of a change.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// The largest body, bytes.
+const BODY_LEN: usize = 1 << 20;
+
+/// Flows in a list whose request names no limit, and in any list.
+const FLOWS: usize = 100;
+const MOST_FLOWS: usize = 100_000;
+
+/// What every handler gives back.
+type Result<T = Reply> = std::result::Result<T, ApiError>;
+
+/// A body with the revision it was made at.
+struct Reply {
+    revision: u64,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    fn new<T: Serialize>(revision: u64, body: T) -> Result {
+        let body = serde_json::to_vec(&Answer::new(body)).map_err(|error| {
+            ApiError::new(ErrorCode::Internal, format!("the answer cannot be written as JSON ({error})"))
+        })?;
+        Ok(Self { revision, body })
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response<Body> {
+        let mut response = json(StatusCode::OK, self.body);
+        if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", self.revision)) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        response
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response<Body> {
+        let status = StatusCode::from_u16(self.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&Answer::new(ErrorAnswer { error: *self.0 })).unwrap_or_default();
+        json(status, body)
+    }
+}
+
+fn json(status: StatusCode, mut body: Vec<u8>) -> Response<Body> {
+    body.push(b'\n');
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Every path.
+pub(super) fn router(handle: Handle) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/services", get(services))
+        .route("/v1/services/{name}", get(service))
+        .route("/v1/pools", get(pools))
+        .route("/v1/pools/{name}", get(pool))
+        .route("/v1/pools/{name}/backends", get(pool_backends))
+        .route("/v1/pools/{name}/backends/{address}", get(backend))
+        .route("/v1/backends", get(backends))
+        .route("/v1/changes", post(changes::change))
+        .route("/v1/explain", get(explain))
+        .route("/v1/flows", get(flows))
+        .route("/v1/flows/count", get(count_flows))
+        .route("/v1/flows/flush", post(changes::flush_flows))
+        .route("/v1/stats", get(stats))
+        .route("/v1/drops", get(drops))
+        .route("/v1/overrides", get(overrides))
+        .route("/v1/events", get(events))
+        .fallback(no_path)
+        .method_not_allowed_fallback(no_method)
+        .with_state(handle)
+}
+
+async fn no_path(uri: Uri) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("there is no path {}", uri.path()))
+        .hint("all paths begin with /v1, such as /v1/status")
+}
+
+async fn no_method(uri: Uri) -> ApiError {
+    ApiError::new(ErrorCode::MethodNotAllowed, format!("{} is not used with this method", uri.path()))
+        .hint("GET reads; /v1/changes and /v1/flows/flush take POST")
+}
+
+fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T> {
+    let bad = |error| {
+        ApiError::new(ErrorCode::BadRequest, format!("the query of {uri} is not understood: {error}"))
+    };
+    Ok(Query::try_from_uri(uri).map_err(bad)?.0)
+}
+
+fn name(text: &str) -> Result<Name> {
+    text.parse().map_err(|error: crate::spec::SyntaxError| {
+        ApiError::new(ErrorCode::BadRequest, error.message).hint(error.hint)
+    })
+}
+
+/// A body as JSON; an unknown or missing field is named.
+fn from_json<T: DeserializeOwned>(body: &Bytes) -> Result<T> {
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("the body is not understood: {error}")))
+}
+
+/// The whole body, within size and time.
+async fn body(body: Body) -> Result<Bytes> {
+    let read = tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, BODY_LEN));
+    match read.await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(ApiError::new(
+            ErrorCode::TooLarge,
+            format!("the body could not be read, or is larger than {BODY_LEN} bytes"),
+        )
+        .hint("send fewer operations at a time")),
+        Err(_) => {
+            let seconds = BODY_TIME.as_secs();
+            Err(ApiError::new(ErrorCode::BadRequest, format!("the body took longer than {seconds} s")))
+        }
+    }
+}
+
+async fn status(State(handle): State<Handle>) -> Result {
+    let snapshot = handle.snapshot.load_full();
+    Reply::new(snapshot.revision, Picture::new(&snapshot, &handle).status(now()))
+}
+
+async fn services(State(handle): State<Handle>) -> Result {
+    let snapshot = handle.snapshot.load_full();
+    let picture = Picture::new(&snapshot, &handle);
+    Reply::new(snapshot.revision, ServiceList { services: picture.services(), pools: picture.pools() })
+}
+
+async fn service(State(handle): State<Handle>, Path(text): Path<String>) -> Result {
+    let snapshot = handle.snapshot.load_full();
+    let view = find_service(&snapshot.services, &name(&text)?)?;
+    let picture = Picture::new(&snapshot, &handle);
+    let pool = snapshot.pools.iter().find(|pool| pool.name == view.spec.pool);
+    let detail = ServiceDetail {
+        service: picture.service(view),
+        pools: pool.map(|pool| picture.tables(pool)).unwrap_or_default(),
+        backends: pool
+            .into_iter()
+            .flat_map(|pool| &pool.backends)
+            .map(|view| picture.backend(view))
+            .collect(),
+    };
+    Reply::new(snapshot.revision, detail)
+}
+
+fn find_service<'a>(services: &'a [ServiceView], name: &Name) -> Result<&'a ServiceView> {
+    services.iter().find(|view| view.spec.name == *name).ok_or_else(|| {
+        let known = services.iter().map(|view| view.spec.name.as_str());
+        not_found("service", name, nearest(name.as_str(), known))
+    })
+}
+
+/// The pool of this name, or that of the service of this name.
+fn find_pool<'a>(snapshot: &'a super::Snapshot, name: &Name) -> Result<&'a PoolView> {
+    let by_name = |name: &Name| snapshot.pools.iter().find(|pool| pool.name == *name);
+    let service = || snapshot.services.iter().find(|view| view.spec.name == *name);
+    by_name(name).or_else(|| by_name(&service()?.spec.pool)).ok_or_else(|| {
+        let pools = snapshot.pools.iter().map(|pool| pool.name.as_str());
+        let known = pools.chain(snapshot.services.iter().map(|view| view.spec.name.as_str()));
+        not_found("pool", name, nearest(name.as_str(), known))
+    })
+}
+
+fn not_found(what: &str, name: &Name, near: Option<&str>) -> ApiError {
+    let hint = match near {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => "see what there is with lbctl service list".to_owned(),
+    };
+    ApiError::new(ErrorCode::NotFound, format!("there is no {what} {:?}", name.as_str())).hint(hint)
+}
+
+async fn pools(State(handle): State<Handle>) -> Result {
+    let snapshot = handle.snapshot.load_full();
+    Reply::new(snapshot.revision, PoolList { pools: Picture::new(&snapshot, &handle).pools() })
+}
+
+async fn pool(State(handle): State<Handle>, Path(text): Path<String>) -> Result {
+    let snapshot = handle.snapshot.load_full();
+    let view = find_pool(&snapshot, &name(&text)?)?;
+    let picture = Picture::new(&snapshot, &handle);
+    let backends = view.backends.iter().map(|view| picture.backend(view)).collect();
+    Reply::new(snapshot.revision, PoolDetail { pools: picture.tables(view), backends })
+}
+
+async fn pool_backends(State(handle): State<Handle>, Path(text): Path<String>) -> Result {
+    let snapshot = handle.snapshot.load_full();
+    let view = find_pool(&snapshot, &name(&text)?)?;
+    let picture = Picture::new(&snapshot, &handle);
+    let backends = view.backends.iter().map(|view| picture.backend(view)).collect();
+    Reply::new(snapshot.revision, BackendList { backends })
+}
+
+async fn backends(State(handle): State<Handle>) -> Result {
+    let snapshot = handle.snapshot.load_full();
+    Reply::new(snapshot.revision, BackendList { backends: Picture::new(&snapshot, &handle).backends() })
+}
+
+async fn backend(State(handle): State<Handle>, Path((pool, address)): Path<(String, String)>) -> Result {
+    let snapshot = handle.snapshot.load_full();
+    let view = find_pool(&snapshot, &name(&pool)?)?;
+    let wanted: BackendAddress = address.parse().map_err(|error: crate::spec::SyntaxError| {
+        ApiError::new(ErrorCode::BadRequest, error.message).hint(error.hint)
+    })?;
+    let Some(found) = view.backends.iter().find(|backend| backend.id.address == wanted) else {
+        let message = format!("pool {:?} has no backend {wanted}", view.name.as_str());
+        return Err(ApiError::new(ErrorCode::NotFound, message)
+            .hint(format!("see its backends with lbctl backend list {}", view.name)));
+    };
+    Reply::new(snapshot.revision, BackendDetail { backend: Picture::new(&snapshot, &handle).backend(found) })
+}
+
+async fn explain(State(handle): State<Handle>, uri: Uri) -> Result {
+    let request: ExplainRequest = query(&uri)?;
+    if request.source.is_ipv4() != request.destination.is_ipv4() {
+        return Err(ApiError::new(
+            ErrorCode::BadRequest,
+            format!("{} and {} are of two families; no packet has both", request.source, request.destination),
+        ));
+    }
+    let explanation = handle.ask(|reply| Command::Explain { request, reply }).await?;
+    Reply::new(handle.snapshot.load().revision, explanation)
+}
+
+async fn flows(State(handle): State<Handle>, uri: Uri) -> Result {
+    let mut filter: FlowFilter = query(&uri)?;
+    filter.limit = Some(filter.limit.unwrap_or(FLOWS).min(MOST_FLOWS));
+    let flows = handle.ask(|reply| Command::Flows { filter, reply }).await?;
+    Reply::new(handle.snapshot.load().revision, flows)
+}
+
+async fn count_flows(State(handle): State<Handle>, uri: Uri) -> Result {
+    let filter: FlowFilter = query(&uri)?;
+    let counts = handle.ask(|reply| Command::CountFlows { filter, reply }).await?;
+    Reply::new(handle.snapshot.load().revision, counts)
+}
+
+async fn stats(State(handle): State<Handle>, uri: Uri) -> Result {
+    let wanted: NameQuery = query(&uri)?;
+    let snapshot = handle.snapshot.load_full();
+    let only = wanted.name.map(|name| find_service(&snapshot.services, &name)).transpose()?;
+    Reply::new(snapshot.revision, Picture::new(&snapshot, &handle).stats(now(), only))
+}
+
+async fn drops(State(handle): State<Handle>, uri: Uri) -> Result {
+    let wanted: NameQuery = query(&uri)?;
+    let snapshot = handle.snapshot.load_full();
+    if let Some(name) = &wanted.name {
+        find_service(&snapshot.services, name)?;
+    }
+    Reply::new(snapshot.revision, Picture::new(&snapshot, &handle).drops(wanted.name.as_ref()))
+}
+
+async fn overrides(State(handle): State<Handle>) -> Result {
+    let snapshot = handle.snapshot.load_full();
+    Reply::new(snapshot.revision, OverrideList { overrides: snapshot.overrides.clone() })
+}
+
+async fn events(State(handle): State<Handle>, uri: Uri) -> Result {
+    let wanted: EventQuery = query(&uri)?;
+    let mut added = handle.events.follow();
+    let mut list = handle.events.after(wanted.since);
+    if let Some(limit) = wanted.wait.and_then(wait_time).filter(|_| list.events.is_empty()) {
+        let more = tokio::time::timeout(limit, added.wait_for(|last| *last > list.next)).await;
+        // Neither the end of the wait nor that of the daemon is a fault: there are no events, then.
+        if let Ok(Ok(_)) = more {
+            list = handle.events.after(wanted.since);
+        }
+    }
+    Reply::new(handle.snapshot.load().revision, list)
+}
+
+/// Seconds as a length, at most the longest wait; `None` for none and for what is no length.
+fn wait_time(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|wait| !wait.is_zero())
+        .map(|wait| wait.min(LONGEST_WAIT))
+}

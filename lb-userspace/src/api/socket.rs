@@ -1,0 +1,133 @@
+//! The socket's place in the filesystem.
+//!
+//! In: a path. Out: a listening socket there, mode 0600. Invariants: a socket that somebody listens on is never taken away;
+//! one that nobody listens on is replaced in one step; on the way out only the own one is removed.
+
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use tokio::net::UnixListener;
+
+/// Root and lbd's own user; `admin` and `read` groups will widen it.
+const MODE: u32 = 0o600;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another daemon serves it.
+    #[error(
+        "{path} is served by another lbd (process {pid}): stop that one, or give this one another daemon.socket"
+    )]
+    Held {
+        /// The socket.
+        path: String,
+        /// Whose it is.
+        pid: i32,
+    },
+    /// Something else has that name.
+    #[error("{path} exists and is no socket: move it away, or set daemon.socket to another path")]
+    NoSocket {
+        /// The path.
+        path: String,
+    },
+    /// The system refuses.
+    #[error("cannot {what} {path} ({error}): check daemon.socket and the rights on its directory")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: String,
+        /// Why it failed.
+        error: io::Error,
+    },
+}
+
+/// The listening socket; its name goes when this is dropped.
+#[derive(Debug)]
+pub struct Socket {
+    pub(super) listener: UnixListener,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Socket {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Another daemon may have put its own there in the meantime.
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Listens at `path`; a directory that is missing is made. Needs a tokio runtime.
+///
+/// # Errors
+/// Another daemon listens there, something else is there, or the system refuses.
+pub fn bind(path: &Path) -> Result<Socket, SocketError> {
+    let name = || path.display().to_string();
+    let system =
+        |what: &'static str| move |error: io::Error| SocketError::System { what, path: name(), error };
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        fs::create_dir_all(directory).map_err(system("make the directory of"))?;
+    }
+    refuse_taken(path)?;
+    // Under another name first: with the right mode from its first moment, and in place of a stale one in one step.
+    let fresh = path.with_extension(format!("{}.new", std::process::id()));
+    let cleared = fs::remove_file(&fresh);
+    if let Err(error) =
+        cleared.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    {
+        return Err(system("clear the way of")(error));
+    }
+    let listener = StdListener::bind(&fresh).map_err(system("listen on"))?;
+    let placed = fs::set_permissions(&fresh, Permissions::from_mode(MODE))
+        .and_then(|()| fs::rename(&fresh, path))
+        .and_then(|()| fs::symlink_metadata(path));
+    let inode = match placed {
+        Ok(metadata) => metadata.ino(),
+        Err(error) => {
+            // The name is of no use any more; what counts is why.
+            let _unused = fs::remove_file(&fresh);
+            return Err(system("put in place")(error));
+        }
+    };
+    let listener = listener
+        .set_nonblocking(true)
+        .and_then(|()| UnixListener::from_std(listener))
+        .map_err(system("listen on"))?;
+    Ok(Socket { listener, path: path.to_owned(), inode })
+}
+
+/// Errors unless the name is free or a socket that nobody listens on.
+fn refuse_taken(path: &Path) -> Result<(), SocketError> {
+    let name = || path.display().to_string();
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(SocketError::System { what: "look at", path: name(), error }),
+        Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NoSocket { path: name() }),
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(stream) => {
+            let pid = getsockopt(&stream, PeerCredentials).map_or(0, |peer| peer.pid());
+            Err(SocketError::Held { path: name(), pid })
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => Ok(()),
+        Err(error) => {
+            Err(SocketError::System { what: "tell whether somebody listens on", path: name(), error })
+        }
+    }
+}
