@@ -53,6 +53,11 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<bool> {
         report.add(run_layer(layer, &binaries, &runner, obstacle)?);
     }
     print!("{report}");
+    // A filter with a slip of the pen must not look like success.
+    anyhow::ensure!(
+        !report.is_empty(),
+        "no test was found: filters are parts of `binary::test`, as in target/test-logs"
+    );
     Ok(report.succeeded())
 }
 

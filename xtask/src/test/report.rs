@@ -33,6 +33,11 @@ impl Report {
         self.layers.push(layer);
     }
 
+    /// Did no test run, fail or skip?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.layers.iter().all(|layer| layer.passed + layer.failed.len() + layer.skipped.len() == 0)
+    }
+
     pub(crate) fn succeeded(&self) -> bool {
         self.layers.iter().all(|layer| layer.failed.is_empty())
     }
@@ -99,8 +104,9 @@ mod tests {
     #[test]
     fn nothing_failed_is_success() {
         let mut report = Report::default();
+        assert!(report.is_empty());
         report.add(LayerReport { passed: 1, ..LayerReport::new(Layer::Unit) });
-        assert!(report.succeeded());
+        assert!(report.succeeded() && !report.is_empty());
         assert_eq!(report.to_string().lines().last(), Some("1 passed, 0 failed, 0 skipped"));
     }
 }
