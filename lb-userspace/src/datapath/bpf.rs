@@ -45,7 +45,7 @@ impl Maps {
             source,
         };
         let zeros = vec![0_u8; value_size * counters::possible_cpus().map_err(refused)?];
-        let handle = self.handle(map).map_err(|error| refused(io::Error::other(error)))?;
+        let handle = self.handle(map, value_size).map_err(|error| refused(io::Error::other(error)))?;
         syscall::update(handle.as_fd(), index, &zeros).map_err(refused)
     }
 }

@@ -96,7 +96,7 @@ impl Counters<'_> {
 
     fn sums<T: Sum>(&self, map: &'static str, first: u32, count: u32) -> Result<Vec<T>, DatapathError> {
         let count = count.min(self.maps.entries(map).saturating_sub(first));
-        let handle = self.maps.handle(map)?;
+        let handle = self.maps.handle(map, size_of::<T>())?;
         read_sums(handle, first, count).map_err(|error| DatapathError::Map {
             map,
             action: "read",

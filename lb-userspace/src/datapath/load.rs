@@ -14,8 +14,7 @@ use lb_common::Settings;
 use zerocopy::IntoBytes;
 
 use super::pins::{self, Shape};
-use super::syscall::{self, ObjectKind};
-use super::{DatapathError, privilege};
+use super::{DatapathError, privilege, syscall};
 
 /// The balancer.
 pub(super) const BALANCER: &str = "lbd";
@@ -62,16 +61,6 @@ impl Programs {
     pub(super) fn fd(&self, name: &'static str) -> Result<BorrowedFd<'_>, DatapathError> {
         let program = self.program(name)?;
         program.fd().map(AsFd::as_fd).map_err(|error| refused(name, &error))
-    }
-
-    /// The kernel's number of the balancer.
-    pub(super) fn balancer_id(&self) -> Result<u32, DatapathError> {
-        let program = self.fd(BALANCER)?;
-        syscall::program_info(program).map(|info| info.id).map_err(|error| DatapathError::Load {
-            what: format!("the program {BALANCER}"),
-            reason: error.to_string(),
-            remedy: privilege::remedy(Some(&error)),
-        })
     }
 
     /// Runs a program once on `packet`; `context` is a `struct xdp_md` or empty. The answer is the return value and the
@@ -124,12 +113,6 @@ impl Programs {
         let program = self.ebpf.program_mut(name).ok_or_else(|| lacking(name))?;
         program.try_into().map_err(|error: ProgramError| refused(name, &error))
     }
-}
-
-/// The pinned balancer's number, whoever loaded it; `None` if none is pinned.
-pub(super) fn pinned_balancer_id(programs: &Path) -> Option<u32> {
-    let program = pins::open(&programs.join(BALANCER), ObjectKind::Program).ok()??;
-    syscall::program_info(program.as_fd()).ok().map(|info| info.id)
 }
 
 /// aya adopts whatever is pinned under a name; this is the look it does not take.

@@ -15,7 +15,7 @@ use zerocopy::FromBytes;
 
 use super::DatapathError;
 use super::mapped::Mapped;
-use super::pins;
+use super::pins::{self, Shape};
 
 /// The pinned maps, by name; docs/internals.md has the table.
 pub(super) const MAPS: [&str; 23] = [
@@ -63,14 +63,16 @@ pub(super) struct Maps {
     pub(super) replies4: Mapped<ReplyBucket>,
     pub(super) replies6: Mapped<ReplyBucket>,
     pub(super) explanation: Mapped<Explanation>,
-    handles: BTreeMap<&'static str, (OwnedFd, u32)>,
+    handles: Handles,
 }
+
+/// Each map's descriptor and shape.
+type Handles = BTreeMap<&'static str, (OwnedFd, Shape)>;
 
 impl Maps {
     /// Opens every map in a directory.
     pub(super) fn open(directory: &Path) -> Result<Self, DatapathError> {
         let mut handles = BTreeMap::new();
-        let mut value_sizes = BTreeMap::new();
         for name in MAPS {
             let path = directory.join(name);
             let (map, shape) = pins::open_map(&path)?.ok_or_else(|| DatapathError::Pin {
@@ -78,10 +80,9 @@ impl Maps {
                 reason: "is not there".into(),
                 remedy: "start lbd, which makes it".into(),
             })?;
-            handles.insert(name, (map, shape.max_entries));
-            value_sizes.insert(name, shape.value_size);
+            handles.insert(name, (map, shape));
         }
-        let open = Opened { directory, handles: &handles, value_sizes: &value_sizes };
+        let open = Opened { directory, handles: &handles };
         Ok(Self {
             directory: open.mapped("directory")?,
             services: open.mapped("services")?,
@@ -103,33 +104,43 @@ impl Maps {
         })
     }
 
-    /// A map's descriptor.
-    pub(super) fn handle(&self, name: &'static str) -> Result<BorrowedFd<'_>, DatapathError> {
-        self.handles.get(name).map(|(map, _)| map.as_fd()).ok_or(DatapathError::Map {
-            map: name,
-            action: "open",
-            reason: "no map of lbd has this name".into(),
-        })
+    /// A map's descriptor, for reading and writing values of `value_len` bytes: the kernel takes the map's word for the
+    /// length of a buffer, so it is compared here.
+    pub(super) fn handle(
+        &self,
+        name: &'static str,
+        value_len: usize,
+    ) -> Result<BorrowedFd<'_>, DatapathError> {
+        match self.handles.get(name) {
+            Some((map, shape)) if shape.value_size as usize == value_len => Ok(map.as_fd()),
+            found => Err(DatapathError::Map {
+                map: name,
+                action: "use",
+                reason: format!(
+                    "its values have {} bytes, this lbd knows {value_len}; it belongs to another build",
+                    found.map_or(0, |(_, shape)| shape.value_size)
+                ),
+            }),
+        }
     }
 
     /// A map's number of entries; 0 for a name that is none of lbd's.
     pub(super) fn entries(&self, name: &str) -> u32 {
-        self.handles.get(name).map_or(0, |(_, entries)| *entries)
+        self.handles.get(name).map_or(0, |(_, shape)| shape.max_entries)
     }
 }
 
 /// The opened descriptors, on their way to be mapped.
 struct Opened<'a> {
     directory: &'a Path,
-    handles: &'a BTreeMap<&'static str, (OwnedFd, u32)>,
-    value_sizes: &'a BTreeMap<&'static str, u32>,
+    handles: &'a Handles,
 }
 
 impl Opened<'_> {
     fn mapped<T: FromBytes>(&self, name: &'static str) -> Result<Mapped<T>, DatapathError> {
         let failed = |reason: String| DatapathError::Map { map: name, action: "map into memory", reason };
-        let (map, entries) = self.handles.get(name).ok_or_else(|| failed("it is not open".into()))?;
-        let value_size = self.value_sizes.get(name).copied().unwrap_or_default();
+        let (map, shape) = self.handles.get(name).ok_or_else(|| failed("it is not open".into()))?;
+        let value_size = shape.value_size;
         if value_size as usize != size_of::<T>() {
             return Err(failed(format!(
                 "its values have {value_size} bytes, this lbd knows {}: {} belongs to another build (lbd detach removes it)",
@@ -137,6 +148,6 @@ impl Opened<'_> {
                 self.directory.display()
             )));
         }
-        Mapped::new(map.as_fd(), *entries).map_err(|error| failed(error.to_string()))
+        Mapped::new(map.as_fd(), shape.max_entries).map_err(|error| failed(error.to_string()))
     }
 }

@@ -4,6 +4,7 @@
 //! of maps; a set that cannot take over the old one's contents is filled by the first plan before it gets packets.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -14,11 +15,11 @@ use super::grace::Grace;
 use super::load::{BALANCER, Programs};
 use super::lock::Lock;
 use super::maps::Maps;
-use super::pins::{self, Adoption, Layout, Staged};
+use super::pins::{self, Adoption, Layout, Shape, Staged};
 use super::seed::Seed;
 use super::sizes::{Demand, Sizes};
 use super::tuning::{self, Tick, Tuning};
-use super::{DatapathError, bpffs, object, syscall};
+use super::{DatapathError, bpffs, migrate, object, syscall};
 use crate::spec::{AttachMode, DatapathSpec, OnExit};
 
 /// The program in the kernel, its maps and its links. Dropping it leaves them as they are.
@@ -100,9 +101,7 @@ impl Datapath {
             _lock: lock,
         };
         datapath.remember_seed();
-        if datapath.links.is_empty() || datapath.adoption == Adoption::Adopted {
-            datapath.take_over()?;
-        }
+        datapath.settle(&wanted)?;
         Ok(datapath)
     }
 
@@ -112,6 +111,19 @@ impl Datapath {
                 word.store(seed);
             }
         }
+    }
+
+    /// Takes over the contents of maps made anew. A set that lacks something waits for the first plan, unless no
+    /// packets depend on it yet.
+    fn settle(&mut self, wanted: &BTreeMap<&'static str, Shape>) -> Result<(), DatapathError> {
+        let is_whole = match &self.staged {
+            Some(staged) => migrate::carry_over(staged, wanted, &self.maps)?,
+            None => true,
+        };
+        if let Adoption::Migrated { what } = &self.adoption {
+            tracing::warn!(is_whole, "pinned maps did not fit and were made anew: {}", what.join("; "));
+        }
+        if is_whole || self.links.is_empty() { self.take_over() } else { Ok(()) }
     }
 
     /// Puts the loaded program on the links there are, and its maps in the place of the old ones.
@@ -169,7 +181,7 @@ impl Datapath {
             action: "list the interfaces",
             reason: error.to_string(),
         };
-        let devices = self.maps.handle("devices")?;
+        let devices = self.maps.handle("devices", size_of::<[u32; 2]>())?;
         let indexes: Vec<u32> =
             self.interfaces().into_iter().map(|state| state.index).filter(|index| *index != 0).collect();
         for index in syscall::keys(devices.as_fd()).map_err(failed)? {
@@ -178,7 +190,9 @@ impl Datapath {
             }
         }
         for index in indexes {
-            syscall::update(devices.as_fd(), index, index.as_bytes()).map_err(failed)?;
+            // `struct bpf_devmap_val`: the interface, and no program to run on the way out.
+            let value = [index, 0];
+            syscall::update(devices.as_fd(), index, value.as_bytes()).map_err(failed)?;
         }
         Ok(())
     }
@@ -188,13 +202,39 @@ impl Datapath {
         self.interfaces.iter().map(|name| self.links.state(name)).collect()
     }
 
-    /// Loads the program anew over the same maps and puts it in the place of the present one; does nothing if `tuning` is
-    /// what it has.
+    /// Takes in what a reload changes: loads the program anew, over larger maps if `demand` outgrew them, and puts it in
+    /// the place of the present one. Call it before the plan is applied. True: maps were made anew, so read an
+    /// [image](crate::image::Image) of them, plan on that, and call [`Self::attach`] after the plan was applied.
     ///
     /// # Errors
     /// [`DatapathError`]; the present program stays.
-    pub fn reconfigure(&mut self, tuning: Tuning) -> Result<(), DatapathError> {
-        if tuning == self.tuning { Ok(()) } else { self.reload(tuning, self.is_generic) }
+    pub fn reconfigure(&mut self, tuning: Tuning, demand: &Demand) -> Result<bool, DatapathError> {
+        let sizes = Sizes::of(demand).at_least(&self.sizes);
+        let sizes =
+            Sizes { flow_buckets: self.sizes.flow_buckets, reply_buckets: self.sizes.reply_buckets, ..sizes };
+        if sizes != self.sizes {
+            self.grow(tuning, sizes).map(|()| true)
+        } else if tuning != self.tuning {
+            self.reload(tuning, self.is_generic).map(|()| false)
+        } else {
+            Ok(false)
+        }
+    }
+
+    fn grow(&mut self, tuning: Tuning, sizes: Sizes) -> Result<(), DatapathError> {
+        if self.staged.is_some() {
+            self.take_over()?;
+        }
+        let wanted = pins::wanted(&self.object, &sizes)?;
+        let staged = pins::stage(&self.layout, &wanted)?;
+        let settings = tuning::settings(&tuning, self.is_generic, &sizes, &self.seed, self.tick);
+        self.programs = Programs::load(&self.object, &settings, &staged.directory, &wanted)?;
+        self.maps = Maps::open(&staged.directory)?;
+        (self.settings, self.tuning, self.sizes) = (settings, tuning, sizes);
+        self.adoption = staged.adoption.clone();
+        self.staged = Some(staged);
+        self.settle(&wanted)?;
+        self.fill_devices()
     }
 
     fn reload(&mut self, tuning: Tuning, is_generic: bool) -> Result<(), DatapathError> {

@@ -193,6 +193,7 @@ pub(super) fn stage(
     };
     if !layout.maps().is_dir() {
         staged.adoption = Adoption::Fresh;
+        staged.missing = wanted.keys().copied().collect();
         staged.directory = layout.new_maps();
         bpffs::make_directory(&staged.directory).map_err(|error| broken(&staged.directory, &error))?;
         return Ok(staged);
@@ -272,7 +273,11 @@ pub(super) fn open(path: &Path, kind: ObjectKind) -> Result<Option<OwnedFd>, Dat
         Ok(Some(found)) if found == kind => Ok(Some(object)),
         Ok(found) => Err(DatapathError::Pin {
             path: path.to_path_buf(),
-            reason: format!("is a {found:?}, lbd keeps a {kind:?} there").to_lowercase(),
+            reason: format!(
+                "is {}, lbd keeps {} there",
+                found.map_or("something else", ObjectKind::as_str),
+                kind.as_str()
+            ),
             remedy: "remove it, or set datapath.pin to another directory".into(),
         }),
         Err(error) => Err(broken(path, &error)),
@@ -351,8 +356,11 @@ pub(super) fn broken(path: &Path, error: &io::Error) -> DatapathError {
 mod tests {
     use super::*;
 
+    /// `BPF_F_MMAPABLE`.
+    const MAP_MMAPABLE: u32 = 1 << 10;
+
     fn shape() -> Shape {
-        Shape { kind: 2, key_size: 4, value_size: 64, max_entries: 256, flags: syscall::MAP_MMAPABLE }
+        Shape { kind: 2, key_size: 4, value_size: 64, max_entries: 256, flags: MAP_MMAPABLE }
     }
 
     #[test]

@@ -14,7 +14,6 @@ use std::path::Path;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 // enum bpf_cmd, include/uapi/linux/bpf.h.
-const BPF_MAP_LOOKUP_ELEM: u32 = 1;
 const BPF_MAP_UPDATE_ELEM: u32 = 2;
 const BPF_MAP_DELETE_ELEM: u32 = 3;
 const BPF_MAP_GET_NEXT_KEY: u32 = 4;
@@ -36,11 +35,7 @@ const MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 const ATTACH_XDP: u32 = 37;
 /// `BPF_LINK_TYPE_XDP`.
 pub(super) const LINK_TYPE_XDP: u32 = 6;
-/// `BPF_PROG_TYPE_XDP`.
-pub(super) const PROGRAM_TYPE_XDP: u32 = 6;
 
-/// `BPF_F_MMAPABLE`: the map's memory can be mapped.
-pub(super) const MAP_MMAPABLE: u32 = 1 << 10;
 /// `BPF_F_RDONLY_PROG`: the kernel adds it to device maps by itself.
 pub(super) const MAP_READONLY_FOR_PROGRAMS: u32 = 1 << 7;
 /// `XDP_FLAGS_SKB_MODE`.
@@ -57,6 +52,16 @@ pub(super) enum ObjectKind {
     Program,
     /// A link.
     Link,
+}
+
+impl ObjectKind {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Map => "a map",
+            Self::Program => "a program",
+            Self::Link => "a link",
+        }
+    }
 }
 
 /// The head of `struct bpf_map_info`.
@@ -273,19 +278,7 @@ struct ElementAttribute {
     flags: u64,
 }
 
-/// Reads one element into `value`, whose length is the map's value size (times the possible CPUs for per-CPU maps).
-pub(super) fn lookup(map: BorrowedFd<'_>, key: u32, value: &mut [u8]) -> io::Result<()> {
-    let attribute = &mut ElementAttribute {
-        map: number(map),
-        padding: 0,
-        key: address(&key),
-        value: address_mut(value),
-        flags: 0,
-    };
-    bpf(BPF_MAP_LOOKUP_ELEM, attribute).map(drop)
-}
-
-/// Writes one element; the length of `value` is as in [`lookup`].
+/// Writes one element; `value` has at least the map's value size, times the possible CPUs for a per-CPU map.
 pub(super) fn update(map: BorrowedFd<'_>, key: u32, value: &[u8]) -> io::Result<()> {
     let attribute = &mut ElementAttribute {
         map: number(map),

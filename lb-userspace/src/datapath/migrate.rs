@@ -1,0 +1,97 @@
+//! What a map made anew takes over from the one in its place.
+//!
+//! In: the pinned maps that do not fit, the new set. Out: their contents in the new maps, by index. Invariant: says truly whether
+//! packets find in the new set all they found in the old one; if not, the first plan fills it before it is used.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use aya::maps::MapType;
+
+use super::counters::possible_cpus;
+use super::mapped::Mapped;
+use super::maps::Maps;
+use super::pins::{Shape, Staged};
+use super::{DatapathError, syscall};
+use crate::store::Table;
+
+/// Elements of a per-CPU map copied in one call.
+const BATCH: u32 = 1024;
+
+/// Whether an index of the old map means the same in the new one. The hash tables' places depend on their size.
+fn is_by_index(map: &str) -> bool {
+    !matches!(map, "directory" | "flows4" | "flows6" | "replies4" | "replies6" | "devices" | "route_cache")
+}
+
+/// Fills the new maps from those in `staged.replaced`; whether the new set is as good for packets as the old one.
+pub(super) fn carry_over(
+    staged: &Staged,
+    wanted: &BTreeMap<&'static str, Shape>,
+    maps: &Maps,
+) -> Result<bool, DatapathError> {
+    let mut is_whole = !staged.missing.iter().any(|name| is_planned(name));
+    for (&name, (old, found)) in &staged.replaced {
+        let fits = wanted.get(name).is_some_and(|shape| shape.has_layout_of(found));
+        if fits && is_by_index(name) {
+            copy(old, found, maps, name)?;
+        } else if is_planned(name) {
+            is_whole = false;
+        }
+    }
+    Ok(is_whole)
+}
+
+/// Whether plans write this map.
+fn is_planned(map: &str) -> bool {
+    Table::ALL.iter().any(|table| table.name() == map)
+}
+
+fn copy(old: &OwnedFd, found: &Shape, maps: &Maps, name: &'static str) -> Result<(), DatapathError> {
+    let new = maps.handle(name, found.value_size as usize)?;
+    let entries = found.max_entries.min(maps.entries(name));
+    let copied = if found.kind == MapType::PerCpuArray as u32 {
+        copy_per_cpu(old.as_fd(), new, entries, found.value_size)
+    } else {
+        copy_words(old.as_fd(), new, entries, found.value_size)
+    };
+    copied.map_err(|error| DatapathError::Map {
+        map: name,
+        action: "copy its contents into a map of another size",
+        reason: error.to_string(),
+    })
+}
+
+fn copy_words(old: BorrowedFd<'_>, new: BorrowedFd<'_>, entries: u32, value_size: u32) -> io::Result<()> {
+    // Array elements lie a multiple of eight bytes apart (kernel: array_map_alloc).
+    let words = entries.saturating_mul(value_size.div_ceil(8));
+    let (old, new) = (Mapped::<u64>::new(old, words)?, Mapped::<u64>::new(new, words)?);
+    for (from, to) in old.words().iter().zip(new.words()) {
+        let word = from.load();
+        if word != 0 {
+            to.store(word);
+        }
+    }
+    Ok(())
+}
+
+fn copy_per_cpu(old: BorrowedFd<'_>, new: BorrowedFd<'_>, entries: u32, value_size: u32) -> io::Result<()> {
+    let element = possible_cpus()? * value_size.next_multiple_of(8) as usize;
+    let mut first = 0;
+    while first < entries {
+        let count = BATCH.min(entries - first) as usize;
+        let mut keys = vec![0; count];
+        let mut values = vec![0; count * element];
+        let read = syscall::lookup_batch(old, first, &mut keys, &mut values)?;
+        for (key, value) in keys.iter().zip(values.chunks_exact(element)).take(read) {
+            if value.iter().any(|byte| *byte != 0) {
+                syscall::update(new, *key, value)?;
+            }
+        }
+        if read == 0 {
+            break;
+        }
+        first += u32::try_from(read).unwrap_or(u32::MAX);
+    }
+    Ok(())
+}

@@ -1,0 +1,464 @@
+//! The life of a datapath on the real kernel: pins adopted or refused, programs replaced on their links, interfaces that come and go.
+//!
+//! Each test has its own namespace with a veth pair and its own pin directory.
+
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use lb_userspace::datapath::{Adoption, Datapath, DatapathError, Demand, Mode, Tuning, detach, is_available};
+use lb_userspace::spec::{AttachMode, DatapathSpec, OnExit};
+use lb_userspace::store::{Store, Table};
+use lbd_tests::netns::link::{End, Mac, Receive, connect};
+use lbd_tests::netns::{Namespace, output_of};
+use lbd_tests::root_or_skip;
+
+const INTERFACE: &str = "lb0";
+
+fn may_run(test: &str) -> bool {
+    if !is_available() {
+        println!("SKIP: {test}: built without the BPF object (cargo xtask build)");
+        return false;
+    }
+    root_or_skip(test)
+}
+
+/// A namespace with a veth pair, a pin directory and a seed file.
+struct Place {
+    namespace: Namespace,
+    spec: DatapathSpec,
+    _files: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(label: &str) -> Result<Self> {
+        let namespace = Namespace::new(label)?;
+        cable(&namespace)?;
+        let files = tempfile::tempdir()?;
+        let spec = DatapathSpec {
+            interfaces: vec![INTERFACE.into()],
+            mode: AttachMode::Native,
+            flows: 1024,
+            pin: namespace.run_dir().new_pin_dir()?,
+            seed_file: files.path().join("seed"),
+            ..DatapathSpec::default()
+        };
+        Ok(Self { namespace, spec, _files: files })
+    }
+
+    fn demand(&self) -> Demand {
+        Demand { listeners: 2, pools: 1, backends: 3, maglev_slots: 1021, flows: self.spec.flows }
+    }
+
+    fn open(&self) -> Result<Datapath, DatapathError> {
+        self.namespace
+            .run(|| Datapath::open(&self.spec, Tuning::default(), &self.demand()))
+            .expect("the namespace can be entered")
+    }
+
+    /// Opens and attaches; every interface must have been had.
+    fn start(&self) -> Result<Datapath> {
+        let mut datapath = self.open()?;
+        self.attach(&mut datapath)?;
+        Ok(datapath)
+    }
+
+    fn attach(&self, datapath: &mut Datapath) -> Result<()> {
+        let errors = self.namespace.run(|| datapath.attach())??;
+        ensure!(errors.is_empty(), "{errors:?}");
+        Ok(())
+    }
+
+    fn maps(&self) -> PathBuf {
+        self.spec.pin.join("v1/maps")
+    }
+
+    fn state(&self, datapath: &Datapath) -> Result<lb_userspace::datapath::InterfaceState> {
+        self.namespace.run(|| datapath.interfaces())?.pop().context("no interface")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = self.namespace.run(|| detach(&self.spec.pin));
+    }
+}
+
+fn cable(namespace: &Namespace) -> Result<()> {
+    let end = |interface, member, receive| End { namespace, interface, mac: Mac::local(9, member), receive };
+    connect(end(INTERFACE, 1, Receive::Plain), end("peer0", 2, Receive::XdpPass), 1500)
+}
+
+fn link_id(place: &Place) -> Result<String> {
+    let shown = output_of(place.namespace.command("ip").args(["-d", "link", "show", "dev", INTERFACE]))?;
+    let id = shown.split("prog/xdp id ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    Ok(id.unwrap_or("none").to_owned())
+}
+
+/// Backend word 5 of entry 1 is written and must be found again.
+fn mark(datapath: &mut Datapath) -> Result<()> {
+    Ok(datapath.write(Table::Backends, 13, &[0x1234_5678])?)
+}
+
+fn marked(datapath: &Datapath) -> Result<bool> {
+    let mut word = [0];
+    datapath.read(Table::Backends, 13, &mut word)?;
+    Ok(word == [0x1234_5678])
+}
+
+#[test]
+fn a_restart_adopts_maps_and_replaces_the_program_on_its_link() -> Result<()> {
+    if !may_run("a_restart_adopts_maps_and_replaces_the_program_on_its_link") {
+        return Ok(());
+    }
+    let place = Place::new("adopt")?;
+    let mut first = place.start()?;
+    ensure!(*first.adoption() == Adoption::Fresh, "{:?}", first.adoption());
+    mark(&mut first)?;
+    let seed = first.seed().fingerprint();
+    let before = place.state(&first)?;
+    ensure!(before.mode == Some(Mode::Native) && before.program_id != 0, "{before:?}");
+    drop(first);
+    ensure!(link_id(&place)? == before.program_id.to_string(), "the program went with the daemon");
+
+    fs::write(&place.spec.seed_file, "42".repeat(32))?;
+    let second = place.start()?;
+    ensure!(*second.adoption() == Adoption::Adopted, "{:?}", second.adoption());
+    ensure!(marked(&second)?, "the maps lost their contents");
+    ensure!(second.seed().fingerprint() == seed, "the pinned seed did not win");
+    let after = place.state(&second)?;
+    ensure!(after.program_id != before.program_id, "the program was not loaded anew");
+    ensure!(link_id(&place)? == after.program_id.to_string());
+    ensure!(second.tick_now()? > 0, "the program's clock stands still");
+    ensure!(second.counters().interface(after.index)?.drop_packets == 0);
+
+    place.namespace.run(|| second.close(OnExit::Detach))??;
+    ensure!(link_id(&place)? == "none", "the program is still attached");
+    ensure!(!place.spec.pin.exists(), "pins are left");
+    Ok(())
+}
+
+#[test]
+fn a_map_that_does_not_fit_is_found_and_made_anew() -> Result<()> {
+    if !may_run("a_map_that_does_not_fit_is_found_and_made_anew") {
+        return Ok(());
+    }
+    let place = Place::new("misfit")?;
+    drop(place.start()?);
+    // aya adopts whatever is pinned under a map's name: a hash in the place of an array, other sizes.
+    let path = place.maps().join("services");
+    fs::remove_file(&path)?;
+    pin_map(&path, 1, 8, 16, 32)?;
+    let mut datapath = place.open()?;
+    let Adoption::Migrated { what } = datapath.adoption() else { bail!("adopted a hash for an array") };
+    let text = what.join("; ");
+    for part in ["services: ", "type 1 instead of 2", "key size 8", "value size 16", "entries 32", "flags 0"]
+    {
+        ensure!(text.contains(part), "{part}: {text}");
+    }
+    ensure!(what.len() == 1, "{what:?}");
+    place.attach(&mut datapath)?;
+    drop(datapath);
+    let again = place.open()?;
+    ensure!(*again.adoption() == Adoption::Adopted, "{:?}", again.adoption());
+    Ok(())
+}
+
+#[test]
+fn what_a_crash_left_is_made_whole() -> Result<()> {
+    if !may_run("what_a_crash_left_is_made_whole") {
+        return Ok(());
+    }
+    let place = Place::new("crash")?;
+    mark(&mut place.start()?)?;
+    let base = place.spec.pin.join("v1");
+    // A new set was begun, and of the old one some maps are gone.
+    fs::create_dir(base.join("maps_new"))?;
+    pin_map(&base.join("maps_new/flows4"), 2, 4, 8, 1)?;
+    for name in ["flows4", "replies6", "sources"] {
+        fs::remove_file(place.maps().join(name))?;
+    }
+    let mut datapath = place.open()?;
+    let Adoption::Migrated { what } = datapath.adoption() else { bail!("missing maps were not seen") };
+    ensure!(what.len() == 3 && what.iter().all(|w| w.contains("not pinned")), "{what:?}");
+    ensure!(marked(&datapath)?, "maps that were there lost their contents");
+    // A crash before the first plan: the same again.
+    drop(datapath);
+    datapath = place.open()?;
+    ensure!(matches!(datapath.adoption(), Adoption::Migrated { .. }), "{:?}", datapath.adoption());
+    place.attach(&mut datapath)?;
+    drop(datapath);
+    // A crash between the two renames of a commit.
+    fs::rename(base.join("maps"), base.join("maps_new"))?;
+    fs::create_dir(base.join("maps_old"))?;
+    let datapath = place.open()?;
+    ensure!(*datapath.adoption() == Adoption::Adopted, "{:?}", datapath.adoption());
+    ensure!(marked(&datapath)?, "the new set is not in place");
+    Ok(())
+}
+
+#[test]
+fn what_is_not_ours_among_the_pins_is_refused_by_name() -> Result<()> {
+    if !may_run("what_is_not_ours_among_the_pins_is_refused_by_name") {
+        return Ok(());
+    }
+    let place = Place::new("foreign")?;
+    drop(place.start()?);
+    let stray = place.maps().join("somebody_elses");
+    pin_map(&stray, 2, 4, 8, 1)?;
+    let error = place.open().err().context("a foreign map was taken")?.to_string();
+    ensure!(error.contains("somebody_elses") && error.contains("not a map of lbd"), "{error}");
+    fs::remove_file(&stray)?;
+
+    let control = place.maps().join("control");
+    fs::remove_file(&control)?;
+    fs::rename(place.spec.pin.join("v1/programs/lbd_clock"), &control)?;
+    let error = place.open().err().context("a program was taken for a map")?.to_string();
+    ensure!(error.contains("control") && error.contains("is a program"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn one_lbd_per_pin_path_and_none_is_detached_under_it() -> Result<()> {
+    if !may_run("one_lbd_per_pin_path_and_none_is_detached_under_it") {
+        return Ok(());
+    }
+    let place = Place::new("lock")?;
+    let datapath = place.start()?;
+    let error = place.open().err().context("two had the pin path")?.to_string();
+    ensure!(error.contains(&format!("process {}", std::process::id())), "{error}");
+    let error = detach(&place.spec.pin).err().context("detached under a daemon")?.to_string();
+    ensure!(error.contains("is in use by"), "{error}");
+    drop(datapath);
+    let interfaces = place.namespace.run(|| detach(&place.spec.pin))??;
+    ensure!(interfaces == [INTERFACE], "{interfaces:?}");
+    ensure!(place.namespace.run(|| detach(&place.spec.pin))??.is_empty(), "twice is once");
+    Ok(())
+}
+
+#[test]
+fn an_interface_with_another_program_is_refused_naming_it() -> Result<()> {
+    if !may_run("an_interface_with_another_program_is_refused_naming_it") {
+        return Ok(());
+    }
+    let place = Place::new("occupied")?;
+    let first = place.start()?;
+    let id = place.state(&first)?.program_id;
+    let pin = place.namespace.run_dir().new_pin_dir()?;
+    let other = DatapathSpec { pin: pin.clone(), mode: AttachMode::Auto, ..place.spec.clone() };
+    let demand = place.demand();
+    let errors = place.namespace.run(|| Datapath::open(&other, Tuning::default(), &demand)?.attach())??;
+    let text = errors.first().context("replaced another program")?.to_string();
+    for part in [INTERFACE, &id.to_string(), "(lbd)", "another XDP program", "take lb0 out of"] {
+        ensure!(text.contains(part), "{part}: {text}");
+    }
+    ensure!(link_id(&place)? == id.to_string(), "the other program is gone");
+    detach(&pin)?;
+    Ok(())
+}
+
+#[test]
+fn a_vanished_interface_is_named_and_mended_when_it_is_back() -> Result<()> {
+    if !may_run("a_vanished_interface_is_named_and_mended_when_it_is_back") {
+        return Ok(());
+    }
+    let place = Place::new("vanish")?;
+    let mut datapath = place.start()?;
+    place.namespace.ip(&format!("link delete {INTERFACE}"))?;
+    let state = place.state(&datapath)?;
+    ensure!(state.mode.is_none() && state.warning.is_some_and(|w| w.contains("gone")));
+    let errors = place.namespace.run(|| datapath.attach())??;
+    ensure!(matches!(&errors[..], [DatapathError::NoInterface { name }] if name == INTERFACE), "{errors:?}");
+    // The name comes back with another index while no daemon runs; the pinned link is of nothing.
+    drop(datapath);
+    cable(&place.namespace)?;
+    let mut datapath = place.open()?;
+    ensure!(*datapath.adoption() == Adoption::Adopted, "{:?}", datapath.adoption());
+    place.attach(&mut datapath)?;
+    let state = place.state(&datapath)?;
+    ensure!(state.mode == Some(Mode::Native) && state.warning.is_none(), "{state:?}");
+    // And while it runs.
+    place.namespace.ip(&format!("link delete {INTERFACE}"))?;
+    cable(&place.namespace)?;
+    place.attach(&mut datapath)?;
+    ensure!(link_id(&place)? == place.state(&datapath)?.program_id.to_string());
+    Ok(())
+}
+
+#[test]
+fn auto_falls_back_to_generic_with_the_reason_and_native_does_not() -> Result<()> {
+    if !may_run("auto_falls_back_to_generic_with_the_reason_and_native_does_not") {
+        return Ok(());
+    }
+    let mut place = Place::new("generic")?;
+    place.spec.interfaces = vec!["lo".into()];
+    let mut datapath = place.open()?;
+    let errors = place.namespace.run(|| datapath.attach())??;
+    let text = errors.first().context("lo took native XDP")?.to_string();
+    ensure!(text.contains("cannot attach to lo in native mode") && text.contains("generic"), "{text}");
+    drop(datapath);
+
+    place.spec.mode = AttachMode::Auto;
+    let datapath = place.start()?;
+    let state = place.state(&datapath)?;
+    ensure!(state.mode == Some(Mode::Generic), "{state:?}");
+    ensure!(state.warning.is_some_and(|w| w.contains("slower") && w.contains("no driver that supports XDP")));
+    ensure!(datapath.settings().features & lb_common::FEATURE_GENERIC != 0, "the program does not know");
+    drop(datapath);
+    // An interface that is no longer listed loses the program; another mode takes the place of the old one.
+    place.spec.interfaces = vec![INTERFACE.into()];
+    let datapath = place.start()?;
+    ensure!(place.state(&datapath)?.mode == Some(Mode::Native));
+    let shown = place.namespace.ip("link show dev lo")?;
+    ensure!(!shown.contains("xdp"), "{shown}");
+    drop(datapath);
+    place.spec.mode = AttachMode::Generic;
+    let datapath = place.start()?;
+    ensure!(place.state(&datapath)?.mode == Some(Mode::Generic));
+    Ok(())
+}
+
+#[test]
+fn a_reload_changes_the_program_and_keeps_link_and_maps() -> Result<()> {
+    if !may_run("a_reload_changes_the_program_and_keeps_link_and_maps") {
+        return Ok(());
+    }
+    let place = Place::new("reload")?;
+    let mut datapath = place.start()?;
+    mark(&mut datapath)?;
+    let before = place.state(&datapath)?.program_id;
+    datapath.reconfigure(Tuning::default(), &place.demand())?;
+    ensure!(place.state(&datapath)?.program_id == before, "loaded anew for nothing");
+    let tuning = Tuning { features: lb_common::FEATURE_NAT | lb_common::FEATURE_V4, ..Tuning::default() };
+    datapath.reconfigure(tuning.clone(), &place.demand())?;
+    let after = place.state(&datapath)?.program_id;
+    ensure!(after != before && link_id(&place)? == after.to_string(), "{before} {after}");
+    ensure!(datapath.settings().features == tuning.features && marked(&datapath)?);
+    datapath.grace()?;
+    Ok(())
+}
+
+#[test]
+fn interface_names_that_do_not_exist_are_refused() -> Result<()> {
+    if !may_run("interface_names_that_do_not_exist_are_refused") {
+        return Ok(());
+    }
+    let mut place = Place::new("noif")?;
+    place.spec.interfaces = vec!["eht0".into(), INTERFACE.into()];
+    let mut datapath = place.open()?;
+    let errors = place.namespace.run(|| datapath.attach())??;
+    let text = errors.first().context("attached to nothing")?.to_string();
+    ensure!(errors.len() == 1 && text.contains("there is no interface eht0"), "{text}");
+    ensure!(link_id(&place)? != "none", "the other interface has the program all the same");
+    Ok(())
+}
+
+/// The daemon as another user with two capabilities, in a process of its own.
+#[test]
+fn another_user_needs_two_capabilities_and_without_them_is_told_so() -> Result<()> {
+    const NAME: &str = "another_user_needs_two_capabilities_and_without_them_is_told_so";
+    const CHILD: &str = "LBD_LOADER_CHILD";
+    if let Ok(directory) = std::env::var(CHILD) {
+        return as_another_user(Path::new(&directory));
+    }
+    if !may_run(NAME) {
+        return Ok(());
+    }
+    let place = Place::new("caps")?;
+    let files = tempfile::tempdir()?;
+    fs::set_permissions(files.path(), fs::Permissions::from_mode(0o755))?;
+    let program = files.path().join("child");
+    fs::copy(std::env::current_exe()?, &program)?;
+    let state = files.path().join("state");
+    fs::create_dir(&state)?;
+    fs::create_dir(&place.spec.pin)?;
+    for directory in [&state, &place.spec.pin] {
+        std::os::unix::fs::chown(directory, Some(65534), Some(65534))?;
+    }
+    std::os::unix::fs::symlink(&place.spec.pin, state.join("pin"))?;
+    let run = |capabilities: &str| -> Result<String> {
+        let mut command = place.namespace.command("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"])
+            .arg(format!("--inh-caps={capabilities}"))
+            .arg(format!("--ambient-caps={capabilities}"))
+            .arg(&program)
+            .args(["--exact", NAME, "--nocapture"])
+            .env(CHILD, &state);
+        child_object(&mut command, files.path())?;
+        let output = command.output()?;
+        Ok(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    };
+    let said = run("-all")?;
+    ensure!(said.contains("REFUSED") && said.contains("lbd lacks CAP_BPF and CAP_NET_ADMIN"), "{said}");
+    let said = run("-all,+bpf,+net_admin")?;
+    ensure!(said.contains("ATTACHED") && said.contains("test result: ok"), "{said}");
+    Ok(())
+}
+
+/// The object of this run where the other user can read it.
+fn child_object(command: &mut Command, directory: &Path) -> Result<()> {
+    if let Some(object) = std::env::var_os(lb_userspace::datapath::OBJECT_VARIABLE) {
+        let copy = directory.join("object.o");
+        fs::copy(&object, &copy)?;
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o644))?;
+        command.env(lb_userspace::datapath::OBJECT_VARIABLE, copy);
+    }
+    Ok(())
+}
+
+fn as_another_user(state: &Path) -> Result<()> {
+    ensure!(!nix::unistd::geteuid().is_root(), "still root");
+    let spec = DatapathSpec {
+        interfaces: vec![INTERFACE.into()],
+        mode: AttachMode::Native,
+        flows: 1024,
+        pin: fs::read_link(state.join("pin"))?,
+        seed_file: state.join("seed"),
+        ..DatapathSpec::default()
+    };
+    let demand = Demand { flows: 1024, ..Demand::default() };
+    for round in ["Fresh", "Adopted"] {
+        let mut datapath = match Datapath::open(&spec, Tuning::default(), &demand) {
+            Ok(datapath) => datapath,
+            Err(error) => {
+                println!("REFUSED {error}");
+                return Ok(());
+            }
+        };
+        ensure!(format!("{:?}", datapath.adoption()) == round, "{:?}", datapath.adoption());
+        let errors = datapath.attach()?;
+        ensure!(errors.is_empty(), "{errors:?}");
+        ensure!(datapath.interfaces()[0].mode == Some(Mode::Native), "{:?}", datapath.interfaces());
+        datapath.grace()?;
+        datapath.scan()?;
+        datapath.counters().services(0, 256)?;
+        if round == "Adopted" {
+            println!("ATTACHED");
+            datapath.close(OnExit::Detach)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a map by bpf(2) and pins it.
+fn pin_map(path: &Path, kind: u32, key_size: u32, value_size: u32, entries: u32) -> Result<()> {
+    let create: [u32; 5] = [kind, key_size, value_size, entries, 0];
+    let map = bpf(0, create.as_ptr().cast(), size_of_val(&create))?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let map = unsafe { OwnedFd::from_raw_fd(map) };
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    let pin: [u64; 2] = [path.as_ptr().expose_provenance() as u64, u64::try_from(map.as_raw_fd())?];
+    bpf(6, pin.as_ptr().cast(), size_of_val(&pin)).map(drop).context("pin")
+}
+
+fn bpf(command: i32, attribute: *const u8, len: usize) -> Result<i32> {
+    // SAFETY: the attribute is `len` readable bytes that live during the call, and so do the strings it names.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attribute, len) };
+    ensure!(result >= 0, "bpf({command}): {}", std::io::Error::last_os_error());
+    Ok(i32::try_from(result)?)
+}
