@@ -100,6 +100,24 @@ impl Plan {
     }
 }
 
+impl Plan {
+    fn vip(&self) -> IpAddr {
+        addresses::VIP.of(self.family)
+    }
+
+    fn backend_address(&self, index: usize) -> IpAddr {
+        addresses::backend(u8::try_from(index).unwrap_or(u8::MAX)).of(self.backend_family)
+    }
+
+    fn balancer_addresses(&self, family: Family) -> Vec<IpAddr> {
+        (0..addresses::BALANCER_SOURCES).map(|number| addresses::balancer(number).of(family)).collect()
+    }
+
+    fn interfaces(&self) -> &'static [&'static str] {
+        if self.mode.is_direct_return() { &["front"] } else { &["front", "back"] }
+    }
+}
+
 /// A backend's host.
 #[derive(Debug)]
 pub struct Backend {
@@ -149,7 +167,7 @@ impl Topology {
 
     /// The vip in the plan's family.
     pub fn vip(&self) -> IpAddr {
-        addresses::VIP.of(self.plan.family)
+        self.plan.vip()
     }
 
     /// The client's address in the plan's family.
@@ -159,17 +177,17 @@ impl Topology {
 
     /// The address at which the balancer reaches backend `index`.
     pub fn backend_address(&self, index: usize) -> IpAddr {
-        self.backends[index].addresses.of(self.plan.backend_family)
+        self.plan.backend_address(index)
     }
 
     /// The balancer's addresses towards the backends: its own, then more for full-nat's `snat`.
-    pub fn balancer_addresses(&self, family: Family) -> Vec<IpAddr> {
-        (0..addresses::BALANCER_SOURCES).map(|number| addresses::balancer(number).of(family)).collect()
+    pub fn balancer_addresses(&self) -> Vec<IpAddr> {
+        self.plan.balancer_addresses(self.plan.backend_family)
     }
 
     /// The balancer's interfaces, for `interfaces` in lbd.toml.
     pub fn interfaces(&self) -> &'static [&'static str] {
-        if self.plan.mode.is_direct_return() { &["front"] } else { &["front", "back"] }
+        self.plan.interfaces()
     }
 
     /// One more backend on the switch.

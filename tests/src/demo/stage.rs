@@ -194,7 +194,7 @@ fn settings(topology: &Topology) -> Settings {
         HEALTH_INTERVAL.as_millis(),
         HEALTH_TIMEOUT.as_millis()
     );
-    Settings::new(topology.web_service(POOL, &["80/tcp"], &health))
+    Settings::new(topology.service(POOL, &["80/tcp"], &health))
 }
 
 fn load_plan(topology: &Topology) -> LoadPlan {

@@ -2,11 +2,11 @@
 //!
 //! In: a [`Topology`] and [`Settings`]. Out: the text. The keys are those of the contract with users.
 
-use std::fmt::Write as _;
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::{Mode, Topology};
+use super::{Mode, Plan, Topology};
 
 /// What a test may choose.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct Settings {
     pub on_exit: String,
     /// More lines for `[datapath]`.
     pub datapath: String,
-    /// The `[[pool]]` and `[[service]]` tables; see [`Topology::web_service`].
+    /// The `[[pool]]` and `[[service]]` tables; see [`Topology::service`].
     pub services: String,
 }
 
@@ -39,65 +39,84 @@ impl Settings {
 impl Topology {
     /// A pool with every backend and a service of the same name on the vip. `listen` is ports and protocols (`80/tcp`),
     /// `health` an inline table (`{ type = "http", path = "/healthz" }`).
-    pub fn web_service(&self, name: &str, listen: &[&str], health: &str) -> String {
-        let listeners: Vec<String> =
-            listen.iter().map(|listener| format!("\"{}\"", self.listener(listener))).collect();
-        let backends: Vec<String> =
-            (0..self.backends.len()).map(|index| format!("\"{}\"", self.backend_address(index))).collect();
-        format!(
-            "[[pool]]\nname = \"{name}\"\nbackends = [{}]\nhealth = {health}\n\n\
-             [[service]]\nname = \"{name}\"\nlisten = [{}]\npool = \"{name}\"\nforward = \"{}\"\n\n",
-            backends.join(", "),
-            listeners.join(", "),
-            self.plan.mode.name()
-        )
-    }
-
-    /// `80/tcp` on the vip, as lbd.toml writes it.
-    pub fn listener(&self, port_and_protocol: &str) -> String {
-        match self.vip() {
-            IpAddr::V4(vip) => format!("{vip}:{port_and_protocol}"),
-            IpAddr::V6(vip) => format!("[{vip}]:{port_and_protocol}"),
-        }
+    pub fn service(&self, name: &str, listen: &[&str], health: &str) -> String {
+        self.plan.service(self.backends.len(), name, listen, health)
     }
 
     /// The vip with a port, to connect to.
     pub fn vip_port(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.vip(), port)
     }
+}
+
+impl Plan {
+    /// See [`Topology::service`].
+    fn service(&self, backends: usize, name: &str, listen: &[&str], health: &str) -> String {
+        let vip = match self.vip() {
+            IpAddr::V4(vip) => vip.to_string(),
+            IpAddr::V6(vip) => format!("[{vip}]"),
+        };
+        let listen = listen.iter().map(|port_and_protocol| format!("{vip}:{port_and_protocol}"));
+        let backends = (0..backends).map(|index| self.backend_address(index));
+        format!(
+            "[[pool]]\nname = \"{name}\"\nbackends = {}\nhealth = {health}\n\n\
+             [[service]]\nname = \"{name}\"\nlisten = {}\npool = \"{name}\"\nforward = \"{}\"\n\n",
+            list(backends),
+            list(listen),
+            self.mode.name()
+        )
+    }
 
     /// The whole file for a daemon that keeps its things in `dir` and its pins in `pin`.
     pub(super) fn config(&self, settings: &Settings, dir: &Path, pin: &Path) -> String {
-        let mut text = String::new();
-        let quoted = |text: &dyn std::fmt::Display| format!("\"{text}\"");
-        let list = |items: Vec<String>| format!("[{}]", items.join(", "));
-        let interfaces = self.interfaces().iter().map(|name| quoted(name)).collect();
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
+        let sources = self.balancer_addresses(self.backend_family);
+        let sources = match self.mode {
+            // The default would be the first alone; its 4,536 ports are too few for a load without pauses between
+            // connections to two or three backends.
+            Mode::FullNat => format!("snat = {}\n", list(sources)),
+            Mode::Ipip => format!("tunnel_source = {}\n", list(sources.into_iter().take(1))),
+            Mode::Nat | Mode::Dsr => String::new(),
+        };
+        format!(
             "[daemon]\nsocket = \"{dir}/lbd.sock\"\nstate = \"{dir}/state\"\nmetrics = \"\"\non_exit = \"{}\"\n\n\
-             [datapath]\ninterfaces = {}\nmode = \"{}\"\nflows = {}\npin = \"{}\"\nseed_file = \"{dir}/state/seed\"\n",
+             [datapath]\ninterfaces = {}\nmode = \"{}\"\nflows = {}\npin = \"{}\"\nseed_file = \"{dir}/state/seed\"\n\
+             {sources}{}\n{}",
             settings.on_exit,
-            list(interfaces),
+            list(self.interfaces()),
             settings.attach,
             settings.flows,
             pin.display(),
+            settings.datapath,
+            settings.services,
             dir = dir.display(),
-        );
-        let sources = self.balancer_addresses(self.plan.backend_family);
-        match self.plan.mode {
-            // The default would be the first alone; its 4,536 ports are too few for a load without pauses between
-            // connections to two or three backends.
-            Mode::FullNat => {
-                let _ =
-                    writeln!(text, "snat = {}", list(sources.iter().map(|source| quoted(source)).collect()));
+        )
+    }
+}
+
+/// A TOML list of strings.
+fn list(items: impl IntoIterator<Item = impl Display>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| format!("\"{item}\"")).collect();
+    format!("[{}]", items.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Family;
+
+    #[test]
+    fn lbd_reads_what_we_write_in_every_mode_and_family() {
+        for mode in Mode::ALL {
+            for family in [Family::V4, Family::V6] {
+                let plan = Plan::new("test", mode, family);
+                let health = "{ type = \"http\", path = \"/healthz\", interval = \"500ms\", timeout = \"300ms\", fall = 2 }";
+                let web = plan.service(3, "web", &["80/tcp", "443/tcp"], health);
+                let text = plan.config(&Settings::new(web), Path::new("/run/x"), Path::new("/sys/fs/bpf/x"));
+                let loaded = lb_userspace::config::parse(&text, "lbd.toml");
+                let loaded = loaded.unwrap_or_else(|errors| panic!("{mode:?} {family:?}: {errors}\n{text}"));
+                assert_eq!(loaded.warnings, [], "{mode:?} {family:?}");
+                assert_eq!(loaded.spec.services.len(), 1);
             }
-            Mode::Ipip => {
-                let _ = writeln!(text, "tunnel_source = [{}]", quoted(&sources[0]));
-            }
-            Mode::Nat | Mode::Dsr => {}
         }
-        let _ = write!(text, "{}\n{}", settings.datapath, settings.services);
-        text
     }
 }

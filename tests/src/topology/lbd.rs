@@ -74,7 +74,7 @@ impl Lbd {
         let dir = run_dir.path().join(format!("lbd{}", NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed)));
         let pin = run_dir.new_pin_dir()?;
         fs::create_dir_all(dir.join("state")).with_context(|| format!("cannot create {}", dir.display()))?;
-        write_config(&dir, &topology.config(settings, &dir, &pin))?;
+        write_config(&dir, &topology.plan.config(settings, &dir, &pin))?;
         let binaries = Binaries::find()?;
         let process = spawn(&topology.balancer, &binaries, &dir)?;
         let mut lbd = Lbd { process, binaries, dir, pin };
@@ -90,7 +90,7 @@ impl Lbd {
 
     /// Writes another lbd.toml; nothing changes until [`Lbd::reload`] or a restart.
     pub fn rewrite_config(&self, topology: &Topology, settings: &Settings) -> Result<()> {
-        write_config(&self.dir, &topology.config(settings, &self.dir, &self.pin))
+        write_config(&self.dir, &topology.plan.config(settings, &self.dir, &self.pin))
     }
 
     /// SIGHUP.
