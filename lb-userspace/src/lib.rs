@@ -16,4 +16,5 @@ pub mod netlink;
 pub mod reach;
 pub mod record;
 pub mod spec;
+pub mod state;
 pub mod store;

@@ -1,0 +1,74 @@
+//! One file of the state directory: a checksum line, then JSON.
+//!
+//! In: a value. Out: a file that is whole or not there; and back. Invariant: what is read is what was written, or an error
+//! that says what is wrong with it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::StateError;
+
+/// Before the checksum.
+const HEAD: &str = "# lbd state 1, sha256 of what follows: ";
+
+/// Indented JSON, for people.
+pub(super) fn json(value: &impl Serialize, path: &Path) -> Result<String, StateError> {
+    let text = serde_json::to_string_pretty(value);
+    let mut text = text.map_err(|error| StateError::Json { path: path.display().to_string(), error })?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// SHA-256 as hexadecimal digits.
+pub(super) fn checksum(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a file; the error is a sentence that names it.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
+    let fault = |why: String| format!("{} cannot be used: {why}", path.display());
+    let whole = fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+    let parts = whole.strip_prefix(HEAD).and_then(|rest| rest.split_once('\n'));
+    let Some((wanted, text)) = parts else {
+        return Err(fault("it does not begin with its checksum".into()));
+    };
+    if checksum(text) != wanted {
+        return Err(fault("its checksum does not match: it was cut off or edited".into()));
+    }
+    serde_json::from_str(text).map_err(|error| fault(format!("it is not understood ({error})")))
+}
+
+/// Puts a file in place, whole, and waits until the disk has it and its name.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), StateError> {
+    let fresh = path.with_extension("new");
+    let fault =
+        |error: io::Error| StateError::System { what: "write", path: path.display().to_string(), error };
+    let placed = put(&fresh, text).and_then(|()| fs::rename(&fresh, path));
+    if let Err(error) = placed {
+        // Of no use to anybody; the fault that counts is the first one.
+        let _unused = fs::remove_file(&fresh);
+        return Err(fault(error));
+    }
+    sync_names(path).map_err(|error| {
+        // The caller will not do what this file says is done.
+        let _unused = fs::remove_file(path);
+        fault(error)
+    })
+}
+
+fn put(fresh: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create(fresh)?;
+    file.write_all(format!("{HEAD}{}\n", checksum(text)).as_bytes())?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Waits until the disk has the names of the directory that `path` is in.
+fn sync_names(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}

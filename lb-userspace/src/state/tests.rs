@@ -1,0 +1,163 @@
+use super::*;
+use crate::config;
+use crate::membership::{Override, StateOverride};
+
+fn record(revision: u64, text: &str) -> Record {
+    let file = config::parse(text, "lbd.toml").unwrap().spec;
+    let over = Override {
+        weight: Some(0),
+        state: Some(StateOverride::DRAIN),
+        since: Millis(1_795_248_000_123),
+        by: "uid 0".to_owned(),
+    };
+    let mut cli = CliObjects::default();
+    cli.backends.entry("web".parse().unwrap()).or_default().insert("[2001:db8::2]:8080".parse().unwrap(), 3);
+    Record {
+        revision,
+        time: Millis(1_795_248_000_000 + revision),
+        who: "uid 0".to_owned(),
+        what: vec!["backend web/10.0.0.1: draining; weight 0".to_owned()],
+        file: Arc::new(file),
+        cli: Arc::new(cli),
+        overrides: vec![OverrideEntry {
+            pool: "web".parse().unwrap(),
+            address: "10.0.0.1".parse().unwrap(),
+            value: over,
+        }],
+    }
+}
+
+const ONE: &str = r#"
+[daemon]
+metrics = ""
+[datapath]
+interfaces = ["eth0"]
+[datapath.timeouts]
+tcp = "1h30s"
+[[service]]
+name = "web"
+listen = ["203.0.113.10:80/tcp", "[2001:db8::10]:80/tcp"]
+backends = ["10.0.0.1", { address = "2001:db8::1", weight = 5 }]
+health = { type = "http", path = "/healthz", interval = "1500ms", expect = [200, 204] }
+"#;
+
+const TWO: &str = r#"
+[datapath]
+interfaces = ["eth0"]
+[[service]]
+name = "dns"
+listen = ["203.0.113.10:53/udp"]
+backends = ["10.0.0.1"]
+"#;
+
+fn open(path: &Path) -> (StateDir, Left) {
+    StateDir::open(path).unwrap()
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let (mut state, left) = open(&path);
+    assert!(left.last.is_none() && left.highest == 0 && left.complaints.is_empty());
+    state.write(&record(1, TWO)).unwrap();
+    state.write(&record(2, ONE)).unwrap();
+    drop(state);
+    let (_state, left) = open(&path);
+    assert_eq!(left.last, Some(record(2, ONE)));
+    assert_eq!((left.highest, left.complaints.len()), (2, 0));
+}
+
+#[test]
+fn a_damaged_revision_is_passed_over_and_said() {
+    for damage in [0_usize, 10, 200] {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut state, _) = open(directory.path());
+        state.write(&record(1, ONE)).unwrap();
+        state.write(&record(2, ONE)).unwrap();
+        drop(state);
+        let newest = directory.path().join("revisions/2");
+        let text = fs::read_to_string(&newest).unwrap();
+        fs::write(&newest, &text[..damage]).unwrap();
+        let (mut state, left) = open(directory.path());
+        assert_eq!(left.last, Some(record(1, ONE)));
+        assert_eq!(left.highest, 2);
+        assert_eq!(left.complaints.len(), 2, "{:?}", left.complaints);
+        assert!(left.complaints[0].contains("revisions/2 cannot be used"), "{:?}", left.complaints);
+        assert!(left.complaints[1].starts_with("revision 1 of 2026-"), "{:?}", left.complaints);
+        state.write(&record(3, TWO)).unwrap();
+        drop(state);
+        assert_eq!(open(directory.path()).1.last, Some(record(3, TWO)));
+    }
+}
+
+#[test]
+fn every_flipped_byte_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(directory.path());
+    state.write(&record(1, TWO)).unwrap();
+    drop(state);
+    let path = directory.path().join("revisions/1");
+    let good = fs::read(&path).unwrap();
+    for position in 0..good.len() {
+        let mut bad = good.clone();
+        bad[position] ^= 1;
+        fs::write(&path, &bad).unwrap();
+        assert!(file::read::<Stored>(&path).is_err(), "byte {position}");
+    }
+}
+
+#[test]
+fn a_damaged_configuration_is_passed_over_and_mended_by_the_next_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(directory.path());
+    state.write(&record(1, ONE)).unwrap();
+    state.write(&record(2, TWO)).unwrap();
+    let damaged = state.configuration_path(state.configurations[&2].as_ref().unwrap());
+    drop(state);
+    fs::write(&damaged, "nothing").unwrap();
+    let (mut state, left) = open(directory.path());
+    assert_eq!(left.last, Some(record(1, ONE)));
+    state.write(&record(3, TWO)).unwrap();
+    drop(state);
+    assert_eq!(open(directory.path()).1.last, Some(record(3, TWO)));
+}
+
+#[test]
+fn only_the_last_fifty_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(directory.path());
+    state.write(&record(1, ONE)).unwrap();
+    for revision in 2..=60 {
+        state.write(&record(revision, TWO)).unwrap();
+    }
+    assert_eq!(state.numbers().unwrap(), (11..=60).collect::<Vec<_>>());
+    let configurations = fs::read_dir(directory.path().join(CONFIGURATIONS)).unwrap().count();
+    assert_eq!(configurations, 1);
+}
+
+#[test]
+fn a_directory_serves_one_daemon() {
+    let directory = tempfile::tempdir().unwrap();
+    let (state, _) = open(directory.path());
+    let error = StateDir::open(directory.path()).unwrap_err();
+    assert!(error.to_string().contains("is used by another lbd"), "{error}");
+    drop(state);
+    open(directory.path());
+}
+
+#[test]
+fn a_write_that_fails_leaves_the_revision_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(directory.path());
+    state.write(&record(1, ONE)).unwrap();
+    // A directory in the place of the file that is written first: the same path as a full or read-only disk takes.
+    fs::create_dir(directory.path().join("revisions/2.new")).unwrap();
+    let error = state.write(&record(2, TWO)).unwrap_err();
+    assert!(error.to_string().contains("revisions/2"), "{error}");
+    assert_eq!(Refusal::from(error).code, RefusalCode::NotSaved);
+    drop(state);
+    let (_state, left) = open(directory.path());
+    assert_eq!(left.last, Some(record(1, ONE)));
+    assert!(left.complaints.is_empty(), "{:?}", left.complaints);
+}
