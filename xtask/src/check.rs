@@ -5,6 +5,7 @@
 
 mod bpf;
 mod code;
+mod licences;
 mod rules;
 mod sources;
 
@@ -28,6 +29,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
         well &= step(name, || process::combined(command));
     }
     well &= step("BPF crate", || bpf::check(workspace));
+    well &= step("licences", || licences::check(workspace));
     let sources = sources::all(workspace)?;
     well &= step("rules", || rules_hold(&sources));
     report_long_files(&sources);

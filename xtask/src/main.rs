@@ -51,7 +51,7 @@ enum Verb {
         /// Only tests whose name (`binary::test`) contains this
         filter: Option<String>,
     },
-    /// Format, lints, documentation, the rules of the house
+    /// Format, lints, documentation, licences, the rules of the house
     Check,
     /// The main job on this machine in about a minute: a client, a balancer, three web servers
     #[command(disable_help_flag = true)]

@@ -15,6 +15,9 @@ use crate::{
 
 /// Returns only if it fails.
 pub(crate) fn program(workspace: &Workspace, name: &str, arguments: &[OsString]) -> Result<()> {
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        return help(workspace, name);
+    }
     let ready = match setup::ensure(workspace)? {
         Prepared::Ready(ready) => ready,
         Prepared::ByHand(missing) => bail!("this needs the BPF object: {missing}"),
@@ -27,4 +30,19 @@ pub(crate) fn program(workspace: &Workspace, name: &str, arguments: &[OsString])
     command.args(arguments).env("LBD_BIN", &binaries.lbd).env("LBCTL_BIN", &binaries.lbctl);
     // In place of this process: Ctrl-C then concerns one program, which cleans up after itself.
     Err(Error::from(command.exec())).with_context(|| format!("cannot start `{}`", process::line(&command)))
+}
+
+/// What the program can do is to be had without a machine that is set up, and without a release build.
+fn help(workspace: &Workspace, name: &str) -> Result<()> {
+    let mut command = Command::new(cargo());
+    command.current_dir(&workspace.root).args([
+        "run",
+        "--package",
+        "lbd-tests",
+        "--bin",
+        name,
+        "--",
+        "--help",
+    ]);
+    process::stream(&mut command)
 }
