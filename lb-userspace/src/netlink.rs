@@ -8,6 +8,7 @@
 
 mod host;
 mod interface;
+mod kernel;
 mod neighbour;
 mod next_hops;
 mod resolver;

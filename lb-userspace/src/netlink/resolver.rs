@@ -9,15 +9,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::interface::Interface;
+use super::kernel::Kernel;
 use super::next_hops::{Action, NextHop, NextHops, Unresolved};
 use super::{NetlinkError, host, neighbour, route};
 
@@ -35,18 +34,6 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Neighbours that the kernel does not keep resolved by itself are used every so many retries.
 const POKE_EVERY: u32 = 5;
-
-/// What changes are told of.
-const GROUPS: [MulticastGroup; 8] = [
-    MulticastGroup::Link,
-    MulticastGroup::Neigh,
-    MulticastGroup::Ipv4Ifaddr,
-    MulticastGroup::Ipv6Ifaddr,
-    MulticastGroup::Ipv4Route,
-    MulticastGroup::Ipv6Route,
-    MulticastGroup::Ipv4Rule,
-    MulticastGroup::Ipv6Rule,
-];
 
 /// News of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,23 +88,6 @@ impl NextHopResolver {
             // Only after a panic, which the owner of the JoinHandle sees.
             tracing::debug!("the next-hop resolver has ended; a command to it is dropped");
         }
-    }
-}
-
-/// The two sockets: one for events, so that a flood of them holds up no answer, one for requests.
-struct Kernel {
-    handle: Handle,
-    events: BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
-}
-
-impl Kernel {
-    fn open() -> Result<Self, NetlinkError> {
-        let (connection, _unused, events) =
-            rtnetlink::new_multicast_connection(&GROUPS).map_err(NetlinkError::Open)?;
-        tokio::spawn(connection);
-        let (connection, handle, _none) = rtnetlink::new_connection().map_err(NetlinkError::Open)?;
-        tokio::spawn(connection);
-        Ok(Self { handle, events: events.map(|(message, _sender)| message).boxed() })
     }
 }
 
@@ -180,7 +150,6 @@ impl Work {
 
     /// Takes one message of the kernel, and what it makes uncertain.
     async fn hear(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) {
-        use RouteNetlinkMessage as M;
         let message = match message.payload {
             NetlinkPayload::InnerMessage(message) => message,
             NetlinkPayload::Overrun(_) => {
@@ -191,39 +160,48 @@ impl Work {
             }
             _ => return,
         };
+        if !self.take_neighbour(&message) && self.take_host_change(&message) {
+            self.host_at.get_or_insert_with(|| Instant::now() + HOST_SETTLE);
+            if self.table.has_stale() {
+                self.refresh_at.get_or_insert_with(|| Instant::now() + SETTLE);
+            }
+        }
+    }
+
+    /// True: the message was about a neighbour.
+    fn take_neighbour(&mut self, message: &RouteNetlinkMessage) -> bool {
+        let (message, gone) = match message {
+            RouteNetlinkMessage::NewNeighbour(message) => (message, false),
+            RouteNetlinkMessage::DelNeighbour(message) => (message, true),
+            _ => return false,
+        };
+        if let Some((key, neighbour)) = neighbour::from_message(message) {
+            self.table.neighbour(key, (!gone).then_some(neighbour));
+        }
+        true
+    }
+
+    /// True: links, addresses, routes or rules are others than before.
+    fn take_host_change(&mut self, message: &RouteNetlinkMessage) -> bool {
+        use RouteNetlinkMessage as M;
         match message {
-            M::NewNeighbour(message) => {
-                if let Some((key, neighbour)) = neighbour::from_message(&message) {
-                    self.table.neighbour(key, Some(neighbour));
-                }
-                return;
-            }
-            M::DelNeighbour(message) => {
-                if let Some((key, _)) = neighbour::from_message(&message) {
-                    self.table.neighbour(key, None);
-                }
-                return;
-            }
             M::NewLink(message) => {
-                if let Some(interface) = Interface::from_message(&message) {
+                if let Some(interface) = Interface::from_message(message) {
                     self.table.interface(interface);
                 }
             }
-            M::DelLink(message) if Interface::from_message(&message).is_some() => {
+            M::DelLink(message) if Interface::from_message(message).is_some() => {
                 self.table.interface_gone(message.header.index);
             }
             M::NewRoute(message) | M::DelRoute(message) => {
-                if let Some(net) = route::destination(&message) {
+                if let Some(net) = route::destination(message) {
                     self.table.stale_within(net);
                 }
             }
             M::NewAddress(_) | M::DelAddress(_) | M::NewRule(_) | M::DelRule(_) => self.table.stale_all(),
-            _ => return,
+            _ => return false,
         }
-        self.host_at.get_or_insert_with(|| Instant::now() + HOST_SETTLE);
-        if self.table.has_stale() {
-            self.refresh_at.get_or_insert_with(|| Instant::now() + SETTLE);
-        }
+        true
     }
 
     /// Asks for stale ways, a chunk at a time.
