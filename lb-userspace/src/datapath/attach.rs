@@ -86,9 +86,26 @@ pub(super) struct Links {
 impl Links {
     /// Opens the pinned links; those whose interface is gone are removed.
     pub(super) fn open(layout: &Layout) -> Result<Self, DatapathError> {
+        let (links, gone) = Self::look_through(layout)?;
+        for name in gone {
+            tracing::warn!(interface = name, "the interface is gone, and with it the program that was on it");
+            let path = layout.link(&name);
+            fs::remove_file(&path).map_err(|error| pins::broken(&path, &error))?;
+        }
+        Ok(links)
+    }
+
+    /// Opens the pinned links and changes nothing.
+    pub(super) fn read(layout: &Layout) -> Result<Self, DatapathError> {
+        Self::look_through(layout).map(|(links, _)| links)
+    }
+
+    /// The links, and the names of those whose interface is gone.
+    fn look_through(layout: &Layout) -> Result<(Self, Vec<String>), DatapathError> {
         let directory = layout.links();
         let files = bpffs::names(&directory).map_err(|error| pins::broken(&directory, &error))?;
         let mut links = Self { layout: layout.clone(), held: BTreeMap::new() };
+        let mut gone = Vec::new();
         for file in files {
             let path = directory.join(&file);
             let Some(link) = pins::open(&path, ObjectKind::Link)? else { continue };
@@ -103,13 +120,7 @@ impl Links {
                     });
                     links.held.insert(name, Held { link, index: info.interface, mode, warning });
                 }
-                Found::Gone => {
-                    tracing::warn!(
-                        interface = name,
-                        "the interface is gone, and with it the program that was on it"
-                    );
-                    fs::remove_file(&path).map_err(|error| pins::broken(&path, &error))?;
-                }
+                Found::Gone => gone.push(name),
                 Found::Elsewhere => {
                     return Err(DatapathError::Pin {
                         path,
@@ -121,7 +132,7 @@ impl Links {
                 }
             }
         }
-        Ok(links)
+        Ok((links, gone))
     }
 
     /// Whether there is any link.

@@ -38,6 +38,15 @@ impl Maps {
         words.get(first..end).ok_or(StoreError::OutOfRange { table, first, end, words: words.len() })
     }
 
+    /// As [`Store::read`].
+    pub(super) fn read(&self, table: Table, first: usize, words: &mut [u64]) -> Result<(), StoreError> {
+        let stored = self.range(table, first, words.len())?;
+        for (to, from) in words.iter_mut().zip(stored) {
+            *to = from.load();
+        }
+        Ok(())
+    }
+
     /// Sets an element of a per-CPU map to 0 on every CPU.
     fn clear(&self, map: &'static str, index: u32, value_size: usize) -> Result<(), StoreError> {
         let refused = |source: io::Error| StoreError::Kernel {
@@ -56,11 +65,7 @@ impl Store for Datapath {
     }
 
     fn read(&self, table: Table, first: usize, words: &mut [u64]) -> Result<(), StoreError> {
-        let stored = self.maps.range(table, first, words.len())?;
-        for (to, from) in words.iter_mut().zip(stored) {
-            *to = from.load();
-        }
-        Ok(())
+        self.maps.read(table, first, words)
     }
 
     fn write(&mut self, table: Table, first: usize, words: &[u64]) -> Result<(), StoreError> {

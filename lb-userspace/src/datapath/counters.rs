@@ -28,11 +28,15 @@ pub type ReasonCounts = [u64; REASON_COUNT as usize];
 impl Datapath {
     /// The counters.
     pub fn counters(&self) -> Counters<'_> {
-        Counters { maps: &self.maps }
+        Counters::new(&self.maps)
     }
 }
 
-impl Counters<'_> {
+impl<'a> Counters<'a> {
+    pub(super) const fn new(maps: &'a Maps) -> Self {
+        Self { maps }
+    }
+
     /// One interface, by index. Interfaces whose indexes are equal modulo 256 share a counter.
     ///
     /// # Errors

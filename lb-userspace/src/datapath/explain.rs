@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::{Explanation, selected_by};
 use zerocopy::{Immutable, IntoBytes};
 
-use super::load::EXPLAIN;
+use super::load::{BALANCER, EXPLAIN};
 use super::{Datapath, DatapathError};
 use crate::spec::Protocol;
 
@@ -118,6 +118,16 @@ impl Datapath {
         }
     }
 
+    /// Runs the balancer itself on a frame that is said to come in by an interface: counters move, flows are made, nothing
+    /// is sent. For tests and measurements.
+    ///
+    /// # Errors
+    /// [`DatapathError::Run`].
+    pub fn run_frame(&self, frame: &[u8], interface: u32) -> Result<(Verdict, Vec<u8>), DatapathError> {
+        let (action, frame) = self.programs.run(BALANCER, frame, context(frame, interface).as_bytes())?;
+        Ok((Verdict::from_action(action), frame))
+    }
+
     fn explain_once(
         &mut self,
         question: &Question,
@@ -125,18 +135,22 @@ impl Datapath {
         interface: u32,
     ) -> Result<Explained, DatapathError> {
         let frame = frame(question, flags);
-        let data_end = u32::try_from(frame.len()).unwrap_or_default();
-        let context = Context {
-            data: 0,
-            data_end,
-            data_meta: 0,
-            ingress_interface: interface,
-            rx_queue: 0,
-            egress_interface: 0,
-        };
-        let (action, frame) = self.programs.run(EXPLAIN, &frame, context.as_bytes())?;
+        let (action, frame) = self.programs.run(EXPLAIN, &frame, context(&frame, interface).as_bytes())?;
         let explanation = self.maps.explanation.read(0).unwrap_or_default();
         Ok(Explained { verdict: Verdict::from_action(action), explanation, is_syn: flags == TCP_SYN, frame })
+    }
+}
+
+/// Without a context the kernel says the frame came by the loopback interface of its own namespace.
+fn context(frame: &[u8], interface: u32) -> Context {
+    let data_end = u32::try_from(frame.len()).unwrap_or_default();
+    Context {
+        data: 0,
+        data_end,
+        data_meta: 0,
+        ingress_interface: interface,
+        rx_queue: 0,
+        egress_interface: 0,
     }
 }
 

@@ -10,6 +10,8 @@ use lb_common::{
     ServiceCounters, WAYS,
 };
 
+use crate::desired::Desired;
+
 /// Entries of the per-CPU interface counters; an interface counts at its index modulo this.
 pub(super) const INTERFACE_SLOTS: u32 = 256;
 /// Most services and most pools: their ids have 16 bits.
@@ -30,6 +32,26 @@ pub struct Demand {
     pub maglev_slots: u64,
     /// Flows to hold per family.
     pub flows: u32,
+}
+
+impl Demand {
+    /// What a desired state and the configured `flows` ask for.
+    pub fn of(desired: &Desired, flows: u32) -> Self {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let backends: usize = desired.pools.values().map(|pool| block_len(pool.backends.len())).sum();
+        Self {
+            listeners: count(desired.services.len()),
+            pools: count(desired.pools.len()),
+            backends: count(backends),
+            maglev_slots: desired.pools.values().map(|pool| u64::from(pool.table_len)).sum(),
+            flows,
+        }
+    }
+}
+
+/// Entries a pool's block may take: local index 0 is nobody's, and a block grows by doubling.
+const fn block_len(backends: usize) -> usize {
+    (backends + 1).next_power_of_two()
 }
 
 /// Entries of the maps.
@@ -59,7 +81,8 @@ impl Sizes {
         let services = room(demand.listeners, 256).min(MOST_IDS);
         Self {
             // A listener takes a word, and so does its vip: at most a quarter of the words is in use.
-            directory_buckets: services.max(1024),
+            // A directory that grows is filled anew by a plan, so it begins large enough for most.
+            directory_buckets: services.max(4096),
             services,
             pools: room(demand.pools, 256).min(MOST_IDS),
             // A table is swapped by writing the new one beside the old one.

@@ -12,7 +12,8 @@ use lb_common::{FEATURE_NAT, FEATURE_V4, FEATURE_V6, Forward, Service, Settings,
 
 use super::seed::Seed;
 use super::sizes::{INTERFACE_SLOTS, Sizes};
-use crate::spec::TimeoutSpec;
+use crate::desired::Desired;
+use crate::spec::{self, TimeoutSpec};
 
 /// First source port of full-nat: above the kernel's default ephemeral range (net.ipv4.ip_local_port_range).
 const SNAT_PORT_BASE: u16 = 61_000;
@@ -28,6 +29,33 @@ pub struct Tuning {
     pub features: u32,
     /// Idle times of flows.
     pub timeouts: TimeoutSpec,
+}
+
+impl Tuning {
+    /// What the desired state needs.
+    pub fn of(desired: &Desired, timeouts: &TimeoutSpec) -> Self {
+        let features = desired.services.iter().fold(0, |features, (listener, service)| {
+            let family = if listener.addr.is_ipv6() { FEATURE_V6 } else { FEATURE_V4 };
+            let any_port = if listener.port.is_none() { FEATURE_ANY_PORT } else { 0 };
+            let loopback = if service.loopback { FEATURE_LOOPBACK } else { 0 };
+            features | feature_of(service.forward) | family | any_port | loopback
+        });
+        Self { features, timeouts: timeouts.clone() }
+    }
+
+    /// This and what another needs: for the time in which both a state and the next one are served.
+    pub fn and(&self, other: &Self) -> Self {
+        Self { features: self.features | other.features, timeouts: self.timeouts.clone() }
+    }
+}
+
+const fn feature_of(forward: spec::Forward) -> u32 {
+    match forward {
+        spec::Forward::FullNat => FEATURE_FULL_NAT,
+        spec::Forward::Nat => FEATURE_NAT,
+        spec::Forward::Dsr => FEATURE_DSR,
+        spec::Forward::Ipip => FEATURE_IPIP,
+    }
 }
 
 /// The kernel's time as the program counts it.
