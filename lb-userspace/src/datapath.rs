@@ -19,6 +19,7 @@ mod load;
 mod lock;
 mod mapped;
 mod maps;
+pub mod memory;
 mod migrate;
 mod netlink;
 mod object;

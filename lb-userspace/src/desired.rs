@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::spec::{Affinity, BackendAddress, Forward, Listener, WhenNone};
+use crate::spec::{Affinity, BackendAddress, Forward, Listener, Protocol, WhenNone};
 
 /// Identity of a listener: vip, port (or every port), protocol.
 pub type ListenerKey = Listener;
@@ -136,4 +136,53 @@ pub struct Desired {
     pub pools: BTreeMap<PoolKey, DesiredPool>,
     /// Ways to backends, where known; a backend without one is unresolved.
     pub next_hops: BTreeMap<IpAddr, DesiredNextHop>,
+}
+
+/// The number of a protocol in an IP header.
+pub const fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
+}
+
+/// The protocol with this number in an IP header.
+pub const fn protocol_of(number: u8) -> Option<Protocol> {
+    match number {
+        6 => Some(Protocol::Tcp),
+        17 => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+impl From<Forward> for lb_common::Forward {
+    fn from(forward: Forward) -> Self {
+        match forward {
+            Forward::FullNat => Self::FullNat,
+            Forward::Nat => Self::Nat,
+            Forward::Dsr => Self::Dsr,
+            Forward::Ipip => Self::Ipip,
+        }
+    }
+}
+
+impl From<Affinity> for lb_common::Affinity {
+    fn from(affinity: Affinity) -> Self {
+        match affinity {
+            Affinity::Flow => Self::Flow,
+            Affinity::Client => Self::Client,
+            Affinity::None => Self::None,
+        }
+    }
+}
+
+impl From<WhenNone> for lb_common::WhenNone {
+    /// `spread` has been acted on by membership, which puts every backend into the table; a pool without any backend is
+    /// left to the datapath and answered as by `reset`.
+    fn from(when_none: WhenNone) -> Self {
+        match when_none {
+            WhenNone::Reset | WhenNone::Spread => Self::Reset,
+            WhenNone::Drop => Self::Drop,
+        }
+    }
 }

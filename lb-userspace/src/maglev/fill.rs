@@ -5,9 +5,6 @@
 //! alone. Walking is fast while many slots are free; near the end, where a walk would meet thousands of taken slots, the
 //! few free ones are asked which of them comes first on the way.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 /// A member that takes turns.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Contender {
@@ -22,41 +19,23 @@ pub(super) struct Contender {
 impl Contender {
     /// Where between two turns its turns lie, as a fraction of 2^32.
     pub(super) const fn phase(&self) -> u64 {
-        super::mix(self.identity ^ 0x7068_6173_65) >> 32
+        super::mix(self.identity ^ 0x0070_6861_7365) >> 32
     }
 
-    /// When it has a turn: `(turn + phase) / weight`, in units of 2^-46. A turn has at most 17 bits and a phase 32, so
-    /// nothing overflows.
-    pub(super) fn time(&self, turn: u64) -> u64 {
-        time(turn, self.phase(), self.weight)
+    /// When it has its first turn, and how long it is from one turn to the next: `phase / weight` and `1 / weight` in units
+    /// of 2^-46. No table has more than 2^17 turns, so no time overflows.
+    pub(super) const fn times(&self) -> (u64, u64) {
+        let weight = self.weight as u64;
+        ((self.phase() << 14) / weight, (1 << 46) / weight)
     }
 
     /// Its permutation of the slots: where it begins and how far apart its slots are.
-    pub(super) const fn permutation(&self, len: u32) -> (u64, u64) {
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder of 32 bits")]
+    pub(super) const fn permutation(&self, len: u32) -> (u32, u32) {
         let offset = super::mix(self.identity ^ 0x6f66_6673_6574) % len as u64;
-        let step = super::mix(self.identity ^ 0x7374_6570) % (len - 1) as u64 + 1;
-        (offset, step)
+        let step = super::mix(self.identity ^ 0x7374_6570) % (len as u64 - 1) + 1;
+        (offset as u32, step as u32)
     }
-}
-
-fn time(turn: u64, phase: u64, weight: u16) -> u64 {
-    ((turn << 32 | phase) << 14) / u64::from(weight)
-}
-
-/// A place in a contender's permutation.
-struct Walk {
-    /// The next slot it would take.
-    next: u64,
-    step: u64,
-    /// Inverse of `step` modulo the length; 0 = not yet computed.
-    inverse: u64,
-}
-
-/// Contenders of one weight: they have their turns in a fixed order, round after round.
-struct Group<'a> {
-    contenders: &'a [Contender],
-    phases: Vec<u64>,
-    first: usize,
 }
 
 /// Fills `len` slots; empty if there is no contender.
@@ -65,127 +44,151 @@ pub(super) fn fill(len: u32, contenders: &[Contender]) -> Vec<u16> {
         return Vec::new();
     }
     let mut slots = Slots::new(len);
-    let walk = |contender: &Contender| {
-        let (next, step) = contender.permutation(len);
-        Walk { next, step, inverse: 0 }
-    };
-    let mut walks: Vec<Walk> = contenders.iter().map(walk).collect();
-    let groups = groups(contenders);
-    // The next turn of each group: time, group, turn, place in the group.
-    let mut queue: BinaryHeap<Reverse<(u64, usize, u64, usize)>> =
-        groups.iter().enumerate().map(|(at, group)| Reverse((group.time(0, 0), at, 0, 0))).collect();
+    let mut walkers: Vec<Walker> = contenders.iter().map(|contender| Walker::new(contender, len)).collect();
+    // A window holds about one turn of each contender; with equal weights exactly one, and they come in order.
+    let total: u64 = contenders.iter().map(|contender| u64::from(contender.weight)).sum();
+    let window = ((contenders.len() as u64) << 46) / total;
+    // A turn's time since the window began (46 bits, as no weight is below 1) above the contender's place: sorts fast.
+    let mut turns: Vec<u64> = Vec::with_capacity(2 * contenders.len());
+    let mut start = 0;
     while slots.free > 0 {
-        let Some(mut head) = queue.peek_mut() else { break };
-        let Reverse((when, at, turn, place)) = &mut *head;
-        let Some(group) = groups.get(*at) else { break };
-        let taker = group.first + *place;
-        *place += 1;
-        if *place == group.contenders.len() {
-            (*turn, *place) = (*turn + 1, 0);
+        for (walker, at) in walkers.iter_mut().zip(0_u64..) {
+            while walker.turn < start + window {
+                turns.push((walker.turn - start) << 16 | at);
+                walker.turn += walker.interval;
+            }
         }
-        *when = group.time(*turn, *place);
-        drop(head);
-        if let (Some(walk), Some(contender)) = (walks.get_mut(taker), contenders.get(taker)) {
-            slots.give(walk, contender.index);
+        start += window;
+        turns.sort_unstable();
+        for turn in turns.drain(..).take(slots.free) {
+            if let Some(walker) = walkers.get_mut((turn & 0xffff) as usize) {
+                slots.give(walker);
+            }
         }
     }
     slots.takers
 }
 
-fn groups(contenders: &[Contender]) -> Vec<Group<'_>> {
-    let mut first = 0;
-    let mut groups = Vec::new();
-    for contenders in contenders.chunk_by(|a, b| a.weight == b.weight) {
-        let phases = contenders.iter().map(Contender::phase).collect();
-        groups.push(Group { contenders, phases, first });
-        first += contenders.len();
-    }
-    groups
+/// A contender on its way through the table.
+struct Walker {
+    index: u16,
+    /// When its next turn is.
+    turn: u64,
+    interval: u64,
+    /// The next slot it would take.
+    next: u32,
+    step: u32,
+    /// Inverse of `step` modulo the length; 0 = not yet computed.
+    inverse: u32,
 }
 
-impl Group<'_> {
-    fn time(&self, turn: u64, place: usize) -> u64 {
-        let weight = self.contenders.first().map_or(1, |contender| contender.weight);
-        time(turn, self.phases.get(place).copied().unwrap_or_default(), weight)
+impl Walker {
+    fn new(contender: &Contender, len: u32) -> Self {
+        let (turn, interval) = contender.times();
+        let (next, step) = contender.permutation(len);
+        Self { index: contender.index, turn, interval, next, step, inverse: 0 }
     }
 }
 
 /// The table while it is filled.
 struct Slots {
-    len: u64,
+    modulus: Modulus,
     takers: Vec<u16>,
     /// A bit per slot, set if it is taken; small enough for the first cache.
     taken: Vec<u64>,
     free: usize,
     /// The free slots, listed once they are few.
-    rest: Vec<u64>,
+    rest: Vec<u32>,
 }
 
 impl Slots {
     fn new(len: u32) -> Self {
-        let len_slots = len as usize;
-        let taken = vec![0; len_slots.div_ceil(64)];
-        Self { len: len.into(), takers: vec![0; len_slots], taken, free: len_slots, rest: Vec::new() }
+        let slots = len as usize;
+        let taken = vec![0; slots.div_ceil(64)];
+        Self { modulus: Modulus::new(len), takers: vec![0; slots], taken, free: slots, rest: Vec::new() }
     }
 
-    /// Gives `index` the first free slot on its walk.
-    fn give(&mut self, walk: &mut Walk, index: u16) {
+    /// Gives a contender the first free slot on its walk.
+    fn give(&mut self, walker: &mut Walker) {
         // A walk meets len / free slots, asking the rest costs `free` multiplications: equal near the square root.
         let few = self.free * self.free < self.takers.len();
-        let slot = if few { self.first_of_rest(walk) } else { self.first_on_walk(walk) };
-        walk.next = (slot + walk.step) % self.len;
+        let slot = if few { self.first_of_rest(walker) } else { self.first_on_walk(walker) };
+        walker.next = self.modulus.add(slot, walker.step);
         self.free -= 1;
-        if let Ok(at) = usize::try_from(slot)
-            && let (Some(word), Some(taker)) = (self.taken.get_mut(at / 64), self.takers.get_mut(at))
-        {
-            *word |= 1 << (at % 64);
-            *taker = index;
+        if let Some(taker) = self.takers.get_mut(slot as usize) {
+            *taker = walker.index;
+        }
+        if let Some(word) = self.taken.get_mut(slot as usize / 64) {
+            *word |= 1 << (slot % 64);
         }
     }
 
-    fn is_taken(&self, slot: u64) -> bool {
-        let word = usize::try_from(slot / 64).ok().and_then(|at| self.taken.get(at));
-        word.is_none_or(|word| word >> (slot % 64) & 1 == 1)
+    fn is_taken(&self, slot: u32) -> bool {
+        self.taken.get(slot as usize / 64).is_none_or(|word| word >> (slot % 64) & 1 == 1)
     }
 
     /// The first free slot, walking. There is one, and a step coprime to the length meets it.
-    fn first_on_walk(&self, walk: &Walk) -> u64 {
-        let mut slot = walk.next;
+    fn first_on_walk(&self, walker: &Walker) -> u32 {
+        let mut slot = walker.next;
         while self.is_taken(slot) {
-            slot += walk.step;
-            if slot >= self.len {
-                slot -= self.len;
-            }
+            slot = self.modulus.add(slot, walker.step);
         }
         slot
     }
 
     /// The first free slot, by how many steps each free one is away.
-    fn first_of_rest(&mut self, walk: &mut Walk) -> u64 {
+    fn first_of_rest(&mut self, walker: &mut Walker) -> u32 {
+        let modulus = self.modulus;
         if self.rest.is_empty() {
-            self.rest = (0..self.len).filter(|slot| !self.is_taken(*slot)).collect();
+            self.rest = (0..modulus.len).filter(|slot| !self.is_taken(*slot)).collect();
         }
-        if walk.inverse == 0 {
-            walk.inverse = inverse(walk.step, self.len);
+        if walker.inverse == 0 {
+            walker.inverse = modulus.inverse(walker.step);
         }
-        let steps = |slot: &u64| (slot + self.len - walk.next) % self.len * walk.inverse % self.len;
-        let nearest = self.rest.iter().enumerate().min_by_key(|(_, slot)| steps(slot));
-        match nearest.map(|(at, _)| at) {
-            Some(at) => self.rest.swap_remove(at),
-            None => walk.next,
-        }
+        let back = modulus.len - walker.next;
+        let steps = |slot: &u32| modulus.multiply(modulus.add(*slot, back), walker.inverse);
+        let nearest = self.rest.iter().zip(0..).map(|(slot, at)| (steps(slot), at)).min();
+        nearest.map_or(walker.next, |(_, at)| self.rest.swap_remove(at))
     }
 }
 
-/// The inverse of `value` modulo the prime `len`: `value^(len - 2)` (Fermat).
-fn inverse(value: u64, len: u64) -> u64 {
-    let (mut base, mut exponent, mut result) = (value % len, len - 2, 1);
-    while exponent > 0 {
-        if exponent & 1 == 1 {
-            result = result * base % len;
-        }
-        base = base * base % len;
-        exponent >>= 1;
+/// Arithmetic modulo a prime below 2^17, without divisions.
+#[derive(Clone, Copy)]
+struct Modulus {
+    len: u32,
+    /// 2^64 / len, rounded up.
+    reciprocal: u64,
+}
+
+impl Modulus {
+    fn new(len: u32) -> Self {
+        Self { len, reciprocal: u64::MAX / u64::from(len) + 1 }
     }
-    result
+
+    fn add(self, a: u32, b: u32) -> u32 {
+        // Without a branch, which would be mispredicted half of the time: the difference wraps if the sum is smaller.
+        let sum = a + b;
+        sum.min(sum.wrapping_sub(self.len))
+    }
+
+    /// Lemire, Kaser, Kurz, "Faster remainder by direct computation" (2019): exact, as product and length together have at most
+    /// 34 + 17 of 64 bits.
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder below `len`")]
+    fn multiply(self, a: u32, b: u32) -> u32 {
+        let fraction = self.reciprocal.wrapping_mul(u64::from(a) * u64::from(b));
+        ((u128::from(fraction) * u128::from(self.len)) >> 64) as u32
+    }
+
+    /// The inverse: `value^(len - 2)` (Fermat).
+    fn inverse(self, value: u32) -> u32 {
+        let (mut base, mut exponent, mut result) = (value, self.len - 2, 1);
+        while exponent > 0 {
+            if exponent & 1 == 1 {
+                result = self.multiply(result, base);
+            }
+            base = self.multiply(base, base);
+            exponent >>= 1;
+        }
+        result
+    }
 }

@@ -232,18 +232,18 @@ fn plain(len: u32, members: &[Member]) -> Vec<u16> {
     let mut permutations: BTreeMap<u16, _> = BTreeMap::new();
     for contender in &contenders {
         let (offset, step) = contender.permutation(len);
-        let slots = (0..u64::from(len)).map(move |i| (offset + i * step) % u64::from(len));
+        let (offset, step, len) = (u64::from(offset), u64::from(step), u64::from(len));
+        let slots = (0..len).map(move |i| (offset + i * step) % len);
         permutations.insert(contender.index, slots);
     }
-    let mut turns: Vec<(u64, u16, usize, u16)> = Vec::new();
+    let mut turns: Vec<(u64, usize, u16)> = Vec::new();
     for (order, contender) in contenders.iter().enumerate() {
-        for turn in 0..u64::from(len) {
-            turns.push((contender.time(turn), contender.weight, order, contender.index));
-        }
+        let (first, interval) = contender.times();
+        turns.extend((0..u64::from(len)).map(|turn| (first + turn * interval, order, contender.index)));
     }
     turns.sort_unstable();
     let mut slots: Vec<Option<u16>> = vec![None; len as usize];
-    for (_, _, _, index) in turns {
+    for (_, _, index) in turns {
         let free = permutations
             .get_mut(&index)
             .unwrap()

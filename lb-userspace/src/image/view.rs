@@ -1,0 +1,103 @@
+//! The image for readers: status, lists, metrics.
+//!
+//! In: an [`Image`]. Out: what each id stands for, with the numbers by which counters are found.
+
+use super::{Image, PoolImage};
+use crate::desired::{BackendKey, ListenerKey, PoolKey, Variant, protocol_of};
+
+/// A service in use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServiceView {
+    /// Its id: index of its counters.
+    pub id: u16,
+    /// The configured service.
+    pub name: String,
+    /// The listener.
+    pub listener: ListenerKey,
+    /// Its pool.
+    pub pool: u16,
+}
+
+/// A pool in use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PoolView {
+    /// Its id.
+    pub id: u16,
+    /// Which configured pool, and which of its backends; `None` if a fault left a name that means nothing.
+    pub key: Option<PoolKey>,
+    /// How often its table was swapped.
+    pub generation: u64,
+    /// Hash of its table.
+    pub table_hash: u64,
+    /// Slots of its table.
+    pub slots: u32,
+    /// Its backends. One with other sources than before has two entries (and one counter) until its older flows have ended.
+    pub backends: Vec<BackendView>,
+}
+
+/// An entry of a backend in use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BackendView {
+    /// Which backend.
+    pub key: BackendKey,
+    /// Its index in flow entries and slots.
+    pub local: u16,
+    /// Index of its counters.
+    pub counter: u32,
+    /// Slots it has.
+    pub slots: u32,
+    /// New flows may go to it.
+    pub takes_new: bool,
+    /// Its flows stay.
+    pub keeps: bool,
+    /// Index of its next hop; 0 = unresolved.
+    pub next_hop: u32,
+}
+
+impl Image {
+    /// The services in use, by id.
+    pub fn services(&self) -> impl Iterator<Item = ServiceView> {
+        self.services.iter().filter_map(|(id, service)| {
+            let record = &service.record;
+            let protocol = protocol_of(record.protocol)?;
+            let port = (record.port_be != 0).then(|| u16::from_be(record.port_be));
+            let listener = ListenerKey { addr: record.vip.into(), port, protocol };
+            Some(ServiceView { id: *id, name: service.name.clone(), listener, pool: record.pool() })
+        })
+    }
+
+    /// The pools in use, by id.
+    pub fn pools(&self) -> impl Iterator<Item = PoolView> {
+        self.pools.iter().map(|(id, pool)| pool.view(*id))
+    }
+}
+
+impl PoolImage {
+    fn view(&self, id: u16) -> PoolView {
+        let live = self.entries().filter(|(_, record)| record.is_live());
+        let backends = live.map(|(local, record)| BackendView {
+            key: record.key(),
+            local,
+            counter: record.counter,
+            slots: self.slot_counts.get(usize::from(local)).copied().unwrap_or_default(),
+            takes_new: record.takes_new(),
+            keeps: record.state & lb_common::backend_state::KEEPS != 0,
+            next_hop: record.next_hop(),
+        });
+        PoolView {
+            id,
+            key: self.key(),
+            generation: self.report.generation,
+            table_hash: self.report.table_hash,
+            slots: self.slots(),
+            backends: backends.collect(),
+        }
+    }
+
+    /// Which pool its name says it is.
+    pub(crate) fn key(&self) -> Option<PoolKey> {
+        let (name, variant) = self.name.rsplit_once('/')?;
+        let variant = [Variant::V4, Variant::V6, Variant::Any].into_iter().find(|v| v.as_str() == variant)?;
+        Some(PoolKey { name: name.to_owned(), variant })
+    }
+}

@@ -1,0 +1,171 @@
+//! Maglev tables: built anew for pools whose members changed, and swapped in by one word each.
+//!
+//! In: the pools with their entries in place. Out: a region, a table word and its report for each table that differs.
+//! Invariants: a region is written only where nothing refers to; generations count up by one a swap; a table is built
+//! only if its inputs changed or are not known.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread;
+
+use lb_common::{Address, SLOTS_PER_WORD};
+use lb_datapath::select::TableWord;
+
+use super::report::{PoolMoves, moves};
+use super::{PlanError, Planner, PoolIds};
+use crate::change::Change;
+use crate::desired::{DesiredPool, PoolKey};
+use crate::image::{PoolImage, TableInputs};
+use crate::maglev::{self, MaglevTable, Member};
+use crate::record::PoolReport;
+use crate::store::Table;
+
+/// Tables from which on they are built on every CPU: starting threads costs more than a few tables.
+const MANY_TABLES: usize = 16;
+
+/// A table to be built.
+struct Job<'a> {
+    key: &'a PoolKey,
+    id: u16,
+    inputs: TableInputs,
+}
+
+impl<'a> Planner<'a> {
+    /// Brings every pool's table to what its backends ask for.
+    pub(super) fn swap_tables(&mut self, pools: &PoolIds<'a>) -> Result<(), PlanError> {
+        let desired = self.desired;
+        let mut jobs = Vec::new();
+        for ((key, wish), id) in desired.pools.iter().zip(pools.values()) {
+            let Some(pool) = self.image.pools.get(id) else { continue };
+            let inputs = inputs(wish, pool);
+            if pool.inputs.as_deref() != Some(&inputs) {
+                jobs.push(Job { key, id: *id, inputs });
+            }
+        }
+        let tables = build_all(&self.settings.seed, &jobs);
+        jobs.into_iter().zip(tables).try_for_each(|(job, table)| self.swap(job, &table))
+    }
+
+    fn swap(&mut self, job: Job<'a>, table: &MaglevTable) -> Result<(), PlanError> {
+        let Job { key, id: pool, inputs } = job;
+        let Some(before) = self.image.pools.get(&pool).cloned() else { return Ok(()) };
+        let locals: Vec<u16> = inputs.members.iter().map(|(_, _, local)| *local).collect();
+        let words: Arc<[u64]> = table.pack(&locals).into();
+        let mut generation = stored_generation(&before);
+        if before.slots() != table.len() || before.words != words {
+            generation += 1;
+            self.store_table(pool, &before, table.len(), &words, generation)?;
+        }
+        let report = PoolReport { generation, table_hash: table.hash() };
+        if before.report != report {
+            self.emit(Change::PoolReport { pool, report });
+        }
+        if let Some(image) = self.image.pools.get_mut(&pool) {
+            image.inputs = Some(Arc::new(inputs));
+        }
+        if generation != before.report.generation {
+            self.note_moves(key, pool, &before, report);
+        }
+        Ok(())
+    }
+
+    fn store_table(
+        &mut self,
+        pool: u16,
+        before: &PoolImage,
+        slots: u32,
+        words: &Arc<[u64]>,
+        generation: u64,
+    ) -> Result<(), PlanError> {
+        let (base, len) = before.region();
+        let base_after = if slots == 0 { 0 } else { self.take_region(slots.div_ceil(SLOTS_PER_WORD))? };
+        if slots > 0 {
+            self.emit(Change::Region { base: base_after, words: Arc::clone(words) });
+        }
+        let table = TableWord { base: base_after, slots, generation: low_bits(generation) };
+        self.emit(Change::PoolTable { pool, word: table.pack() });
+        self.arena.give_back(base, len);
+        Ok(())
+    }
+
+    fn take_region(&mut self, words: u32) -> Result<u32, PlanError> {
+        let mut base = self.arena.take(words);
+        if base.is_none() && self.arena.is_unsettled() {
+            self.settle();
+            base = self.arena.take(words);
+        }
+        let (_, longest) = self.arena.room();
+        let entries = self.image.sizes.arena_words;
+        base.ok_or_else(|| {
+            PlanError::full(Table::Maglev, "words in a row", words.into(), longest.into(), entries)
+        })
+    }
+
+    fn note_moves(&mut self, key: &PoolKey, pool: u16, before: &PoolImage, report: PoolReport) {
+        let Some(after) = self.image.pools.get(&pool) else { return };
+        let (slots_moved, collateral) = moves(before, after);
+        self.report.pools.push(PoolMoves {
+            pool: key.clone(),
+            generation_before: before.report.generation,
+            generation_after: report.generation,
+            table_hash: report.table_hash,
+            slots: after.slots(),
+            slots_moved,
+            collateral,
+        });
+    }
+}
+
+/// The generation of the table in use: that of the report, unless a crash came between the swap and the report.
+fn stored_generation(pool: &PoolImage) -> u64 {
+    let generation = pool.report.generation;
+    let word = pool.table.map_or(low_bits(generation), |table| table.generation);
+    generation + u64::from(word.wrapping_sub(low_bits(generation)) & GENERATION_MASK)
+}
+
+/// Bits of the generation in a table word.
+const GENERATION_MASK: u16 = 0xfff;
+
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are what the table word holds")]
+const fn low_bits(generation: u64) -> u16 {
+    generation as u16 & GENERATION_MASK
+}
+
+/// What a pool's table is built of. A backend has an entry, because entries were placed before.
+fn inputs(wish: &DesiredPool, pool: &PoolImage) -> TableInputs {
+    let with_weight = wish.backends.iter().filter(|(_, backend)| backend.table_weight() > 0);
+    let members = with_weight.filter_map(|(key, backend)| {
+        let weight = u16::try_from(backend.table_weight()).ok()?;
+        Some((*key, weight, *pool.current.get(key)?))
+    });
+    TableInputs { len: wish.table_len, members: members.collect() }
+}
+
+fn build(seed: &[u64; 4], job: &Job<'_>) -> MaglevTable {
+    let member = |(key, weight, _): &(crate::desired::BackendKey, u16, u16)| Member {
+        address: Address::from(key.ip),
+        port: key.port.unwrap_or_default(),
+        weight: *weight,
+    };
+    let members: Vec<Member> = job.inputs.members.iter().map(member).collect();
+    maglev::build(seed, job.inputs.len, &members)
+}
+
+fn build_all(seed: &[u64; 4], jobs: &[Job<'_>]) -> Vec<MaglevTable> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    if jobs.len() < MANY_TABLES || threads == 1 {
+        return jobs.iter().map(|job| build(seed, job)).collect();
+    }
+    let share = jobs.len().div_ceil(threads);
+    thread::scope(|scope| {
+        let parts: Vec<_> = jobs
+            .chunks(share)
+            .map(|jobs| (jobs, scope.spawn(|| jobs.iter().map(|job| build(seed, job)).collect::<Vec<_>>())))
+            .collect();
+        let join = |(jobs, thread): (&[Job<'_>], thread::ScopedJoinHandle<'_, Vec<MaglevTable>>)| {
+            // A thread that could not do its part leaves it to this one.
+            thread.join().unwrap_or_else(|_| jobs.iter().map(|job| build(seed, job)).collect())
+        };
+        parts.into_iter().flat_map(join).collect()
+    })
+}
