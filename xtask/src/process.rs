@@ -4,7 +4,7 @@
 //! Invariant: no command is started with a terminal on stdin, so nothing here can wait for an answer.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fmt::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -71,13 +71,31 @@ pub(crate) fn tail(text: &str) -> String {
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
-/// Where `program` is: on PATH, or where Debian keeps administrators' programs (sbin is not on everybody's PATH).
+/// Where Debian keeps administrators' programs; `su` without `-` leaves them off PATH even for root.
+const SBIN: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// Where `program` is.
 pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+    search_path()
+        .into_iter()
         .map(|directory| directory.join(program))
         .find(|candidate| is_executable(candidate))
+}
+
+/// PATH for programs that call what setup found.
+pub(crate) fn path_variable() -> Result<OsString> {
+    std::env::join_paths(search_path()).context("a directory of PATH holds a colon")
+}
+
+fn search_path() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    for sbin in SBIN.map(PathBuf::from) {
+        if !directories.contains(&sbin) {
+            directories.push(sbin);
+        }
+    }
+    directories
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -116,5 +134,6 @@ mod tests {
     fn programs_are_found_by_name() {
         assert!(find_program("sh").is_some());
         assert_eq!(find_program("no-such-program-here"), None);
+        assert!(path_variable().unwrap().to_string_lossy().contains("/usr/sbin"));
     }
 }

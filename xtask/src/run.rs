@@ -27,7 +27,11 @@ pub(crate) fn program(workspace: &Workspace, name: &str, arguments: &[OsString])
     build.current_dir(&workspace.root).args(["build", "--release", "--package", "lbd-tests", "--bin", name]);
     process::stream(&mut build)?;
     let mut command = Command::new(workspace.target.join("release").join(name));
-    command.args(arguments).env("LBD_BIN", &binaries.lbd).env("LBCTL_BIN", &binaries.lbctl);
+    command
+        .args(arguments)
+        .env("PATH", process::path_variable()?)
+        .env("LBD_BIN", &binaries.lbd)
+        .env("LBCTL_BIN", &binaries.lbctl);
     // In place of this process: Ctrl-C then concerns one program, which cleans up after itself.
     Err(Error::from(command.exec())).with_context(|| format!("cannot start `{}`", process::line(&command)))
 }

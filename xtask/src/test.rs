@@ -45,7 +45,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<bool> {
         std::fs::remove_dir_all(&logs).with_context(|| format!("cannot clear {}", logs.display()))?;
     }
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
-    let runner = Runner::new(workspace, logs, options.filter);
+    let runner = Runner::new(workspace, logs, options.filter)?;
 
     let mut report = Report::default();
     for layer in layers {

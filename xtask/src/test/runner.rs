@@ -5,6 +5,7 @@
 //! crash nor threads, namespaces or maps left behind by one reach the next.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
@@ -37,6 +38,7 @@ pub(crate) struct Runner {
     logs: PathBuf,
     filter: Option<String>,
     binaries: Binaries,
+    path: OsString,
 }
 
 /// How a process ended, and what it said.
@@ -48,8 +50,9 @@ struct Run {
 }
 
 impl Runner {
-    pub(crate) fn new(workspace: &Workspace, logs: PathBuf, filter: Option<String>) -> Self {
-        Self { root: workspace.root.clone(), logs, filter, binaries: workspace.binaries(Profile::Dev) }
+    pub(crate) fn new(workspace: &Workspace, logs: PathBuf, filter: Option<String>) -> Result<Self> {
+        let (root, binaries) = (workspace.root.clone(), workspace.binaries(Profile::Dev));
+        Ok(Self { root, logs, filter, binaries, path: process::path_variable()? })
     }
 
     /// All tests of a binary in one process, its output captured test by test by the harness.
@@ -156,6 +159,10 @@ impl Runner {
         command
             .current_dir(&binary.directory)
             .env("CARGO_MANIFEST_DIR", &binary.directory)
+            .env("PATH", &self.path)
+            // What the user set for a daemon of their own is not meant for the tests'.
+            .env_remove("LBD_CONFIG")
+            .env_remove("LBD_SOCKET")
             .env("LBD_BIN", &self.binaries.lbd)
             .env("LBCTL_BIN", &self.binaries.lbctl);
         command
