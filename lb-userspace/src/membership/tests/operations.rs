@@ -1,0 +1,242 @@
+//! What lbctl's operations accept, refuse, and leave unchanged.
+
+use super::*;
+use crate::spec::{Forward, HealthSpec};
+
+fn api() -> ServiceAdd {
+    let mut add = ServiceAdd::new(name("api"), vec!["203.0.113.11:80/tcp".parse().unwrap()]);
+    add.backends = vec![NewBackend { address: address("10.0.0.9"), weight: 2 }];
+    add
+}
+
+fn api_add() -> Operation {
+    Operation::ServiceAdd(Box::new(api()))
+}
+
+#[test]
+fn what_is_exactly_so_is_unchanged() {
+    let mut world = running(WEB);
+    world.done(api_add());
+    world.done(add("web", "10.0.0.3"));
+    world.done(drain(ONE));
+    world.done(weight(TWO, 4));
+    world.done(disable("10.0.0.3"));
+    let revision = world.membership.revision();
+    for operation in
+        [api_add(), add("web", "10.0.0.3"), drain(ONE), weight(TWO, 4), disable("10.0.0.3"), enable(TWO)]
+    {
+        let outcome = world.done(operation.clone());
+        assert!(outcome.notes[0].ends_with(": unchanged"), "{operation:?} {:?}", outcome.notes);
+        assert!(!outcome.revised && !outcome.desired_changed && outcome.events.is_empty());
+        assert!(outcome.checks_put.is_empty() && outcome.checks_removed.is_empty());
+    }
+    assert_eq!(world.membership.revision(), revision);
+}
+
+#[test]
+fn what_is_there_but_otherwise_is_refused() {
+    let mut world = running(WEB);
+    world.done(api_add());
+    world.done(add("web", "10.0.0.3"));
+    let other = Operation::BackendAdd { pool: name("web"), address: address("10.0.0.3"), weight: 2 };
+    let refusal = world.refused(other);
+    assert_eq!(refusal.code, RefusalCode::Invalid);
+    assert!(refusal.to_string().contains("lbctl backend set web 10.0.0.3 --weight 2"), "{refusal}");
+    let other = ServiceAdd { forward: Forward::Dsr, ..api() };
+    assert_eq!(world.refused(Operation::ServiceAdd(Box::new(other))).code, RefusalCode::Invalid);
+    let other = ServiceAdd { name: name("web"), ..api() };
+    assert_eq!(world.refused(Operation::ServiceAdd(Box::new(other))).code, RefusalCode::Owner);
+    let other = ServiceAdd { pool: Some(name("web")), ..api() };
+    assert_eq!(world.refused(Operation::ServiceAdd(Box::new(other))).code, RefusalCode::Invalid);
+}
+
+#[test]
+fn a_service_comes_and_goes_with_its_pool() {
+    let mut world = running(WEB);
+    let before = world.membership.desired().clone();
+    let outcome = world.done(api_add());
+    assert!(outcome.revised && outcome.desired_changed && outcome.members_changed);
+    assert_eq!(world.membership.desired().services.len(), 2);
+    let outcome = world.done(Operation::ServiceRemove { name: name("api") });
+    assert_eq!(outcome.checks_removed, [id("api", "10.0.0.9")]);
+    assert_eq!(world.membership.desired(), &before);
+    assert!(world.membership.cli_objects().is_empty());
+    assert_eq!(world.refused(Operation::ServiceRemove { name: name("api") }).code, RefusalCode::NotFound);
+}
+
+#[test]
+fn a_service_may_begin_without_backends() {
+    let mut world = running(WEB);
+    let outcome = world.done(Operation::ServiceAdd(Box::new(ServiceAdd { backends: Vec::new(), ..api() })));
+    assert!(outcome.warnings.iter().any(|warning| warning.message.contains("has no backends")));
+    world.done(add("api", "10.0.0.9"));
+    world.all_well();
+    assert!(world.view("api", "10.0.0.9").eligible);
+}
+
+#[test]
+fn a_service_of_lbctls_may_use_a_pool_of_the_file() {
+    let mut world = running(WEB);
+    let add = ServiceAdd { pool: Some(name("web")), backends: Vec::new(), ..api() };
+    world.done(Operation::ServiceAdd(Box::new(ServiceAdd { forward: Forward::FullNat, ..add })));
+    assert_eq!(world.membership.service_views()[0].eligible, 2);
+    // The file cannot take the pool away from under it.
+    let without = WEB.replace("name = \"web\"", "name = \"www\"");
+    let refusal = world.reload(&without).unwrap_err();
+    assert!(refusal.to_string().contains("names the pool \"web\""), "{refusal}");
+    // Nor is it lbctl's to remove with the service.
+    world.done(Operation::ServiceRemove { name: name("api") });
+    assert_eq!(world.backends("web"), [ONE, TWO]);
+}
+
+#[test]
+fn a_service_is_changed_in_place() {
+    let mut world = running(WEB);
+    world.done(api_add());
+    world.all_well();
+    let set = ServiceSet {
+        listen: Some(vec!["203.0.113.12:80/tcp".parse().unwrap()]),
+        forward: Some(Forward::Dsr),
+        ..ServiceSet::new(name("api"))
+    };
+    world.done(Operation::ServiceSet(Box::new(set.clone())));
+    let services = &world.membership.desired().services;
+    assert!(services.contains_key(&"203.0.113.12:80/tcp".parse().unwrap()));
+    assert!(!services.contains_key(&"203.0.113.11:80/tcp".parse().unwrap()));
+    assert!(world.view("api", "10.0.0.9").eligible);
+    assert!(!world.done(Operation::ServiceSet(Box::new(set))).revised);
+    let health = HealthSpec { port: Some(8080), ..HealthSpec::default() };
+    let set = ServiceSet { health: Some(health), ..ServiceSet::new(name("api")) };
+    let outcome = world.done(Operation::ServiceSet(Box::new(set)));
+    assert_eq!(outcome.checks_put[0].address.to_string(), "10.0.0.9:8080");
+    assert_eq!(outcome.checks_put[0].initial, Health::Healthy);
+}
+
+#[test]
+fn pools_of_lbctls() {
+    let mut world = running(WEB);
+    let pool = PoolAdd {
+        name: name("spare"),
+        backends: vec![NewBackend { address: address("10.0.1.1"), weight: 1 }],
+        health: None,
+        maglev: None,
+    };
+    world.done(Operation::PoolAdd(Box::new(pool.clone())));
+    assert!(!world.done(Operation::PoolAdd(Box::new(pool))).revised);
+    assert_eq!(world.view("spare", "10.0.1.1").reason, "no service uses its pool");
+    assert!(world.membership.health_targets().iter().all(|target| target.id.pool != name("spare")));
+    let user = ServiceAdd { pool: Some(name("spare")), backends: Vec::new(), ..api() };
+    world.done(Operation::ServiceAdd(Box::new(user)));
+    let refusal = world.refused(Operation::PoolRemove { name: name("spare") });
+    assert!(refusal.to_string().contains("lbctl service remove api"), "{refusal}");
+    world.done(Operation::ServiceRemove { name: name("api") });
+    world.done(Operation::PoolRemove { name: name("spare") });
+    assert!(world.membership.cli_objects().is_empty());
+}
+
+#[test]
+fn a_pool_is_found_by_its_services_name_and_a_backend_without_its_port() {
+    let text = r#"
+[datapath]
+interfaces = ["eth0"]
+[[pool]]
+name = "servers"
+backends = ["10.0.0.1:81", "10.0.0.2:81", "10.0.0.2:82"]
+[[service]]
+name = "web"
+listen = ["203.0.113.10:80/tcp"]
+pool = "servers"
+"#;
+    let mut world = running(text);
+    world.done(drain("10.0.0.1"));
+    assert_eq!(world.view("servers", "10.0.0.1:81").state, Commanded::Draining);
+    let refusal = world.refused(drain("10.0.0.2"));
+    assert_eq!(refusal.code, RefusalCode::NotFound);
+    assert!(refusal.to_string().contains("name the port: 10.0.0.2:81, 10.0.0.2:82"), "{refusal}");
+    let refusal = world.refused(add("sevrers", "10.0.0.3"));
+    assert!(refusal.to_string().contains("did you mean \"servers\"?"), "{refusal}");
+}
+
+#[test]
+fn a_batch_is_done_whole_or_not_at_all() {
+    let mut world = running(WEB);
+    let before = (world.membership.desired().clone(), world.membership.revision());
+    let operations = vec![add("web", "10.0.0.3"), drain(ONE), drain("10.0.0.99")];
+    let refusal = world.change(&Change { operations, options: Options::default() }).unwrap_err();
+    assert_eq!((refusal.code, refusal.operation), (RefusalCode::NotFound, Some(2)));
+    assert_eq!((world.membership.desired().clone(), world.membership.revision()), before);
+    let operations = vec![add("web", "10.0.0.3"), drain("10.0.0.3"), weight(ONE, 5)];
+    let outcome = world.change(&Change { operations, options: Options::default() }).unwrap();
+    assert_eq!((outcome.notes.len(), world.membership.revision()), (3, before.1 + 1));
+}
+
+#[test]
+fn a_stale_revision_is_refused() {
+    let mut world = running(WEB);
+    let revision = world.membership.revision();
+    let at = |revision| Change {
+        operations: vec![drain(ONE)],
+        options: Options { if_revision: Some(revision), ..Options::default() },
+    };
+    world.change(&at(revision)).unwrap();
+    let refusal = world.change(&at(revision)).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::StaleRevision);
+}
+
+#[test]
+fn families_that_a_mode_cannot_join_are_refused() {
+    let mut world = running(WEB);
+    let mut service = api();
+    service.listen = vec!["[2001:db8::10]:80/tcp".parse().unwrap()];
+    let refusal = world.refused(Operation::ServiceAdd(Box::new(service.clone())));
+    assert_eq!(refusal.code, RefusalCode::Invalid);
+    service.forward = Forward::Ipip;
+    world.done(Operation::ServiceAdd(Box::new(service)));
+}
+
+#[test]
+fn a_drain_that_cannot_end_is_refused() {
+    let mut world = running(WEB);
+    let operation = Operation::BackendDrain {
+        pool: name("web"),
+        address: address(ONE),
+        deadline: None,
+        then: Then::Disable,
+    };
+    assert!(world.refused(operation).to_string().contains("--deadline"));
+}
+
+#[test]
+fn overrides_are_listed_and_cleared() {
+    let mut world = running(WEB);
+    world.now = Millis(1000);
+    world.done(drain(ONE));
+    world.done(weight(ONE, 9));
+    world.done(weight(TWO, 3));
+    let list = world.membership.overrides();
+    let one = &list[0].value;
+    assert_eq!((one.weight, one.state, one.since, one.by.as_str()), (Some(9), None, Millis(1000), "uid 0"));
+    world.done(Operation::OverrideClear { pool: name("web"), address: address(ONE) });
+    assert_eq!(world.membership.overrides().len(), 1);
+    world.done(Operation::OverrideClearAll);
+    assert!(world.membership.overrides().is_empty());
+    assert_eq!(world.cell(ONE), (true, true, true));
+}
+
+#[test]
+fn a_change_reads_as_json() {
+    let text = r#"[{"op":"backend_drain","pool":"web","address":"10.0.0.1","deadline":60,"then":"disable"},
+        {"op":"service_add","name":"api","listen":["203.0.113.11:80/tcp"],"backends":[{"address":"10.0.0.9"}]},
+        {"op":"backend_remove","pool":"web","address":"10.0.0.1","drain":"1m"},
+        {"op":"override_clear_all"}]"#;
+    let operations: Vec<Operation> = serde_json::from_str(text).unwrap();
+    let again: Vec<Operation> = serde_json::from_str(&serde_json::to_string(&operations).unwrap()).unwrap();
+    assert_eq!(operations, again);
+    assert_eq!(operations[0], drain_until("10.0.0.1", 60, Then::Disable));
+    for typo in [
+        r#"{"op":"backend_drain","pool":"web","address":"10.0.0.1","deadlin":60}"#,
+        r#"{"op":"service_add","name":"api","listen":[],"forwrad":"dsr"}"#,
+    ] {
+        assert!(serde_json::from_str::<Operation>(typo).is_err(), "{typo}");
+    }
+}
