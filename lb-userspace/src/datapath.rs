@@ -11,6 +11,7 @@ mod attach;
 mod bpf;
 mod bpffs;
 pub mod counters;
+mod decap;
 mod driver;
 pub mod explain;
 pub mod flows;
@@ -35,6 +36,7 @@ mod tuning;
 use std::path::PathBuf;
 
 pub use attach::{InterfaceState, Mode};
+pub use decap::Decapsulator;
 pub use object::{OBJECT_VARIABLE, is_available};
 pub use open::{Datapath, detach};
 pub use pinned::Pinned;

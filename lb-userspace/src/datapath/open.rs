@@ -135,6 +135,14 @@ impl Datapath {
         self.programs.pin(&self.layout.programs())
     }
 
+    /// Maps that were made anew take the place of the old ones; call it when the plan for them was applied.
+    ///
+    /// # Errors
+    /// [`DatapathError`]; the old ones stay.
+    pub fn settle_maps(&mut self) -> Result<(), DatapathError> {
+        if self.staged.is_some() { self.take_over() } else { Ok(()) }
+    }
+
     /// What was found under the pin path.
     pub fn adoption(&self) -> &Adoption {
         &self.adoption
@@ -282,7 +290,7 @@ impl Datapath {
     ///
     /// # Errors
     /// [`DatapathError`] if something pinned cannot be removed.
-    pub fn close(self, on_exit: OnExit) -> Result<(), DatapathError> {
+    pub fn close(&mut self, on_exit: OnExit) -> Result<(), DatapathError> {
         match on_exit {
             OnExit::Keep => Ok(()),
             OnExit::Detach => remove_all(&self.pin),

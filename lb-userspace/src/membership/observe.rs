@@ -119,7 +119,7 @@ impl Membership {
 
 impl Outcome {
     /// Adds what another input did after this one.
-    pub(super) fn absorb(&mut self, later: Self) {
+    pub fn absorb(&mut self, later: Self) {
         self.revised |= later.revised;
         self.desired_changed |= later.desired_changed;
         self.members_changed |= later.members_changed;

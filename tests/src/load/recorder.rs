@@ -25,16 +25,6 @@ pub enum Kind {
     Download,
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::New => "a new connection",
-            Kind::KeepAlive => "a standing connection",
-            Kind::Download => "a download",
-        })
-    }
-}
-
 /// Why an attempt failed, as a client feels it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Failure {
@@ -118,8 +108,6 @@ pub struct Summary {
     pub failed: BTreeMap<Failure, u64>,
     /// The longest time without an answer or a piece of one.
     pub longest_stall: Duration,
-    /// What stalled so long.
-    pub stalled: Option<Kind>,
     /// The most by which the client itself was late to begin a connection: the machine's fault, not the balancer's.
     pub client_delay: Duration,
     /// New connections answered, by backend.
@@ -127,12 +115,6 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn note_stall(&mut self, kind: Kind, length: Duration) {
-        if length > self.longest_stall {
-            (self.longest_stall, self.stalled) = (length, Some(kind));
-        }
-    }
-
     /// All failures.
     pub fn failures(&self) -> u64 {
         self.failed.values().sum()
@@ -224,7 +206,7 @@ impl Recorder {
                 Err(failure) => *summary.failed.entry(failure).or_default() += 1,
             }
             if attempt.kind != Kind::Download {
-                summary.note_stall(attempt.kind, attempt.end - attempt.start);
+                summary.longest_stall = summary.longest_stall.max(attempt.end - attempt.start);
             }
             if attempt.kind == Kind::New {
                 summary.new_connections += 1;
@@ -233,13 +215,10 @@ impl Recorder {
                 }
             }
         }
-        let gaps = state.stalls.iter().map(|(begin, length)| (Kind::Download, *begin, *length));
-        let lasting = state.in_flight.values().map(|(kind, since)| (*kind, *since, since.elapsed()));
-        for (kind, begin, length) in gaps.chain(lasting) {
-            if (from..to).contains(&begin) {
-                summary.note_stall(kind, length);
-            }
-        }
+        let lasting = state.in_flight.values().map(|(_, since)| (*since, since.elapsed()));
+        let stalls = state.stalls.iter().copied().chain(lasting);
+        let longest = stalls.filter(|(begin, _)| (from..to).contains(begin)).map(|(_, length)| length).max();
+        summary.longest_stall = summary.longest_stall.max(longest.unwrap_or_default());
         let delays = state.delays.iter().filter(|(due, _)| (from..to).contains(due));
         summary.client_delay = delays.map(|(_, delay)| *delay).max().unwrap_or_default();
         summary

@@ -1,0 +1,255 @@
+//! The one task that owns membership and maps.
+//!
+//! In: commands of the API, reloads, what checks and neighbours say, the clock. Out: writes to the maps, targets for checks and
+//! next hops, a published [`Snapshot`](crate::api::Snapshot), events. Invariants: everybody else sends it messages; a change
+//! is judged, planned, written down and only then carried out; a fault of the kernel leaves the old state in force and is
+//! said in `degraded` until it is gone.
+
+mod commands;
+mod counters;
+mod enforce;
+mod flows;
+mod names;
+mod network;
+mod publish;
+mod reload;
+mod return_path;
+mod start;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::api::{self, EventLog, Snapshot};
+use crate::datapath::flows::FlowCounts;
+use crate::datapath::{Datapath, DatapathError};
+use crate::health::{HealthEngine, HealthEvent};
+use crate::image::Image;
+use crate::membership::{Event, MemberId, Membership, Millis};
+use crate::netlink::{NetworkEvent, NextHopResolver};
+use crate::reach::{HostNetwork, Reach};
+use crate::spec::{BackendAddress, Name, OnExit};
+use crate::state::{Record, StateDir, StateError};
+pub use counters::{Counters, Shared};
+pub use names::Names;
+use return_path::ReturnPaths;
+pub use start::{Given, Senders};
+
+/// How often return paths are looked at and what nobody reports is noticed (an interface that came back).
+const BEAT: Duration = Duration::from_millis(500);
+/// How often the flow tables are walked: to count, to free what is past its time, to give resting ids back.
+const WALK: Duration = Duration::from_secs(3);
+
+/// What the daemon's signal task asks for.
+#[derive(Debug)]
+pub enum Order {
+    /// Read the configuration file again (SIGHUP); the answer is a sentence, or why everything stays as it is.
+    Reload(oneshot::Sender<Result<String, String>>),
+    /// End.
+    Stop,
+}
+
+/// Where messages come from.
+#[derive(Debug)]
+pub struct Inbox {
+    /// The API.
+    pub commands: mpsc::Receiver<api::Command>,
+    /// Signals.
+    pub orders: mpsc::Receiver<Order>,
+    health: mpsc::UnboundedReceiver<HealthEvent<MemberId>>,
+    network: mpsc::UnboundedReceiver<NetworkEvent>,
+}
+
+/// What readers look at, and how they hear of news.
+pub struct Published {
+    /// See [`Snapshot`].
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Counted up after each snapshot.
+    pub counter: watch::Sender<u64>,
+    /// What happened.
+    pub events: Arc<EventLog>,
+    /// The numbers in the maps.
+    pub names: Arc<ArcSwap<Names>>,
+    /// Of the last walk.
+    pub flows: Arc<ArcSwap<FlowCounts>>,
+}
+
+/// Wall time at the start plus monotonic time since: it never goes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Millis,
+    since: Instant,
+}
+
+impl Clock {
+    /// A clock that begins now.
+    pub fn start() -> Self {
+        let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self { started: Millis::default().after(unix), since: Instant::now() }
+    }
+
+    /// Now.
+    pub fn now(&self) -> Millis {
+        self.started.after(self.since.elapsed())
+    }
+
+    /// How long until `moment`.
+    fn until(&self, moment: Millis) -> Duration {
+        moment.since(self.now())
+    }
+}
+
+/// See the module.
+pub struct Controller {
+    clock: Clock,
+    config: PathBuf,
+    membership: Membership,
+    image: Image,
+    datapath: Shared,
+    state: StateDir,
+    health: HealthEngine<MemberId>,
+    resolver: NextHopResolver,
+    host: HostNetwork,
+    reach: BTreeMap<(Name, BackendAddress), Reach>,
+    return_paths: ReturnPaths,
+    published: Published,
+    /// Sentences for `degraded`, by what they are about.
+    faults: BTreeMap<Fault, Vec<String>>,
+    /// Sentences worth knowing that are no fault.
+    notices: Vec<String>,
+    inbox: Inbox,
+}
+
+/// What a sentence in `degraded` is about; a new finding replaces the old one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Fault {
+    /// The configuration file is invalid.
+    Config,
+    /// The state directory.
+    State,
+    /// An interface.
+    Interfaces,
+    /// The maps could not be written.
+    Datapath,
+}
+
+impl Controller {
+    /// Works until it is told to stop, or a channel it lives by has closed.
+    pub async fn run(mut self) -> Self {
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut walk = tokio::time::interval(WALK);
+        walk.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let timer = self.membership.next_timer().map(|moment| self.clock.until(moment));
+            tokio::select! {
+                biased;
+                order = self.inbox.orders.recv() => match order {
+                    Some(Order::Reload(answer)) => {
+                        let result = self.reload().await;
+                        // A caller that has gone away has read the log.
+                        let _ = answer.send(result);
+                    }
+                    Some(Order::Stop) | None => return self,
+                },
+                Some(command) = self.inbox.commands.recv() => self.command(command),
+                Some(event) = self.inbox.health.recv() => {
+                    self.observe(Event::Health { id: event.id, health: event.health, detail: event.detail });
+                }
+                Some(event) = self.inbox.network.recv() => self.network(event).await,
+                () = tokio::time::sleep(timer.unwrap_or(Duration::MAX)), if timer.is_some() => self.observe(Event::Tick),
+                _ = beat.tick() => self.beat(),
+                _ = walk.tick() => self.walk(),
+            }
+        }
+    }
+
+    /// Takes what has been observed, and all that waits behind it, as one change of the maps.
+    fn observe(&mut self, event: Event) {
+        let now = self.clock.now();
+        let mut outcome = self.membership.handle(now, event);
+        while let Ok(event) = self.inbox.health.try_recv() {
+            let event = Event::Health { id: event.id, health: event.health, detail: event.detail };
+            outcome.absorb(self.membership.handle(now, event));
+        }
+        self.follow(outcome);
+    }
+
+    fn beat(&mut self) {
+        self.mend_interfaces();
+        if self.observe_return_paths() {
+            self.publish();
+        }
+    }
+
+    fn read_datapath(&self) -> RwLockReadGuard<'_, Datapath> {
+        self.datapath.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_datapath(&self) -> RwLockWriteGuard<'_, Datapath> {
+        self.datapath.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The shared datapath, for the counters of the API.
+    pub fn shared(&self) -> Shared {
+        Arc::clone(&self.datapath)
+    }
+
+    /// What readers look at.
+    pub fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// The engine's counters, for metrics.
+    pub fn health_engine(&self) -> HealthEngine<MemberId> {
+        self.health.clone()
+    }
+
+    /// Lets go of the kernel: the program goes on (`keep`) or is removed.
+    ///
+    /// # Errors
+    /// Something pinned could not be removed.
+    pub fn close(self, on_exit: OnExit) -> Result<(), DatapathError> {
+        self.write_datapath().close(on_exit)
+    }
+
+    /// Flows each table is made for.
+    pub fn capacity(&self) -> u64 {
+        u64::from(self.membership.file().datapath.flows)
+    }
+
+    /// Writes a membership down as a revision.
+    fn save(&mut self, membership: &Membership, who: &str, what: &[String]) -> Result<(), StateError> {
+        self.state.write(&Record {
+            revision: membership.revision(),
+            time: self.clock.now(),
+            who: who.to_owned(),
+            what: what.to_vec(),
+            file: Arc::clone(membership.file()),
+            cli: Arc::clone(membership.cli_objects()),
+            overrides: membership.overrides(),
+        })
+    }
+
+    /// The sentences of a matter; none: it is well.
+    fn set_fault(&mut self, fault: Fault, sentences: Vec<String>) -> bool {
+        let before = self.faults.get(&fault).cloned().unwrap_or_default();
+        if before == sentences {
+            return false;
+        }
+        for sentence in sentences.iter().filter(|sentence| !before.contains(sentence)) {
+            tracing::warn!("degraded: {sentence}");
+        }
+        if sentences.is_empty() {
+            tracing::info!("no longer degraded: {}", before.join("; "));
+            self.faults.remove(&fault);
+        } else {
+            self.faults.insert(fault, sentences);
+        }
+        true
+    }
+}

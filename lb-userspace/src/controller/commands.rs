@@ -1,0 +1,269 @@
+//! What the API asks for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use lb_common::{NextHop, Reason, next_hop_kind, selected_by};
+use lb_datapath::flow_table::State;
+
+use super::{Controller, names::Names};
+use crate::api::types::{
+    ChangeDone, ExplainRequest, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowsFlushed, PlanReport,
+};
+use crate::api::{ApiError, Command, ErrorCode};
+use crate::datapath::explain::{Explained, Question};
+use crate::datapath::flows;
+use crate::datapath::{Datapath, DatapathError};
+use crate::membership::Change;
+use crate::spec::Protocol;
+
+/// Flows in one answer, whatever was asked for.
+const MOST_FLOWS: usize = 100_000;
+
+impl Controller {
+    pub(super) fn command(&mut self, command: Command) {
+        // Whoever asked may have gone away meanwhile; then nobody wants the answer.
+        match command {
+            Command::Change { who, change, reply } => drop(reply.send(self.change(&who, &change))),
+            Command::Explain { request, reply } => drop(reply.send(self.explain(&request))),
+            Command::Flows { filter, reply } => drop(reply.send(self.list_flows(&filter))),
+            Command::CountFlows { filter, reply } => drop(reply.send(self.count_matching(&filter))),
+            Command::FlushFlows { who, filter, reply } => drop(reply.send(self.flush_flows(&who, &filter))),
+        }
+    }
+
+    fn change(&mut self, who: &str, change: &Change) -> Result<ChangeDone, ApiError> {
+        let candidate = self.membership.prepare(self.clock.now(), who, change)?;
+        let mut done = ChangeDone {
+            revision: self.membership.revision(),
+            changed: candidate.outcome.revised,
+            dry_run: change.options.dry_run,
+            notes: candidate.outcome.notes.clone(),
+            warnings: candidate.outcome.warnings.clone(),
+            plan: self.report(&candidate.membership)?,
+        };
+        if change.options.dry_run {
+            super::reload::refuse_errors(&self.judge(&candidate.membership.merged_spec()).problems)?;
+            return Ok(done);
+        }
+        if candidate.outcome.revised {
+            done.revision = self.accept(candidate, who)?;
+        }
+        Ok(done)
+    }
+
+    /// What a change means for the maps.
+    fn report(&self, membership: &crate::membership::Membership) -> Result<PlanReport, ApiError> {
+        let plan = self
+            .plan(membership.desired())
+            .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?;
+        let mut report = PlanReport::default();
+        for pool in &plan.report.pools {
+            report.slots_moved += u64::from(pool.slots_moved);
+            report.collateral += u64::from(pool.collateral);
+            if pool.generation_before != pool.generation_after {
+                report.changes.push(format!(
+                    "pool {}/{}: {} of {} slots move, {} of them without need",
+                    pool.pool.name, pool.pool.variant, pool.slots_moved, pool.slots, pool.collateral
+                ));
+            }
+        }
+        let names = self.published.names.load();
+        for ((service, local), count) in &self.published.flows.load().by_backend {
+            let kept = names.backend_of(*service, *local).is_some_and(|id| {
+                let tables = &membership.desired().pools;
+                tables.iter().any(|(key, pool)| {
+                    key.name == id.pool.as_str()
+                        && pool.backends.get(&id.address).is_some_and(|backend| backend.keeps)
+                })
+            });
+            *(if kept { &mut report.flows_kept } else { &mut report.flows_moved }) += count.total();
+        }
+        Ok(report)
+    }
+
+    fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ApiError> {
+        let states = self.read_datapath().interfaces();
+        let state = match &request.interface {
+            Some(name) => states.iter().find(|state| state.name == *name),
+            None => states.iter().find(|state| state.index != 0),
+        };
+        let Some(state) = state.filter(|state| state.index != 0) else {
+            let listed: Vec<_> = states.iter().map(|state| state.name.as_str()).collect();
+            return Err(ApiError::new(ErrorCode::NotFound, "lbd is on no such interface")
+                .hint(format!("the listed ones are {}", listed.join(", "))));
+        };
+        let ExplainRequest { protocol, source, destination, .. } = *request;
+        let question = Question { protocol, source, destination };
+        let explained =
+            self.write_datapath().explain(&question, state.index).map_err(|error| failed(&error))?;
+        Ok(self.in_names(request, &explained))
+    }
+
+    /// An explanation in names instead of numbers.
+    fn in_names(&self, request: &ExplainRequest, explained: &Explained) -> Explanation {
+        let found = &explained.explanation;
+        let names = self.published.names.load();
+        let reason = Reason::from_number(found.reason);
+        let service = names.services.get(&found.service).map(|service| service.name.clone());
+        let backend = names.backends.get(&(found.pool, found.backend)).map(|id| id.address);
+        let verdict = explained.verdict.as_str();
+        let is_sent = matches!(verdict, "transmit" | "redirect");
+        let selected_by = match found.selected_by {
+            selected_by::FLOW => "flow",
+            selected_by::MAGLEV => "maglev",
+            selected_by::RESELECTED => "reselected",
+            _ => "nothing",
+        };
+        let mut explanation = Explanation {
+            verdict: verdict.to_owned(),
+            reason: reason.map(|reason| reason.name().to_owned()),
+            pool: names.pools.get(&found.pool).and_then(|key| key.name.parse().ok()),
+            service,
+            backend,
+            selected_by: selected_by.to_owned(),
+            interface: is_sent.then(|| self.interface_name(found.next_hop.interface)),
+            next_hop: is_sent.then(|| link_address(&found.next_hop)),
+            slot: (found.slot != u32::MAX).then_some(found.slot),
+            is_reply: found.is_reply != 0,
+            sentence: String::new(),
+        };
+        explanation.sentence = sentence(request, &explanation, reason);
+        explanation
+    }
+
+    fn interface_name(&self, index: u32) -> String {
+        self.host.link(index).map_or_else(|| format!("#{index}"), |link| link.name.clone())
+    }
+
+    fn list_flows(&self, filter: &FlowFilter) -> Result<FlowList, ApiError> {
+        let limit = filter.limit.unwrap_or(100).min(MOST_FLOWS);
+        let names = self.published.names.load();
+        let found =
+            self.with_flows(|flows, now| flows.list(now, limit + 1, |flow| matches(&names, filter, flow)))?;
+        let truncated = found.len() > limit;
+        let flows = found.iter().take(limit).filter_map(|flow| shown(&names, flow)).collect();
+        Ok(FlowList { flows, truncated })
+    }
+
+    fn count_matching(&self, filter: &FlowFilter) -> Result<FlowCounts, ApiError> {
+        let names = self.published.names.load();
+        let mut counts = FlowCounts::default();
+        self.with_flows(|flows, now| {
+            flows.list(now, 1, |flow| {
+                if matches(&names, filter, flow) {
+                    count(&names, flow, &mut counts);
+                }
+                false
+            })
+        })?;
+        Ok(counts)
+    }
+
+    fn flush_flows(&self, who: &str, filter: &FlowFilter) -> Result<FlowsFlushed, ApiError> {
+        let names = self.published.names.load();
+        let flushed = self.with_flows(|flows, now| flows.flush(now, |flow| matches(&names, filter, flow)))?;
+        tracing::info!("{flushed} flows forgotten on behalf of {who}");
+        Ok(FlowsFlushed { flushed })
+    }
+
+    fn with_flows<T>(&self, work: impl FnOnce(flows::Flows<'_>, u16) -> T) -> Result<T, ApiError> {
+        let datapath = self.read_datapath();
+        let now = Datapath::tick_now(&datapath).map_err(|error| failed(&error))?;
+        Ok(work(datapath.flows(), now))
+    }
+}
+
+fn failed(error: &DatapathError) -> ApiError {
+    ApiError::new(ErrorCode::Internal, error.to_string())
+}
+
+fn matches(names: &Names, filter: &FlowFilter, flow: &flows::Flow) -> bool {
+    let Some(service) = names.services.get(&flow.service) else { return false };
+    let named = filter.name.as_ref().is_none_or(|name| {
+        *name == service.name || names.pools.get(&service.pool).is_some_and(|key| key.name == name.as_str())
+    });
+    let backend = || names.backend_of(flow.service, flow.backend).map(|id| id.address);
+    named && filter.backend.is_none_or(|wanted| backend() == Some(wanted))
+}
+
+const fn protocol_of(state: State) -> Protocol {
+    match state {
+        State::UdpProbation | State::UdpEstablished => Protocol::Udp,
+        State::Free | State::TcpProbation | State::TcpEstablished | State::TcpEnding => Protocol::Tcp,
+    }
+}
+
+const fn state_name(state: State) -> &'static str {
+    match state {
+        State::TcpEstablished | State::UdpEstablished => "established",
+        State::TcpEnding => "closing",
+        State::Free | State::TcpProbation | State::UdpProbation => "probation",
+    }
+}
+
+fn shown(names: &Names, flow: &flows::Flow) -> Option<Flow> {
+    let service = names.services.get(&flow.service)?;
+    let port = service.listener.port.or(flow.service_port)?;
+    Some(Flow {
+        protocol: protocol_of(flow.state),
+        source: SocketAddr::new(flow.client, flow.client_port),
+        destination: SocketAddr::new(service.listener.addr, port),
+        service: service.name.clone(),
+        pool: names.pools.get(&service.pool)?.name.parse().ok()?,
+        backend: names.backend_of(flow.service, flow.backend).map(|id| id.address),
+        state: state_name(flow.state).to_owned(),
+        idle: flow.idle.as_secs_f64(),
+    })
+}
+
+fn count(names: &Names, flow: &flows::Flow, counts: &mut FlowCounts) {
+    counts.count += 1;
+    let mut add = |map: fn(&mut FlowCounts) -> &mut BTreeMap<String, u64>, key: String| {
+        *map(counts).entry(key).or_default() += 1;
+    };
+    if let Some(service) = names.services.get(&flow.service) {
+        add(|counts| &mut counts.services, service.name.to_string());
+    }
+    if let Some(id) = names.backend_of(flow.service, flow.backend) {
+        add(|counts| &mut counts.backends, id.to_string());
+    }
+    add(|counts| &mut counts.states, state_name(flow.state).to_owned());
+}
+
+/// The link address a frame would be sent to.
+fn link_address(hop: &NextHop) -> String {
+    if hop.kind == next_hop_kind::LOCAL {
+        return "this host".to_owned();
+    }
+    let [a, b, _] = hop.ethernet;
+    let ([a, b, c, d], [e, f, ..]) = (a.to_ne_bytes(), b.to_ne_bytes());
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+/// All of it in words.
+fn sentence(request: &ExplainRequest, found: &Explanation, reason: Option<Reason>) -> String {
+    let ExplainRequest { protocol, source, destination, .. } = request;
+    let packet = format!("{protocol} {source} → {destination}");
+    let why = reason.map(|reason| format!(" ({})", reason.sentence().trim())).unwrap_or_default();
+    let Some(service) = &found.service else {
+        return format!("{packet} belongs to no service: {}{why}", found.verdict);
+    };
+    let role = if found.is_reply { "is a reply of a flow of" } else { "is for" };
+    let backend = match (&found.backend, found.selected_by.as_str()) {
+        (None, _) => String::new(),
+        (Some(backend), "flow") => format!(", its flow is with backend {backend}"),
+        (Some(backend), "reselected") => {
+            format!(", its flow's backend no longer takes it, {backend} is selected instead")
+        }
+        (Some(backend), _) => match found.slot {
+            Some(slot) => format!(", slot {slot} of the Maglev table selects backend {backend}"),
+            None => format!(", backend {backend} is selected"),
+        },
+    };
+    let way = match (&found.interface, &found.next_hop) {
+        (Some(interface), Some(hop)) => format!(" to {hop} by {interface}"),
+        _ => String::new(),
+    };
+    format!("{packet} {role} service {service}{backend}: {}{way}{why}", found.verdict)
+}

@@ -1,0 +1,122 @@
+//! The desired state put in force: planned, carried out change by change, published.
+
+use std::sync::Arc;
+
+use lb_common::FEATURE_GENERIC;
+
+use super::{Controller, Fault};
+use crate::datapath::{Demand, Tuning};
+use crate::desired::Desired;
+use crate::image::Image;
+use crate::membership::{DomainEvent, Level, Outcome};
+use crate::plan::{Plan, PlanError, plan};
+use crate::store::Store;
+
+/// Ends the process when this many changes of plans have been carried out: the tests of crash safety set it.
+const CRASH_VARIABLE: &str = "LBD_TEST_CRASH_AFTER_CHANGES";
+
+impl Controller {
+    /// What an input has done reaches checks, next hops, maps, log and readers.
+    pub(super) fn follow(&mut self, outcome: Outcome) {
+        if !outcome.checks_removed.is_empty() {
+            self.health.remove(outcome.checks_removed);
+        }
+        if !outcome.checks_put.is_empty() {
+            self.health.put(outcome.checks_put);
+        }
+        if outcome.members_changed {
+            self.resolver.set(self.membership.next_hop_targets());
+        }
+        if outcome.revised {
+            let membership = self.membership.clone();
+            let saved = self.save(&membership, "lbd", &outcome.notes);
+            self.set_fault(Fault::State, saved.err().map(|error| error.to_string()).into_iter().collect());
+        }
+        if outcome.desired_changed {
+            self.enforce();
+        }
+        self.tell(outcome.events);
+        self.publish();
+    }
+
+    /// Events go to the log and to those who ask for them.
+    pub(super) fn tell(&self, events: Vec<DomainEvent>) {
+        for event in &events {
+            match event.level {
+                Level::Info => tracing::info!("{}", event.message),
+                Level::Warning => tracing::warn!("{}", event.message),
+            }
+        }
+        self.published.events.add(self.clock.now(), events);
+    }
+
+    /// Brings the maps to the membership's desired state; what cannot be done is said, and tried again with the next change.
+    pub(super) fn enforce(&mut self) {
+        let desired = Arc::clone(self.membership.desired());
+        let plan = self.make_room(&desired).and_then(|()| self.plan(&desired).map_err(|error| said(&error)));
+        let result = plan.and_then(|plan| self.carry_out(&desired, plan));
+        self.set_fault(Fault::Datapath, result.err().into_iter().collect());
+    }
+
+    /// What would have to be written for this state.
+    pub(super) fn plan(&self, desired: &Desired) -> Result<Plan, PlanError> {
+        plan(&self.image, desired, self.read_datapath().settings())
+    }
+
+    /// Gives the program and the maps what a state needs besides what is in use now. Nothing that packets see changes.
+    pub(super) fn make_room(&mut self, desired: &Desired) -> Result<(), String> {
+        let mut tuning = self.tuning(desired);
+        tuning.features |= self.read_datapath().settings().features & !FEATURE_GENERIC;
+        let demand = Demand::of(desired, self.membership.file().datapath.flows);
+        let are_new = self.write_datapath().reconfigure(tuning, &demand).map_err(|error| said(&error))?;
+        if are_new {
+            self.read_image()?;
+        }
+        Ok(())
+    }
+
+    /// Writes a plan into the maps, and takes from the program what the new state no longer needs.
+    pub(super) fn carry_out(&mut self, desired: &Desired, plan: Plan) -> Result<(), String> {
+        for change in &plan.changes {
+            // Locked for one change at a time, so that readers of counters wait for no more than one grace period.
+            let result = self.write_datapath().apply(change);
+            if let Err(error) = result {
+                // What is written stays, and the next plan goes on from there.
+                self.read_image()?;
+                return Err(said(&error));
+            }
+            crash_if_told();
+        }
+        self.image = plan.after;
+        let (tuning, demand) =
+            (self.tuning(desired), Demand::of(desired, self.membership.file().datapath.flows));
+        let mut datapath = self.write_datapath();
+        datapath.reconfigure(tuning, &demand).map_err(|error| said(&error))?;
+        // Maps that were made anew are put in the place of the old ones; otherwise there is nothing to do.
+        datapath.settle_maps().map_err(|error| said(&error))
+    }
+
+    fn read_image(&mut self) -> Result<(), String> {
+        let image = Image::read(&*self.read_datapath());
+        self.image = image.map_err(|error| said(&error))?;
+        Ok(())
+    }
+
+    fn tuning(&self, desired: &Desired) -> Tuning {
+        Tuning::of(desired, &self.membership.file().datapath.timeouts)
+    }
+}
+
+fn said(error: &dyn std::fmt::Display) -> String {
+    format!("the kernel's tables are not as configured: {error}")
+}
+
+/// As `kill -9` at this very change would.
+fn crash_if_told() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static DONE: AtomicU64 = AtomicU64::new(0);
+    let done = DONE.fetch_add(1, Ordering::Relaxed) + 1;
+    if std::env::var(CRASH_VARIABLE).is_ok_and(|limit| limit.parse() == Ok(done)) {
+        let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
+    }
+}

@@ -1,0 +1,86 @@
+//! Walks over the flow tables: counting, freeing, giving resting ids back; and what nobody reports, looked at on the beat.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Controller, Counters, Fault};
+use crate::api::Counters as _;
+use crate::api::types::Totals;
+use crate::membership::MemberId;
+use crate::store::Store;
+
+impl Controller {
+    /// Counts the flows for readers, frees entries past their time, and lets ids be used again that nobody holds.
+    pub(super) fn walk(&mut self) {
+        let scan = self.write_datapath().scan();
+        match scan {
+            Ok(scan) => {
+                if self.image.wants_scan() {
+                    self.image.note_scan(&scan);
+                    self.enforce();
+                }
+            }
+            Err(error) => tracing::warn!("cannot walk the flow tables: {error}"),
+        }
+        self.count_flows();
+    }
+
+    fn count_flows(&self) {
+        let datapath = self.read_datapath();
+        match datapath.tick_now() {
+            Ok(now) => self.published.flows.store(Arc::new(datapath.flows().count(now))),
+            Err(error) => tracing::warn!("cannot count the flows: {error}"),
+        }
+    }
+
+    /// An interface that vanished is said; one that came back carries the program again.
+    pub(super) fn mend_interfaces(&mut self) {
+        let missing = self.read_datapath().interfaces().iter().any(|state| state.mode.is_none());
+        if !missing && !self.faults.contains_key(&Fault::Interfaces) {
+            return;
+        }
+        let sentences = match self.write_datapath().attach() {
+            Ok(errors) => errors.iter().map(ToString::to_string).collect(),
+            Err(error) => vec![error.to_string()],
+        };
+        if self.set_fault(Fault::Interfaces, sentences) {
+            self.publish();
+        }
+    }
+
+    /// True: somebody has lost or found the way back through this host.
+    pub(super) fn observe_return_paths(&mut self) -> bool {
+        let translated: BTreeMap<MemberId, Totals> = {
+            let views = self.membership.service_views();
+            let pools: Vec<_> = views
+                .iter()
+                .filter(|view| view.spec.forward.translates())
+                .map(|view| &view.spec.pool)
+                .collect();
+            if pools.is_empty() {
+                return false;
+            }
+            let all = self.counters().backends();
+            all.into_iter().filter(|(id, _)| pools.contains(&&id.pool)).collect()
+        };
+        let before = self.return_paths.lost().clone();
+        let changed = self.return_paths.observe(self.clock.now(), &translated);
+        for id in self.return_paths.lost().difference(&before) {
+            tracing::warn!("backend {id}: {}", super::publish::NO_RETURN_PATH);
+        }
+        for id in before.difference(self.return_paths.lost()) {
+            tracing::info!("backend {id}: replies come back through this host again");
+        }
+        changed
+    }
+
+    /// The kernel's counters under names.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            datapath: self.shared(),
+            names: Arc::clone(&self.published.names),
+            flows: Arc::clone(&self.published.flows),
+            capacity: self.capacity(),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The picture readers see, put together after each change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Controller;
+use super::names::Names;
+use crate::api::types::Interface;
+use crate::api::{Placement, Snapshot, TableInfo};
+use crate::datapath::InterfaceState;
+use crate::membership::MemberId;
+
+/// What `no_return_path` means and how it is mended.
+pub(super) const NO_RETURN_PATH: &str = "connections are begun and no reply comes back through this host: route the backend's replies \
+     through it (default route via this host), or use forward = \"full-nat\"";
+
+impl Controller {
+    /// Publishes membership and maps as they are now.
+    pub(super) fn publish(&self) {
+        self.published.names.store(Arc::new(Names::of(&self.image)));
+        let file = self.membership.file();
+        let mut degraded: Vec<String> = self.faults.values().flatten().cloned().collect();
+        for pool in self.membership.pool_views() {
+            if !pool.services.is_empty() && !pool.backends.iter().any(|backend| backend.eligible) {
+                degraded.push(format!("pool {} has no usable backend", pool.name));
+            }
+        }
+        for id in self.return_paths.lost() {
+            degraded.push(format!("backend {id}: no_return_path: {NO_RETURN_PATH}"));
+        }
+        let datapath = self.read_datapath();
+        let states = datapath.interfaces();
+        let mut notices = self.notices.clone();
+        notices.extend(states.iter().filter_map(|state| state.warning.clone()));
+        let snapshot = Snapshot {
+            revision: self.membership.revision(),
+            started: self.clock.started,
+            degraded,
+            notices,
+            interfaces: states.into_iter().map(interface).collect(),
+            services: self.membership.service_views(),
+            pools: self.membership.pool_views(),
+            overrides: self.membership.overrides(),
+            tables: self.tables(),
+            placements: self.placements(),
+            config: self.config.display().to_string(),
+            on_exit: file.daemon.on_exit.as_str().to_owned(),
+            seed_fingerprint: datapath.seed().fingerprint(),
+        };
+        self.published.snapshot.store(Arc::new(snapshot));
+        self.published.counter.send_modify(|count| *count += 1);
+    }
+
+    fn tables(&self) -> BTreeMap<crate::desired::PoolKey, TableInfo> {
+        let info = |pool: crate::image::PoolView| {
+            let table =
+                TableInfo { generation: pool.generation, table_hash: pool.table_hash, slots: pool.slots };
+            Some((pool.key?, table))
+        };
+        self.image.pools().filter_map(info).collect()
+    }
+
+    fn placements(&self) -> BTreeMap<MemberId, Placement> {
+        let mut placements: BTreeMap<MemberId, Placement> = BTreeMap::new();
+        for pool in self.image.pools() {
+            let Some(Ok(name)) = pool.key.map(|key| key.name.parse::<crate::spec::Name>()) else { continue };
+            for backend in pool.backends {
+                let id = MemberId { pool: name.clone(), address: backend.key };
+                placements.entry(id).or_default().slots += u64::from(backend.slots);
+            }
+        }
+        for ((pool, address), reach) in &self.reach {
+            let id = MemberId { pool: pool.clone(), address: *address };
+            placements.entry(id).or_default().reach = Some(*reach);
+        }
+        for id in self.return_paths.lost() {
+            placements.entry(id.clone()).or_default().no_return_path = true;
+        }
+        placements
+    }
+}
+
+fn interface(state: InterfaceState) -> Interface {
+    Interface {
+        name: state.name,
+        mode: state.mode.map(|mode| mode.as_str().to_owned()).unwrap_or_default(),
+        attached: state.mode.is_some(),
+        program_id: (state.program_id != 0).then_some(state.program_id),
+        note: state.warning,
+        packets: BTreeMap::new(),
+    }
+}

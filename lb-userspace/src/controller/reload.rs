@@ -1,0 +1,103 @@
+//! The configuration file read again, and what the host makes of a configuration.
+
+use std::sync::Arc;
+
+use super::{Controller, Fault};
+use crate::api::{ApiError, ErrorCode};
+use crate::config;
+use crate::membership::{Candidate, Options};
+use crate::netlink::{local_listening_sockets, read_host_network};
+use crate::reach::{self, Judgement};
+use crate::spec::{Problem, Spec};
+
+impl Controller {
+    /// Applies the changed file, or keeps what runs and says why.
+    pub(super) async fn reload(&mut self) -> Result<String, String> {
+        let result = self.try_reload().await;
+        match &result {
+            Ok(sentence) => {
+                tracing::info!("reload: {sentence}");
+                self.set_fault(Fault::Config, Vec::new());
+            }
+            Err(reason) => {
+                for line in reason.lines() {
+                    tracing::error!("reload refused, everything stays as it is: {line}");
+                }
+                self.set_fault(Fault::Config, vec![format!("the last reload was refused: {reason}")]);
+            }
+        }
+        self.publish();
+        result
+    }
+
+    async fn try_reload(&mut self) -> Result<String, String> {
+        let loaded = config::load(&self.config).map_err(|errors| errors.to_string())?;
+        if let Ok(host) = read_host_network().await {
+            self.host = host;
+        }
+        let candidate = self
+            .membership
+            .reload(self.clock.now(), Arc::new(loaded.spec), &Options::default())
+            .map_err(|refusal| refusal.to_string())?;
+        let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+        let revision = self.accept(candidate, "the configuration file").map_err(|error| error.to_string())?;
+        self.notices = warnings;
+        Ok(format!("the configuration is at revision {revision}"))
+    }
+
+    /// Judges a candidate against this host and the maps, writes it down, and puts it in force. Returns its revision.
+    pub(super) fn accept(&mut self, candidate: Candidate, who: &str) -> Result<u64, ApiError> {
+        let Candidate { membership, mut outcome } = candidate;
+        let judgement = self.judge(&membership.merged_spec());
+        refuse_errors(&judgement.problems)?;
+        let desired = Arc::clone(membership.desired());
+        self.make_room(&desired).map_err(|reason| ApiError::new(ErrorCode::Invalid, reason))?;
+        let plan =
+            self.plan(&desired).map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?;
+        if outcome.revised {
+            self.save(&membership, who, &outcome.notes).map_err(crate::membership::Refusal::from)?;
+            outcome.revised = false;
+        }
+        self.membership = membership;
+        self.reach = judgement.reach;
+        if outcome.desired_changed {
+            let result = self.carry_out(&desired, plan);
+            self.set_fault(Fault::Datapath, result.err().into_iter().collect());
+            outcome.desired_changed = false;
+        }
+        self.follow(outcome);
+        Ok(self.membership.revision())
+    }
+
+    /// What this host, as last seen, makes of a configuration; the sockets that listen are looked at now.
+    pub(super) fn judge(&self, spec: &Spec) -> Judgement {
+        let mut host = self.host.clone();
+        match local_listening_sockets() {
+            Ok(sockets) => host.sockets = sockets,
+            Err(error) => tracing::warn!("cannot see which ports are in use here: {error}"),
+        }
+        reach::judge(spec, &host)
+    }
+
+    /// The host has changed: where the backends are now.
+    pub(super) fn judge_reach(&mut self) {
+        let judgement = self.judge(&self.membership.merged_spec());
+        for problem in judgement.problems.iter().filter(|problem| problem.is_error()) {
+            if !self.notices.contains(&problem.to_string()) {
+                tracing::warn!("{problem}");
+                self.notices.push(problem.to_string());
+            }
+        }
+        self.reach = judgement.reach;
+        self.publish();
+    }
+}
+
+/// The errors among these as one refusal.
+pub(super) fn refuse_errors(problems: &[Problem]) -> Result<(), ApiError> {
+    let errors: Vec<Problem> = problems.iter().filter(|problem| problem.is_error()).cloned().collect();
+    match crate::membership::Refusal::of_problems(errors) {
+        Some(refusal) => Err(refusal.into()),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,203 @@
+//! From a configuration and what earlier runs left behind to a working controller. Start, restart and recovery from a crash
+//! are this one path.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+
+use super::return_path::ReturnPaths;
+use super::{Clock, Controller, Fault, Inbox, Names, Order, Published};
+use crate::api::{self, EventLog, Snapshot};
+use crate::datapath::{Datapath, Demand, Tuning};
+use crate::desired::{Desired, DesiredNextHop};
+use crate::health::{HealthEngine, default_probe_limit};
+use crate::image::Image;
+use crate::membership::{Held, MemberId, Membership, Pinned, Start, WayState};
+use crate::netlink::{NextHopResolver, local_listening_sockets, read_host_network};
+use crate::reach;
+use crate::spec::{Problem, Spec};
+use crate::state::{Left, StateDir};
+use crate::store::{Store, Table};
+
+/// What a start is given.
+pub struct Given {
+    /// The configuration file, for reloads and messages.
+    pub config: PathBuf,
+    /// Its content, or the last good revision's.
+    pub spec: Arc<Spec>,
+    /// What works, perhaps not as meant.
+    pub warnings: Vec<Problem>,
+    /// The file itself is invalid, for this reason, and `spec` is the last good revision.
+    pub invalid: Option<String>,
+    /// The state directory.
+    pub state: StateDir,
+    /// What was left in it.
+    pub left: Left,
+}
+
+/// Ways to the controller.
+#[derive(Clone)]
+pub struct Senders {
+    /// For the API.
+    pub commands: mpsc::Sender<api::Command>,
+    /// For signals.
+    pub orders: mpsc::Sender<Order>,
+}
+
+impl Controller {
+    /// Opens the kernel's tables, brings them to the configured state, and puts the program on the interfaces.
+    ///
+    /// # Errors
+    /// In a sentence: the configuration cannot work on this host, or the kernel refuses.
+    pub async fn start(given: Given) -> anyhow::Result<(Self, Senders)> {
+        let Given { config, spec, warnings, invalid, state, left } = given;
+        let clock = Clock::start();
+        let mut host = read_host_network().await?;
+        host.sockets = local_listening_sockets().unwrap_or_default();
+        let alone = Membership::start(clock.now(), beginning(&spec, &left, Pinned::default()))
+            .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+        let judgement = reach::judge(&alone.membership.merged_spec(), &host);
+        refuse_errors(&judgement.problems)?;
+        let datapath = open_datapath(&spec, alone.membership.desired())?;
+        let image = Image::read(&datapath).context("cannot read the tables of an earlier run")?;
+        let pinned = pinned(&image, &datapath);
+        let candidate = Membership::start(clock.now(), beginning(&spec, &left, pinned))
+            .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+        let (health_events, health_inbox) = mpsc::unbounded_channel();
+        let (network_events, network_inbox) = mpsc::unbounded_channel();
+        let (health, _) = HealthEngine::start(default_probe_limit(), health_events);
+        let (resolver, _) = NextHopResolver::start(network_events)?;
+        let (commands, command_inbox) = mpsc::channel(64);
+        let (orders, order_inbox) = mpsc::channel(4);
+        let notices = warnings.iter().chain(&judgement.problems).map(ToString::to_string).collect::<Vec<_>>();
+        for notice in &notices {
+            tracing::warn!("{notice}");
+        }
+        let mut controller = Self {
+            clock,
+            config,
+            membership: candidate.membership,
+            image,
+            datapath: Arc::new(RwLock::new(datapath)),
+            state,
+            health,
+            resolver,
+            host,
+            reach: judgement.reach,
+            return_paths: ReturnPaths::default(),
+            published: Published {
+                snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
+                counter: watch::Sender::new(0),
+                events: Arc::new(EventLog::default()),
+                names: Arc::new(ArcSwap::from_pointee(Names::default())),
+                flows: Arc::default(),
+            },
+            faults: BTreeMap::new(),
+            notices,
+            inbox: Inbox {
+                commands: command_inbox,
+                orders: order_inbox,
+                health: health_inbox,
+                network: network_inbox,
+            },
+        };
+        controller.set_fault(Fault::Config, invalid.into_iter().collect());
+        controller.set_fault(Fault::State, left.complaints);
+        controller.enforce();
+        if let Some(sentences) = controller.faults.get(&Fault::Datapath) {
+            bail!("{}", sentences.join("; "));
+        }
+        controller.attach()?;
+        controller.resolver.set(controller.membership.next_hop_targets());
+        controller.health.set(controller.membership.health_targets());
+        let mut outcome = candidate.outcome;
+        (outcome.checks_put, outcome.checks_removed) = (Vec::new(), Vec::new());
+        (outcome.members_changed, outcome.desired_changed) = (false, false);
+        controller.follow(outcome);
+        Ok((controller, Senders { commands, orders }))
+    }
+
+    /// Puts the program on the interfaces. One that cannot be had ends the start, unless others can and a running program
+    /// would be lost: a balancer that was working before a restart goes on with what it has.
+    fn attach(&mut self) -> anyhow::Result<()> {
+        let errors = self.write_datapath().attach()?;
+        let states = self.read_datapath().interfaces();
+        if let Some(error) = errors.first()
+            && states.iter().all(|state| state.mode.is_none())
+        {
+            bail!("{error}");
+        }
+        self.set_fault(Fault::Interfaces, errors.iter().map(ToString::to_string).collect());
+        for state in states {
+            if let Some(mode) = state.mode {
+                let why = state.warning.map(|warning| format!(": {warning}")).unwrap_or_default();
+                tracing::info!("attached to {} in {} mode{why}", state.name, mode.as_str());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a membership begins with.
+fn beginning(spec: &Arc<Spec>, left: &Left, pinned: Pinned) -> Start {
+    let last = left.last.as_ref();
+    Start {
+        file: Arc::clone(spec),
+        cli: last.map(|record| (*record.cli).clone()).unwrap_or_default(),
+        overrides: last.map(|record| record.overrides.clone()).unwrap_or_default(),
+        saved: last.map(|record| (left.highest, Arc::clone(&record.file))),
+        pinned,
+    }
+}
+
+/// Every error in a line of its own.
+fn refuse_errors(problems: &[Problem]) -> anyhow::Result<()> {
+    let errors: Vec<String> = problems.iter().filter(|p| p.is_error()).map(ToString::to_string).collect();
+    if errors.is_empty() { Ok(()) } else { bail!("{}", errors.join("\n")) }
+}
+
+fn open_datapath(spec: &Spec, desired: &Desired) -> anyhow::Result<Datapath> {
+    let tuning = Tuning::of(desired, &spec.datapath.timeouts);
+    let demand = Demand::of(desired, spec.datapath.flows);
+    Ok(Datapath::open(&spec.datapath, tuning, &demand)?)
+}
+
+/// What the tables say of backends and ways: good until checks and neighbours have spoken.
+fn pinned(image: &Image, datapath: &Datapath) -> Pinned {
+    let mut pinned = Pinned::default();
+    for pool in image.pools() {
+        let Some(Ok(name)) = pool.key.map(|key| key.name.parse::<crate::spec::Name>()) else { continue };
+        for backend in pool.backends {
+            let held = Held { takes_new: backend.takes_new, keeps: backend.keeps };
+            pinned.members.insert(MemberId { pool: name.clone(), address: backend.key }, held);
+            if let Some(hop) = next_hop(datapath, backend.next_hop) {
+                pinned.ways.insert(backend.key.ip, WayState::Resolved { hop, source: None });
+            }
+        }
+    }
+    pinned
+}
+
+/// A next hop of the tables.
+fn next_hop(datapath: &Datapath, index: u32) -> Option<DesiredNextHop> {
+    use zerocopy::{FromBytes as _, IntoBytes as _};
+    let mut words = [0_u64; 4];
+    let width = Table::NextHops.entry_words();
+    datapath.read(Table::NextHops, index as usize * width, words.get_mut(..width)?).ok()?;
+    let hop = lb_common::NextHop::read_from_bytes(words.as_bytes().get(..width * 8)?).ok()?;
+    if index == 0 || hop.kind == 0 {
+        return None;
+    }
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = <[u8; 12]>::try_from(hop.ethernet.as_bytes()).ok()?;
+    Some(DesiredNextHop {
+        interface: hop.interface,
+        destination_mac: [a, b, c, d, e, f],
+        source_mac: [g, h, i, j, k, l],
+        mtu: hop.mtu,
+        local: hop.kind == lb_common::next_hop_kind::LOCAL,
+    })
+}

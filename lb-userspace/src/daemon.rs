@@ -1,0 +1,178 @@
+//! `lbd run`: everything put together, signals, and the end.
+//!
+//! In: the configuration file's path. Out: an exit code. Invariant: whatever happens, the kernel is left in a state in which
+//! packets are forwarded or, with `on_exit = "detach"`, untouched; the last log line says which.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use crate::api::{self, Access, Handle};
+use crate::config;
+use crate::controller::{Controller, Given, Order, Senders};
+use crate::metrics;
+use crate::spec::{DaemonSpec, OnExit, Spec};
+use crate::state::{Left, StateDir};
+
+/// EX_CONFIG of sysexits.h.
+pub const EXIT_CONFIG: u8 = 78;
+/// The arguments of `lbd run`.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// A bad file ends the start even if there is a last good revision.
+    pub strict: bool,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// In a sentence: what kept it from starting.
+pub fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
+    let given = match given(options)? {
+        Ok(given) => given,
+        Err(code) => return Ok(code),
+    };
+    runtime()?.block_on(serve(given))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Two threads: one for the controller (which waits for the kernel at times), one for checks, API and netlink.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).thread_name("lbd").enable_all().build().context("cannot start threads")
+}
+
+/// The configuration, or with what code to end.
+fn given(options: &RunOptions) -> anyhow::Result<Result<Given, ExitCode>> {
+    let config = options.config.clone();
+    match config::load(&config) {
+        Ok(loaded) => {
+            let (state, left) = StateDir::open(&loaded.spec.daemon.state)?;
+            let (spec, warnings) = (Arc::new(loaded.spec), loaded.warnings);
+            Ok(Ok(Given { config, spec, warnings, invalid: None, state, left }))
+        }
+        Err(errors) => {
+            for problem in &errors.problems {
+                eprintln!("lbd: {problem}");
+            }
+            if options.strict {
+                return Ok(Err(ExitCode::from(EXIT_CONFIG)));
+            }
+            let Some((state, left, spec, revision)) = last_good(&config) else {
+                return Ok(Err(ExitCode::from(EXIT_CONFIG)));
+            };
+            let invalid =
+                format!("{} is invalid, revision {revision} is in force instead: {errors}", config.display());
+            tracing::error!("{invalid}");
+            Ok(Ok(Given { config, spec, warnings: Vec::new(), invalid: Some(invalid), state, left }))
+        }
+    }
+}
+
+/// The newest revision of the state directory. Where that is stands in the invalid file: if that much can still be read of it
+/// it counts, else the default.
+fn last_good(config: &Path) -> Option<(StateDir, Left, Arc<Spec>, u64)> {
+    let path = state_path(config).unwrap_or_else(|| DaemonSpec::default().state);
+    if !path.is_dir() {
+        return None;
+    }
+    let (state, left) = StateDir::open(&path).inspect_err(|error| eprintln!("lbd: {error}")).ok()?;
+    let (spec, revision) = left.last.as_ref().map(|record| (Arc::clone(&record.file), record.revision))?;
+    Some((state, left, spec, revision))
+}
+
+/// `state = "…"` of a file that may be wrong everywhere else.
+fn state_path(config: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(config).ok()?;
+    let is_key =
+        |line: &&str| line.strip_prefix("state").is_some_and(|rest| rest.trim_start().starts_with('='));
+    let line = text.lines().map(str::trim).find(is_key)?;
+    let (_, value) = line.split_once('=')?;
+    let value = value.trim().strip_prefix('"')?;
+    Some(PathBuf::from(value.split_once('"')?.0))
+}
+
+/// From the start of the controller to its end.
+async fn serve(given: Given) -> anyhow::Result<()> {
+    let daemon = given.spec.daemon.clone();
+    let socket = api::bind(&daemon.socket)?;
+    let metrics_listener = match daemon.metrics {
+        Some(address) => Some(metrics::listen(address).await?),
+        None => None,
+    };
+    let (controller, senders) = Controller::start(given).await?;
+    let handle = handle(&controller, &senders);
+    let (stop_api, stopped) = watch::channel(false);
+    let api = tokio::spawn(api::serve(socket, handle.clone(), Access::of_this_process(), stopped));
+    if let Some(listener) = metrics_listener {
+        tokio::spawn(metrics::serve(listener, handle, controller.health_engine()));
+    }
+    tracing::info!(
+        "lbd {} is running; lbctl speaks to {}",
+        env!("CARGO_PKG_VERSION"),
+        daemon.socket.display()
+    );
+    let signals = tokio::spawn(signals(senders.orders));
+    let controller =
+        tokio::spawn(controller.run()).await.context("the controller has failed; this is a fault of lbd")?;
+    signals.abort();
+    drop(stop_api);
+    api.await.context("the API has failed; this is a fault of lbd")?;
+    controller.end(daemon.on_exit)
+}
+
+/// What API and metrics hold.
+pub(crate) fn handle(controller: &Controller, senders: &Senders) -> Handle {
+    let published = controller.published();
+    Handle {
+        snapshot: Arc::clone(&published.snapshot),
+        published: published.counter.subscribe(),
+        counters: Arc::new(controller.counters()),
+        events: Arc::clone(&published.events),
+        commands: senders.commands.clone(),
+    }
+}
+
+/// SIGHUP reloads; SIGTERM and SIGINT end.
+async fn signals(orders: tokio::sync::mpsc::Sender<Order>) -> anyhow::Result<()> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = hang_up.recv() => {
+                let (answer, result) = oneshot::channel();
+                orders.send(Order::Reload(answer)).await?;
+                // The controller has logged it.
+                let _ = result.await;
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    orders.send(Order::Stop).await?;
+    Ok(())
+}
+
+impl Controller {
+    /// Lets go of the kernel as configured, and says what that means.
+    ///
+    /// # Errors
+    /// Something pinned could not be removed.
+    pub fn end(self, on_exit: OnExit) -> anyhow::Result<()> {
+        self.close(on_exit)?;
+        match on_exit {
+            OnExit::Keep => tracing::info!(
+                "stopped; the kernel goes on forwarding WITHOUT HEALTH CHECKS until lbd runs again (lbd detach removes it)"
+            ),
+            OnExit::Detach => tracing::info!("stopped; the program is removed, nothing is balanced any more"),
+        }
+        Ok(())
+    }
+}

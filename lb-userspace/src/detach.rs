@@ -1,0 +1,41 @@
+//! `lbd detach`: removes program, pins and maps.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::config;
+use crate::datapath;
+use crate::spec::{DaemonSpec, DatapathSpec};
+
+/// Removes what the pin directory (of `pin`, else of the configuration, else the default) holds; `state` too if wanted.
+///
+/// # Errors
+/// A daemon is running, or something cannot be removed.
+pub fn run(config: &Path, pin: Option<&Path>, remove_state: bool) -> anyhow::Result<ExitCode> {
+    let (daemon, configured) = match config::load(config) {
+        Ok(loaded) => (loaded.spec.daemon, loaded.spec.datapath),
+        Err(errors) => {
+            if pin.is_none() && config.exists() {
+                eprintln!(
+                    "lbd: {} is invalid, so the default pin directory is meant: {errors}",
+                    config.display()
+                );
+            }
+            (DaemonSpec::default(), DatapathSpec::default())
+        }
+    };
+    let pin = pin.unwrap_or(&configured.pin);
+    let interfaces = datapath::detach(pin)?;
+    match interfaces.as_slice() {
+        [] => println!("{}: nothing was attached", pin.display()),
+        some => println!("{}: detached from {}", pin.display(), some.join(", ")),
+    }
+    if remove_state && daemon.state.exists() {
+        std::fs::remove_dir_all(&daemon.state)
+            .with_context(|| format!("cannot remove the state directory {}", daemon.state.display()))?;
+        println!("{}: removed", daemon.state.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}

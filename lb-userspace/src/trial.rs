@@ -1,0 +1,198 @@
+//! `lbd try`: a balancer on `lo` for servers of this machine, in the foreground, that leaves nothing behind.
+//!
+//! In: a vip and the servers' addresses. Out: a running balancer until Ctrl-C. Invariant: pins, state and program are in
+//! places of this process alone and are gone when it ends; nothing of the host is configured.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::{self, Access, Handle};
+use crate::config;
+use crate::controller::{Controller, Given, Order};
+use crate::daemon;
+use crate::spec::{OnExit, Spec};
+use crate::state::StateDir;
+
+/// Runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// In a sentence: what cannot work, or what the kernel refuses.
+pub fn run(vip: SocketAddr, backends: &[SocketAddr]) -> anyhow::Result<ExitCode> {
+    judge(vip, backends)?;
+    let place = Place::take()?;
+    let spec = Arc::new(spec(vip, backends, &place)?);
+    daemon::runtime()?.block_on(serve(vip, &spec))?;
+    drop(place);
+    println!("removed; nothing is left");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What can be told before the kernel is asked.
+fn judge(vip: SocketAddr, backends: &[SocketAddr]) -> anyhow::Result<()> {
+    if backends.contains(&vip) {
+        bail!("{vip} cannot be the vip and a server at once; choose another vip with --vip");
+    }
+    if let Some(other) = backends.iter().find(|backend| backend.is_ipv4() != vip.is_ipv4()) {
+        bail!(
+            "{other} is not of the vip's address family; give --vip an address such as [::1]:8000 or use IPv4 servers"
+        );
+    }
+    let reachable = match vip.ip() {
+        IpAddr::V4(v4) => v4.is_loopback(),
+        IpAddr::V6(v6) => v6.is_loopback(),
+    };
+    if !reachable {
+        bail!(
+            "{vip} is not an address of lo; use one of 127.0.0.0/8 (all of it is this machine) or [::1]:PORT"
+        );
+    }
+    Ok(())
+}
+
+/// Where this process keeps what it needs; gone when dropped.
+struct Place {
+    directory: PathBuf,
+    pin: PathBuf,
+}
+
+impl Place {
+    fn take() -> anyhow::Result<Self> {
+        let name = format!("lbd-try-{}", std::process::id());
+        let directory = std::env::temp_dir().join(&name);
+        std::fs::create_dir(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        Ok(Self { directory, pin: Path::new("/sys/fs/bpf").join(name) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Err(error) = crate::datapath::detach(&self.pin) {
+            eprintln!("lbd: {error}");
+        }
+        for directory in [&self.pin, &self.directory] {
+            match std::fs::remove_dir_all(directory) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    eprintln!("lbd: cannot remove {}: {error}", directory.display());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The configuration that a person would have written.
+fn spec(vip: SocketAddr, backends: &[SocketAddr], place: &Place) -> anyhow::Result<Spec> {
+    let servers: Vec<String> = backends.iter().map(|backend| format!("\"{backend}\"")).collect();
+    let pin = place.pin.display();
+    let at = |name: &str| place.directory.join(name).display().to_string();
+    let (socket, state, seed) = (at("lbd.sock"), at("state"), at("seed"));
+    let text = format!(
+        r#"
+[daemon]
+socket  = "{socket}"
+state   = "{state}"
+metrics = ""
+on_exit = "detach"
+
+[datapath]
+interfaces = ["lo"]
+mode       = "generic"
+flows      = 65536
+pin        = "{pin}"
+seed_file  = "{seed}"
+
+[[service]]
+name         = "try"
+listen       = ["{vip}/tcp"]
+backends     = [{servers}]
+health       = {{ type = "tcp", interval = "1s", timeout = "500ms", rise = 1, fall = 2 }}
+shadow_local = true
+"#,
+        servers = servers.join(", "),
+    );
+    let loaded = config::parse(&text, "lbd try").map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    Ok(loaded.spec)
+}
+
+async fn serve(vip: SocketAddr, spec: &Arc<Spec>) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (state, left) = StateDir::open(&spec.daemon.state)?;
+    let given = Given {
+        config: PathBuf::from("lbd try"),
+        spec: Arc::clone(spec),
+        warnings: Vec::new(),
+        invalid: None,
+        state,
+        left,
+    };
+    let (controller, senders) = Controller::start(given).await?;
+    let handle = daemon::handle(&controller, &senders);
+    let socket = api::bind(&spec.daemon.socket)?;
+    let (_stop_api, stopped) = tokio::sync::watch::channel(false);
+    tokio::spawn(api::serve(socket, handle.clone(), Access::of_this_process(), stopped));
+    let controller = tokio::spawn(controller.run());
+    wait_for_first_checks(&handle).await;
+    println!(
+        "http://{}/ is spread over:",
+        if vip.port() == 80 { vip.ip().to_string() } else { vip.to_string() }
+    );
+    for pool in &handle.snapshot.load().pools {
+        for backend in &pool.backends {
+            let reason = if backend.eligible { "" } else { backend.reason.as_str() };
+            println!("  {:<22} {} {reason}", backend.id.address.to_string(), backend.health);
+        }
+    }
+    println!("Ctrl-C ends it. Look inside: lbctl --socket {} status", spec.daemon.socket.display());
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    senders.orders.send(Order::Stop).await?;
+    controller.await.context("the controller has failed; this is a fault of lbd")?.end(OnExit::Detach)
+}
+
+/// Until every server has been checked once; a second is more than a first check takes.
+async fn wait_for_first_checks(handle: &Handle) {
+    let mut published = handle.published.clone();
+    let checked = async {
+        loop {
+            let snapshot = handle.snapshot.load();
+            let waiting =
+                |backend: &crate::membership::BackendView| backend.health == crate::health::Health::Unknown;
+            if !snapshot.pools.iter().flat_map(|pool| &pool.backends).any(waiting) {
+                return;
+            }
+            drop(snapshot);
+            if published.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    // Those that do not answer are shown as they are.
+    let _ = tokio::time::timeout(Duration::from_secs(2), checked).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_said_before_the_kernel_is_asked() {
+        let vip: SocketAddr = "127.0.0.100:80".parse().unwrap();
+        let server: SocketAddr = "127.0.0.1:8081".parse().unwrap();
+        assert!(judge(vip, &[server]).is_ok());
+        let refused = |vip: &str, server: &str| {
+            judge(vip.parse().unwrap(), &[server.parse().unwrap()]).unwrap_err().to_string()
+        };
+        assert!(refused("127.0.0.1:80", "127.0.0.1:80").contains("another vip"));
+        assert!(refused("127.0.0.100:80", "[::1]:8081").contains("family"));
+        assert!(refused("192.0.2.1:80", "127.0.0.1:8081").contains("not an address of lo"));
+    }
+}
