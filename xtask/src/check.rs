@@ -3,6 +3,7 @@
 //! In: the workspace. Out: one line a step, the findings of the steps that failed, and a verdict. All steps run, so one
 //! run shows everything. Invariant: each finding names file, line, rule and why.
 
+mod abi;
 mod bpf;
 mod code;
 mod licences;
@@ -22,8 +23,11 @@ use crate::{
 /// Longer files are named: they usually hold two concepts. No error, for sometimes they hold one.
 const LONG_FILE_LINES: usize = 400;
 
-/// False when a step found something.
-pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
+/// False when a step found something. With `accept_abi`, what lb-common declares now is written down as right.
+pub(crate) fn run(workspace: &Workspace, accept_abi: bool) -> Result<bool> {
+    if accept_abi {
+        abi::accept(workspace, &sources::all(workspace)?)?;
+    }
     let mut well = true;
     for (name, command) in cargo_steps(workspace) {
         well &= step(name, || process::combined(command));
@@ -31,6 +35,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     well &= step("BPF crate", || bpf::check(workspace));
     well &= step("licences", || licences::check(workspace));
     let sources = sources::all(workspace)?;
+    well &= step("ABI", || abi::check(&sources));
     well &= step("rules", || rules_hold(&sources));
     report_long_files(&sources);
     println!("{}", if well { "check: all is well" } else { "check: FAILED" });

@@ -51,8 +51,12 @@ enum Verb {
         /// Only tests whose name (`binary::test`) contains this
         filter: Option<String>,
     },
-    /// Format, lints, documentation, licences, the rules of the house
-    Check,
+    /// Format, lints, documentation, ABI, licences, the rules of the house
+    Check {
+        /// Write down what lb-common declares now as what kernel and daemon agree on (lb-common/abi.lock)
+        #[arg(long)]
+        accept_abi: bool,
+    },
     /// The main job on this machine in about a minute: a client, a balancer, three web servers
     #[command(disable_help_flag = true)]
     Demo {
@@ -89,7 +93,7 @@ fn run(verb: Verb) -> Result<bool> {
             build::run(&workspace, if release { Profile::Release } else { Profile::Dev })?;
         }
         Verb::Test { only, filter } => return test::run(&workspace, test::Options { only, filter }),
-        Verb::Check => return check::run(&workspace),
+        Verb::Check { accept_abi } => return check::run(&workspace, accept_abi),
         Verb::Demo { arguments } => run::program(&workspace, "lbd-demo", &arguments)?,
         Verb::Bench { arguments } => run::program(&workspace, "lbd-bench", &arguments)?,
     }
