@@ -126,7 +126,7 @@ fn a_restart_adopts_maps_and_replaces_the_program_on_its_link() -> Result<()> {
     ensure!(link_id(&place)? == before.program_id.to_string(), "the program went with the daemon");
 
     fs::write(&place.spec.seed_file, "42".repeat(32))?;
-    let second = place.start()?;
+    let mut second = place.start()?;
     ensure!(*second.adoption() == Adoption::Adopted, "{:?}", second.adoption());
     ensure!(marked(&second)?, "the maps lost their contents");
     ensure!(second.seed().fingerprint() == seed, "the pinned seed did not win");
