@@ -44,6 +44,7 @@ pub enum Ending {
 /// Runs the demo from an empty machine to an empty machine.
 pub fn run(options: &Options) -> Result<Ending> {
     ensure!(nix::unistd::geteuid().is_root(), "needs root for network namespaces and XDP: run it with sudo");
+    go_first();
     let signals = Signals::install()?;
     let mut screen = Screen::new();
     let outcome = perform(options, &signals, &mut screen);
@@ -61,6 +62,16 @@ pub fn run(options: &Options) -> Result<Ending> {
         screen.say(&format!("{said}nothing left behind"));
     }
     Ok(ending)
+}
+
+/// Puts this process and all it starts before what else the machine does: the demo measures the balancer, and a compiler
+/// beside it makes stalls that nobody's packets saw. Where that is refused, the measurement says that the client was late.
+fn go_first() {
+    const PRIORITY: libc::c_int = -10;
+    // SAFETY: setpriority takes three integers; 0 is the calling thread, whose children and later threads inherit it.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, PRIORITY);
+    }
 }
 
 /// Tears down what `--keep` and killed processes left.

@@ -6,6 +6,7 @@
 //! every connection begun is recorded once, or was cut off by [`Load::stop`].
 
 mod http;
+mod outcome;
 mod recorder;
 mod streams;
 
@@ -20,7 +21,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 pub use http::{Body, Connection, Head};
-pub use recorder::{Attempt, Failure, InFlight, Kind, Recorder, Summary};
+pub use outcome::{Attempt, Failure, Kind, Summary};
+pub use recorder::{InFlight, Recorder};
 
 use crate::netns::Namespace;
 

@@ -94,11 +94,15 @@ impl Scene {
         }
         let stall = self.report.summary.longest_stall;
         if stall > ALLOWED_STALL {
-            self.complain(format!(
-                "a stall of {} ms, over {} ms",
-                stall.as_millis(),
-                ALLOWED_STALL.as_millis()
-            ));
+            let late = self.report.summary.client_delay;
+            let busy = if late * 2 > stall {
+                format!(" (the client itself was {} ms late: is the machine too busy?)", late.as_millis())
+            } else {
+                String::new()
+            };
+            let what = self.report.summary.stalled.map_or("something".to_owned(), |kind| kind.to_string());
+            let allowed = ALLOWED_STALL.as_millis();
+            self.complain(format!("{what} stalled for {} ms, over {allowed} ms{busy}", stall.as_millis()));
         }
     }
 

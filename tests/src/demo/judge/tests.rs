@@ -30,6 +30,7 @@ impl Case {
 
     fn judged(self, judge: fn(&mut Scene)) -> Vec<String> {
         let mut summary = Summary { new_connections: 5_000, ok: 5_000, ..Summary::default() };
+        summary.stalled = Some(Kind::New);
         summary.longest_stall =
             self.attempts.iter().map(|attempt| attempt.end - attempt.start).max().unwrap_or_default();
         let mut failed: BTreeMap<Failure, u64> = BTreeMap::new();
@@ -71,7 +72,7 @@ fn a_failure_outside_the_kill_is_told() {
 fn a_stall_is_told() {
     let mut case = Case::new(&["b1", "b2", "b3"]);
     case.attempts[7].end = case.attempts[7].start + Duration::from_millis(1_001);
-    assert_eq!(case.judged(baseline), ["a stall of 1001 ms, over 1000 ms"]);
+    assert_eq!(case.judged(baseline), ["a new connection stalled for 1001 ms, over 1000 ms"]);
 }
 
 #[test]
