@@ -10,6 +10,7 @@
 mod attach;
 mod bpf;
 mod bpffs;
+mod btf;
 pub mod counters;
 mod decap;
 mod driver;

@@ -180,28 +180,9 @@ impl Links {
             }
             self.detach(name)?;
         }
-        let present = netlink::link(index).map_err(|error| refusal(name, Mode::Native, &error))?;
-        if present.attached != Attached::None {
-            return Err(occupied(name, present.program_id));
-        }
-        let mut warning = None;
-        if wanted != AttachMode::Generic {
-            match syscall::link_create(program, index, Mode::Native.flags()) {
-                Ok(link) => return self.hold(name, Held { link, index, mode: Mode::Native, warning: None }),
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => return Err(occupied(name, 0)),
-                Err(error) if wanted == AttachMode::Native || is_final(&error) => {
-                    return Err(refusal(name, Mode::Native, &error));
-                }
-                Err(error) => warning = Some(fall_back(name, &error)),
-            }
-        }
-        if !is_program_generic {
-            return Ok(Outcome::NeedsGeneric);
-        }
-        match syscall::link_create(program, index, Mode::Generic.flags()) {
-            Ok(link) => self.hold(name, Held { link, index, mode: Mode::Generic, warning }),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Err(occupied(name, 0)),
-            Err(error) => Err(refusal(name, Mode::Generic, &error)),
+        match put_on(name, index, wanted, program, is_program_generic)? {
+            Some((link, mode, warning)) => self.hold(name, Held { link, index, mode, warning }),
+            None => Ok(Outcome::NeedsGeneric),
         }
     }
 
@@ -264,6 +245,43 @@ impl Links {
     }
 }
 
+/// A link made, its mode, and why it is not native if it is not though that was tried.
+pub(super) type Made = (OwnedFd, Mode, Option<String>);
+
+/// Makes a link to an interface that carries no program; `None`: only generic mode is left, and the program is not made
+/// for it.
+pub(super) fn put_on(
+    name: &str,
+    index: u32,
+    wanted: AttachMode,
+    program: BorrowedFd<'_>,
+    is_program_generic: bool,
+) -> Result<Option<Made>, DatapathError> {
+    let present = netlink::link(index).map_err(|error| refusal(name, Mode::Native, &error))?;
+    if present.attached != Attached::None {
+        return Err(occupied(name, present.program_id));
+    }
+    let mut warning = None;
+    if wanted != AttachMode::Generic {
+        match syscall::link_create(program, index, Mode::Native.flags()) {
+            Ok(link) => return Ok(Some((link, Mode::Native, None))),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => return Err(occupied(name, 0)),
+            Err(error) if wanted == AttachMode::Native || is_final(&error) => {
+                return Err(refusal(name, Mode::Native, &error));
+            }
+            Err(error) => warning = Some(fall_back(name, &error)),
+        }
+    }
+    if !is_program_generic {
+        return Ok(None);
+    }
+    match syscall::link_create(program, index, Mode::Generic.flags()) {
+        Ok(link) => Ok(Some((link, Mode::Generic, warning))),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Err(occupied(name, 0)),
+        Err(error) => Err(refusal(name, Mode::Generic, &error)),
+    }
+}
+
 /// What a pinned link is attached to.
 enum Found {
     Ours(Mode),
@@ -304,7 +322,7 @@ fn is_final(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENODEV | libc::EBADF))
 }
 
-fn missing(name: &str) -> DatapathError {
+pub(super) fn missing(name: &str) -> DatapathError {
     DatapathError::NoInterface { name: name.to_owned() }
 }
 

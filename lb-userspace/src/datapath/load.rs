@@ -133,7 +133,7 @@ fn verify_shapes(directory: &Path, wanted: &BTreeMap<&'static str, Shape>) -> Re
     Ok(())
 }
 
-fn lacking(name: &str) -> DatapathError {
+pub(super) fn lacking(name: &str) -> DatapathError {
     DatapathError::Object {
         what: "the BPF object".into(),
         reason: format!(
@@ -142,7 +142,7 @@ fn lacking(name: &str) -> DatapathError {
     }
 }
 
-fn not_loaded(error: &EbpfError) -> DatapathError {
+pub(super) fn not_loaded(error: &EbpfError) -> DatapathError {
     DatapathError::Load {
         what: "the maps".into(),
         reason: chain(error),
@@ -150,7 +150,7 @@ fn not_loaded(error: &EbpfError) -> DatapathError {
     }
 }
 
-fn refused(program: &str, error: &ProgramError) -> DatapathError {
+pub(super) fn refused(program: &str, error: &ProgramError) -> DatapathError {
     if let ProgramError::LoadError { verifier_log, .. } = error {
         let log = verifier_log.to_string();
         tracing::debug!(program, log, "verifier log");

@@ -3,7 +3,6 @@
 //! In: the configuration's datapath part. Out: [`Datapath`]. Invariants: a program is on an interface only with a whole set
 //! of maps; a set that cannot take over the old one's contents is filled by the first plan before it gets packets.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -30,7 +29,7 @@ pub struct Datapath {
     pub(super) grace: Grace,
     pub(super) tick: Tick,
     pub(super) settings: lb_common::Settings,
-    object: Cow<'static, [u8]>,
+    object: Vec<u8>,
     pin: PathBuf,
     layout: Layout,
     interfaces: Vec<String>,
@@ -286,7 +285,7 @@ impl Datapath {
         }
     }
 
-    /// Ends the daemon's hold: the kernel goes on forwarding (`keep`), or everything is removed (`detach`).
+    /// Ends the daemon's hold; drop the datapath after it: the kernel goes on forwarding (`keep`), or everything is removed (`detach`).
     ///
     /// # Errors
     /// [`DatapathError`] if something pinned cannot be removed.
