@@ -47,6 +47,10 @@ pub enum ErrorCode {
     Internal,
     /// The daemon cannot be reached; of the client alone.
     Unreachable,
+    /// What was typed cannot be meant; of the client alone.
+    Usage,
+    /// Whoever was asked said no; of the client alone.
+    Declined,
 }
 
 impl ErrorCode {
@@ -60,6 +64,7 @@ impl ErrorCode {
             | Self::MaxMoved
             | Self::RestartNeeded => 5,
             Self::NotFound => 4,
+            Self::Usage => 2,
             Self::Unreachable | Self::Unavailable => 3,
             Self::WaitTimeout => 6,
             Self::NotSaved
@@ -67,6 +72,7 @@ impl ErrorCode {
             | Self::MethodNotAllowed
             | Self::TooLarge
             | Self::Forbidden
+            | Self::Declined
             | Self::Internal => 1,
         }
     }
@@ -78,7 +84,7 @@ impl ErrorCode {
             Self::StaleRevision => 412,
             Self::Invalid => 422,
             Self::NotFound => 404,
-            Self::BadRequest => 400,
+            Self::BadRequest | Self::Usage | Self::Declined => 400,
             Self::MethodNotAllowed => 405,
             Self::TooLarge => 413,
             Self::Forbidden => 403,

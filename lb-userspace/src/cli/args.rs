@@ -6,7 +6,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::print::Format;
-use crate::spec::{BackendAddress, Listener, Name, parse_duration};
+use crate::membership::{NewBackend, Then};
+use crate::spec::{
+    Affinity, BackendAddress, DEFAULT_WEIGHT, Forward, HealthKind, HttpCheck, Listener, Name, OnLoss,
+    Protocol, WhenNone, parse_duration,
+};
+
+/// The longest that the API lets a change wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Changes and shows a running lbd.
 #[derive(Parser, Debug)]
@@ -48,6 +55,12 @@ pub enum Command {
         /// Exit with 0 if all is well and 7 if not.
         #[arg(long)]
         check: bool,
+        /// Where lbd pins its maps, to look there when it is away; default: what the configuration says.
+        #[arg(long, value_name = "DIR")]
+        pin: Option<PathBuf>,
+        /// The configuration that says so.
+        #[arg(long, env = "LBD_CONFIG", default_value = "/etc/lbd/lbd.toml", value_name = "FILE")]
+        config: PathBuf,
     },
     /// Services: who may be reached where.
     #[command(subcommand)]
@@ -76,7 +89,7 @@ pub enum Command {
     /// The whole decision for one packet, by the program in the kernel, without side effects.
     Explain {
         /// tcp or udp.
-        protocol: crate::spec::Protocol,
+        protocol: Protocol,
         /// The client, ADDR:PORT.
         source: std::net::SocketAddr,
         /// What it sends to, ADDR:PORT.
@@ -103,7 +116,7 @@ pub enum Command {
 pub struct ChangeArguments {
     /// Return when the change is in the kernel's tables and new backends have had their first check (default 10s).
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "10s",
-          value_parser = duration)]
+          value_parser = wait)]
     pub wait: Option<Duration>,
     /// Only if the configuration is still at this revision.
     #[arg(long, value_name = "N")]
@@ -117,6 +130,20 @@ pub struct ChangeArguments {
     /// Do not ask.
     #[arg(short, long)]
     pub yes: bool,
+}
+
+/// What `service add` and `service set` say of a service's ways.
+#[derive(Args, Debug, Clone, Default)]
+pub struct PolicyArguments {
+    /// What meets the same backend again: flow, client, none.
+    #[arg(long)]
+    pub affinity: Option<Affinity>,
+    /// What becomes of flows whose backend is gone: reselect, reset, hold.
+    #[arg(long, value_name = "WHAT")]
+    pub on_loss: Option<OnLoss>,
+    /// What becomes of new flows when no backend can take them: reset, drop, spread.
+    #[arg(long, value_name = "WHAT")]
+    pub when_none: Option<WhenNone>,
 }
 
 /// `lbctl service …`
@@ -139,16 +166,22 @@ pub enum ServiceCommand {
         listen: Vec<Listener>,
         /// How packets reach the backends: full-nat, nat, dsr, ipip.
         #[arg(long, value_name = "MODE")]
-        forward: Option<crate::spec::Forward>,
+        forward: Option<Forward>,
         /// A backend, ADDR[:PORT][,weight=N]; may be repeated.
-        #[arg(long = "backend", value_name = "BACKEND")]
-        backends: Vec<String>,
+        #[arg(long = "backend", value_name = "BACKEND", value_parser = new_backend)]
+        backends: Vec<NewBackend>,
         /// An existing pool instead of backends of its own.
-        #[arg(long, conflicts_with = "backends")]
+        #[arg(long, conflicts_with_all = ["backends", "health"])]
         pool: Option<Name>,
-        /// What meets the same backend again: flow, client, none.
+        /// How the backends are checked: tcp, http, http:/PATH, none.
+        #[arg(long, value_name = "CHECK", value_parser = health)]
+        health: Option<HealthKind>,
+        /// What else it is to be.
+        #[command(flatten)]
+        policy: PolicyArguments,
+        /// Take the port although a program on this host listens there.
         #[arg(long)]
-        affinity: Option<crate::spec::Affinity>,
+        shadow_local: bool,
         /// How the change is made.
         #[command(flatten)]
         change: ChangeArguments,
@@ -157,15 +190,21 @@ pub enum ServiceCommand {
     Set {
         /// The service.
         name: Name,
-        /// How packets reach the backends.
+        /// Where clients reach it from now on, all of it; may be repeated.
+        #[arg(long, value_name = "LISTEN")]
+        listen: Vec<Listener>,
+        /// How packets reach the backends: full-nat, nat, dsr, ipip.
         #[arg(long, value_name = "MODE")]
-        forward: Option<crate::spec::Forward>,
+        forward: Option<Forward>,
         /// Another pool.
         #[arg(long)]
         pool: Option<Name>,
-        /// What meets the same backend again.
-        #[arg(long)]
-        affinity: Option<crate::spec::Affinity>,
+        /// How the backends are checked: tcp, http, http:/PATH, none.
+        #[arg(long, value_name = "CHECK", value_parser = health)]
+        health: Option<HealthKind>,
+        /// What else it is to be.
+        #[command(flatten)]
+        policy: PolicyArguments,
         /// How the change is made.
         #[command(flatten)]
         change: ChangeArguments,
@@ -207,7 +246,7 @@ pub enum BackendCommand {
         #[arg(required = true)]
         addresses: Vec<BackendAddress>,
         /// Share of new flows, against 1 of the others.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = DEFAULT_WEIGHT)]
         weight: u16,
         /// How the change is made.
         #[command(flatten)]
@@ -234,8 +273,8 @@ pub enum BackendCommand {
         #[arg(long, value_name = "TIME", value_parser = duration)]
         deadline: Option<Duration>,
         /// What happens at the deadline: disable, remove or keep.
-        #[arg(long, requires = "deadline", value_name = "WHAT", value_parser = ["disable", "remove", "keep"])]
-        then: Option<String>,
+        #[arg(long, requires = "deadline", value_name = "WHAT", value_parser = then)]
+        then: Option<Then>,
         /// How the change is made.
         #[command(flatten)]
         change: ChangeArguments,
@@ -285,7 +324,7 @@ pub enum OverrideCommand {
         #[arg(required_unless_present = "all")]
         pool: Option<Name>,
         /// The backend.
-        #[arg(requires = "pool")]
+        #[arg(required_unless_present = "all")]
         address: Option<BackendAddress>,
         /// Every override.
         #[arg(long, conflicts_with_all = ["pool", "address"])]
@@ -339,6 +378,45 @@ pub enum FlowsCommand {
         #[arg(short, long)]
         yes: bool,
     },
+}
+
+/// ADDR[:PORT][,weight=N]
+fn new_backend(text: &str) -> Result<NewBackend, String> {
+    let (address, rest) = text.split_once(',').map_or((text, None), |(address, rest)| (address, Some(rest)));
+    let address = address.parse().map_err(|error: crate::spec::SyntaxError| error.to_string())?;
+    let weight = match rest.map(|rest| rest.strip_prefix("weight=").map(str::parse)) {
+        None => DEFAULT_WEIGHT,
+        Some(Some(Ok(weight))) => weight,
+        Some(_) => return Err("after the address may come ,weight=N with N from 0 to 65535".to_owned()),
+    };
+    Ok(NewBackend { address, weight })
+}
+
+/// tcp, http, http:/PATH, none
+fn health(text: &str) -> Result<HealthKind, String> {
+    match text.split_once(':') {
+        None if text == "tcp" => Ok(HealthKind::Tcp),
+        None if text == "http" => Ok(HealthKind::Http(HttpCheck::default())),
+        None if text == "none" => Ok(HealthKind::None),
+        Some(("http", path)) if path.starts_with('/') => {
+            Ok(HealthKind::Http(HttpCheck { path: path.to_owned(), ..HttpCheck::default() }))
+        }
+        _ => Err("write tcp, http, http:/PATH or none".to_owned()),
+    }
+}
+
+fn then(text: &str) -> Result<Then, String> {
+    let all = [Then::Keep, Then::Disable, Then::Remove];
+    let found = all.into_iter().find(|then| then.as_str() == text);
+    found.ok_or_else(|| "write keep, disable or remove".to_owned())
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    let wait = duration(text)?;
+    match wait <= LONGEST_WAIT {
+        true => Ok(wait),
+        false => Err(format!("the longest wait is {}s", LONGEST_WAIT.as_secs())),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -153,6 +153,11 @@ pub fn stdout(text: &str) -> io::Result<()> {
     }
 }
 
+/// Writes a line to stderr. Nobody can be told that this failed.
+pub fn stderr(line: &str) {
+    let _unheard = writeln!(io::stderr(), "{line}");
+}
+
 /// Writes a value as indented JSON.
 pub fn json(value: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;

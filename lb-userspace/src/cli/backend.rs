@@ -1,0 +1,218 @@
+//! `lbctl backend`: who takes flows, and the operator's hand on them.
+
+use super::Outcome;
+use super::args::{BackendCommand, BackendTarget};
+use super::change::submit;
+use super::print::{Align, Cell, Table, Tone, count, span};
+use super::session::{Session, Style, now};
+use crate::api::types::{Backend, BackendList};
+use crate::health::Health;
+use crate::membership::{Commanded, Operation, StateOverride};
+use crate::moment::Millis;
+use crate::spec::Name;
+
+pub(super) async fn run(session: &Session, command: BackendCommand) -> Outcome {
+    use BackendCommand as C;
+    let (operation, change) = match command {
+        C::List { pool } => return list(session, pool.as_ref()).await,
+        C::Add { pool, addresses, weight, change } => {
+            let add = |address| Operation::BackendAdd { pool: pool.clone(), address, weight };
+            return submit(session, addresses.into_iter().map(add).collect(), &change).await;
+        }
+        C::Set { target: BackendTarget { pool, address }, weight, change } => {
+            (Operation::BackendWeight { pool, address, weight }, change)
+        }
+        C::Drain { target: BackendTarget { pool, address }, deadline, then, change } => {
+            let then = then.unwrap_or_default();
+            (Operation::BackendDrain { pool, address, deadline, then }, change)
+        }
+        C::Enable { target: BackendTarget { pool, address }, change } => {
+            (Operation::BackendEnable { pool, address }, change)
+        }
+        C::Disable { target: BackendTarget { pool, address }, change } => {
+            let what = format!("takes every flow off backend {pool}/{address}");
+            session.confirm(&what, change.yes || change.dry_run)?;
+            (Operation::BackendDisable { pool, address }, change)
+        }
+        C::Remove { target: BackendTarget { pool, address }, drain, change } => {
+            session.confirm(&format!("removes backend {pool}/{address}"), change.yes || change.dry_run)?;
+            (Operation::BackendRemove { pool, address, drain }, change)
+        }
+    };
+    submit(session, vec![operation], &change).await
+}
+
+async fn list(session: &Session, pool: Option<&Name>) -> Outcome {
+    let list = session.client.backends(pool).await?;
+    if list.backends.is_empty() {
+        session.say("there are no backends");
+    }
+    session.show(
+        &list,
+        |BackendList { backends }, style| {
+            if backends.is_empty() { String::new() } else { table(backends, style, now()) }
+        },
+    )?;
+    Ok(0)
+}
+
+/// The backends as columns.
+pub(super) fn table(backends: &[Backend], style: Style, now: Millis) -> String {
+    use Align::{Left, Right};
+    let mut columns = vec![
+        ("POOL", Left),
+        ("ADDRESS", Left),
+        ("WEIGHT", Left),
+        ("STATE", Left),
+        ("HEALTH", Left),
+        ("ELIGIBLE", Left),
+        ("FLOWS", Right),
+        ("NEW", Right),
+        ("PACKETS", Right),
+    ];
+    if style.wide {
+        columns.extend([
+            ("BYTES", Right),
+            ("SLOTS", Right),
+            ("REACH", Left),
+            ("ORIGIN", Left),
+            ("PLACE", Left),
+        ]);
+    }
+    columns.push(("REASON", Left));
+    let mut table = Table::new(&columns);
+    for backend in backends {
+        table.row(row(backend, style, now));
+    }
+    table.render(style.colour)
+}
+
+fn row(backend: &Backend, style: Style, now: Millis) -> Vec<Cell> {
+    let mut cells = vec![
+        backend.pool.to_string().into(),
+        backend.address.to_string().into(),
+        weight(backend),
+        state(backend, now),
+        health(backend.health),
+        eligible(backend.eligible),
+        count(backend.flows).into(),
+        count(backend.new_flows).into(),
+        count(backend.packets).into(),
+    ];
+    if style.wide {
+        cells.extend([
+            count(backend.bytes).into(),
+            backend.slots.into(),
+            backend.reach.clone().into(),
+            backend.origin.clone().into(),
+            backend.place.clone().unwrap_or_default().into(),
+        ]);
+    }
+    let tone = if backend.eligible && !backend.no_return_path { Tone::Faint } else { Tone::Warn };
+    cells.push(Cell::toned(reason(backend), tone));
+    cells
+}
+
+/// `0 (file: 10)` where the operator's hand is on it.
+fn weight(backend: &Backend) -> Cell {
+    if backend.weight == backend.defined_weight {
+        return backend.weight.into();
+    }
+    // The first origin is the one whose weight counts.
+    let origin = backend.origin.split(',').next().unwrap_or_default();
+    Cell::toned(format!("{} ({origin}: {})", backend.weight, backend.defined_weight), Tone::Warn)
+}
+
+/// The state, with what is left of a drain.
+fn state(backend: &Backend, now: Millis) -> Cell {
+    let text = backend.state.as_str();
+    let pending = backend.over.as_ref().and_then(|over| over.state).and_then(StateOverride::pending);
+    match (backend.state, pending) {
+        (Commanded::Active, _) => text.into(),
+        (Commanded::Draining, Some(deadline)) => {
+            Cell::toned(format!("{text} {} left", span(deadline.since(now).as_secs())), Tone::Warn)
+        }
+        (Commanded::Draining | Commanded::Disabled, _) => Cell::toned(text, Tone::Warn),
+    }
+}
+
+fn health(health: Health) -> Cell {
+    let tone = match health {
+        Health::Healthy => Tone::Good,
+        Health::Unknown => Tone::Warn,
+        Health::Unhealthy => Tone::Bad,
+    };
+    Cell::toned(health.as_str(), tone)
+}
+
+fn eligible(eligible: bool) -> Cell {
+    if eligible { "yes".into() } else { Cell::toned("no", Tone::Bad) }
+}
+
+fn reason(backend: &Backend) -> String {
+    let path = backend.no_return_path.then_some("no_return_path");
+    let said = Some(backend.reason.as_str()).filter(|reason| !reason.is_empty());
+    [path, said].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::{Override, Then};
+
+    fn backend() -> Backend {
+        Backend {
+            pool: "web".parse().unwrap(),
+            address: "10.0.0.11:8443".parse().unwrap(),
+            origin: "file,cli".to_owned(),
+            place: Some("lbd.toml:12".to_owned()),
+            weight: 10,
+            defined_weight: 10,
+            state: Commanded::Active,
+            health: Health::Healthy,
+            eligible: true,
+            reason: String::new(),
+            reach: "remote".to_owned(),
+            slots: 340,
+            flows: 12,
+            packets: 123_456,
+            bytes: 7_000_000,
+            new_flows: 99,
+            no_return_path: false,
+            over: None,
+        }
+    }
+
+    #[test]
+    fn a_healthy_backend_is_one_line() {
+        assert_eq!(
+            table(&[backend()], Style::default(), Millis(0)),
+            "POOL  ADDRESS         WEIGHT  STATE   HEALTH   ELIGIBLE  FLOWS  NEW  PACKETS  REASON\n\
+             web   10.0.0.11:8443  10      active  healthy  yes          12   99     123k\n"
+        );
+        let wide = table(&[backend()], Style { wide: true, colour: false }, Millis(0));
+        for part in ["340", "remote", "file,cli", "lbd.toml:12", "7.00M"] {
+            assert!(wide.contains(part), "{wide}");
+        }
+    }
+
+    #[test]
+    fn the_hand_of_the_operator_is_seen_beside_the_definition() {
+        let drain =
+            StateOverride::Draining { deadline: Some(Millis(90_000)), then: Then::Disable, expired: false };
+        let over = Override { weight: Some(0), state: Some(drain), ..Override::default() };
+        let held = Backend {
+            weight: 0,
+            state: Commanded::Draining,
+            eligible: false,
+            no_return_path: true,
+            reason: "draining".to_owned(),
+            over: Some(over),
+            ..backend()
+        };
+        let text = table(&[held], Style::default(), Millis(30_000));
+        for part in ["0 (file: 10)", "draining 1m0s left", "no ", "no_return_path; draining"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! How every verb that changes something does so.
+//!
+//! In: operations and the options `--wait`, `--if-revision`, `--force`, `--dry-run`. Out: one change sent to the daemon, and
+//! what it did, in words. Invariant: however many operations, it is one revision, or none.
+
+use super::args::ChangeArguments;
+use super::session::{Session, Style};
+use super::{Outcome, print};
+use crate::api::types::{ChangeDone, ChangeRequest};
+use crate::membership::Operation;
+
+/// Sends the operations as one change and says what it did.
+pub(super) async fn submit(session: &Session, operations: Vec<Operation>, how: &ChangeArguments) -> Outcome {
+    let request = ChangeRequest {
+        operations,
+        if_revision: how.if_revision,
+        force: how.force,
+        dry_run: how.dry_run,
+        wait: how.wait.map(|wait| wait.as_secs_f64()),
+    };
+    let done = session.client.change(&request).await?;
+    for warning in &done.warnings {
+        session.say(&format!("warning: {warning}"));
+    }
+    if session.is_json() || done.dry_run {
+        session.show(&done, |done, style| judged(done, style))?;
+    }
+    if !session.is_json() {
+        session.say(&epilogue(&done));
+    }
+    Ok(0)
+}
+
+/// What a dry run found.
+fn judged(done: &ChangeDone, _: Style) -> String {
+    let plan = &done.plan;
+    let mut text: String = done.notes.iter().chain(&plan.changes).map(|line| format!("{line}\n")).collect();
+    let (slots, collateral) = (plan.slots_moved, plan.collateral);
+    text.push_str(&format!("slots: {slots} move, {collateral} of them without need\n"));
+    let (kept, moved) = (print::count(plan.flows_kept), print::count(plan.flows_moved));
+    text.push_str(&format!("flows: {kept} stay, {moved} are selected again\n"));
+    text
+}
+
+/// The last word to the person.
+fn epilogue(done: &ChangeDone) -> String {
+    if done.dry_run {
+        return "dry run: nothing was changed".to_owned();
+    }
+    let notes = done.notes.join("\n");
+    match done.changed {
+        true => format!("{notes} (revision {})", done.revision),
+        false => notes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::PlanReport;
+
+    fn done(changed: bool, dry_run: bool) -> ChangeDone {
+        let plan = PlanReport {
+            changes: vec!["pool web/v4: 340 of 1021 slots move, 0 of them without need".to_owned()],
+            slots_moved: 340,
+            collateral: 0,
+            flows_kept: 12_345,
+            flows_moved: 7,
+        };
+        let notes = vec!["backend web/10.0.0.1: draining".to_owned()];
+        ChangeDone { revision: 3, changed, dry_run, notes, warnings: Vec::new(), plan }
+    }
+
+    #[test]
+    fn a_dry_run_says_what_would_move_and_that_nothing_did() {
+        let text = judged(&done(true, true), Style::default());
+        for part in ["draining", "340 of 1021", "12.3k stay", "7 are selected again"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(epilogue(&done(true, true)).contains("nothing was changed"));
+    }
+
+    #[test]
+    fn a_change_names_its_revision_and_none_does_not() {
+        assert_eq!(epilogue(&done(true, false)), "backend web/10.0.0.1: draining (revision 3)");
+        assert_eq!(epilogue(&done(false, false)), "backend web/10.0.0.1: draining");
+    }
+}
