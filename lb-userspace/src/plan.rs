@@ -6,8 +6,8 @@
 //! plan; a plan for what is there already is empty; a batch is one plan.
 //!
 //! The order: ways and sources, backends (new entries, blocks that grow), endpoint filter on · grace, if a block moved ·
-//! Maglev regions, each swapped in by its pool's table word · services, then the directory words that name them · words
-//! of listeners that go · grace · services that go, backends that go or keep nothing, pools that go, filter off · grace,
+//! directory words of listeners that go · Maglev regions, each swapped in by its pool's table word · services, then the
+//! directory words that name them (`switch`) · grace · services that go, backends that go or keep nothing, pools that go, filter off · grace,
 //! if something was left that a packet under way may still read. Each step refers only to what an earlier one wrote, and
 //! takes away only what nothing has referred to since the grace period before.
 //!
@@ -23,6 +23,7 @@ mod filter;
 mod report;
 mod services;
 mod sources;
+mod switch;
 mod tables;
 mod ways;
 
@@ -77,9 +78,8 @@ pub fn plan(image: &Image, desired: &Desired, settings: &Settings) -> Result<Pla
     if planner.a_block_moved {
         planner.settle();
     }
-    planner.swap_tables(&pools)?;
-    let services = planner.place_services(&pools)?;
-    planner.point_directory(&services)?;
+    let services = planner.switch(&pools)?;
+    planner.point_vips(&services)?;
     planner.settle();
     planner.tidy_directory();
     planner.drop_services(&services);
@@ -102,6 +102,7 @@ struct Planner<'a> {
     changes: Vec<Change>,
     arena: Space,
     blocks: Space,
+    service_ids: Ids,
     /// Next hops, sources and counters; made when the first is needed.
     ways: Option<ways::Ways>,
     sources: Option<sources::Sources>,
@@ -126,6 +127,7 @@ impl<'a> Planner<'a> {
             changes: Vec::new(),
             arena,
             blocks,
+            service_ids: Ids::new(1, before.sizes.services),
             ways: None,
             sources: None,
             counters: None,

@@ -12,7 +12,8 @@ use lb_datapath::hash::{self, DirectoryPosition};
 use super::services::ServiceIds;
 use super::{PlanError, Planner};
 use crate::change::Change;
-use crate::desired::protocol_number;
+use crate::desired::{ListenerKey, protocol_number};
+use crate::image::ServiceView;
 use crate::record::ServiceRecord;
 use crate::store::Table;
 
@@ -31,6 +32,12 @@ enum Key {
 impl Key {
     fn of(record: &ServiceRecord) -> Self {
         Self::Listener { vip: record.vip.octets(), port_be: record.port_be, protocol: record.protocol }
+    }
+
+    fn of_listener(listener: &ListenerKey) -> Self {
+        let vip = Address::from(listener.addr).octets();
+        let port_be = listener.port.unwrap_or_default().to_be();
+        Self::Listener { vip, port_be, protocol: protocol_number(listener.protocol) }
     }
 
     fn vip_of(record: &ServiceRecord) -> Self {
@@ -100,38 +107,53 @@ impl Planner<'_> {
         record.and_then(|record| self.find(Key::of(&record))).is_some_and(|(_, id)| id == service)
     }
 
-    /// Makes the directory name the desired services and nothing else.
-    pub(super) fn point_directory(&mut self, services: &ServiceIds) -> Result<(), PlanError> {
-        let mut claimed: BTreeSet<usize> = BTreeSet::new();
-        let mut vips: BTreeMap<Key, Vec<u16>> = BTreeMap::new();
-        for (listener, id) in services {
-            let vip = Address::from(listener.addr).octets();
-            let port_be = listener.port.unwrap_or_default().to_be();
-            let key = Key::Listener { vip, port_be, protocol: protocol_number(listener.protocol) };
-            claimed.insert(self.point(key, *id)?);
-            vips.entry(Key::Vip(vip)).or_default().push(*id);
-        }
-        for (key, ids) in vips {
-            let named = self.find(key).map(|(_, id)| id).filter(|id| ids.contains(id));
-            if let Some(id) = named.or_else(|| ids.first().copied()) {
-                claimed.insert(self.point(key, id)?);
+    /// Makes the directory name `id` for a listener.
+    pub(super) fn point_listener(&mut self, listener: &ListenerKey, id: u16) -> Result<(), PlanError> {
+        self.point(Key::of_listener(listener), id)
+    }
+
+    /// Takes the words of listeners that are no longer desired away; returns the pools they led to.
+    pub(super) fn withdraw_listeners(&mut self) -> BTreeSet<u16> {
+        let gone = |service: &ServiceView| !self.desired.services.contains_key(&service.listener);
+        let services: Vec<ServiceView> = self.image.services().filter(gone).collect();
+        let mut pools = BTreeSet::new();
+        for service in services {
+            if let Some((at, _)) = self.find(Key::of_listener(&service.listener)) {
+                self.store_word(at, TOMBSTONE);
+                pools.insert(service.pool);
             }
         }
-        let is_left = |at: &usize| !matches!(low(self.word(*at)), 0 | TOMBSTONE) && !claimed.contains(at);
+        pools
+    }
+
+    /// Makes each vip's own word name a service of it, and takes away every word that is left over.
+    pub(super) fn point_vips(&mut self, services: &ServiceIds) -> Result<(), PlanError> {
+        let mut vips: BTreeMap<Key, Vec<u16>> = BTreeMap::new();
+        for (listener, id) in services {
+            vips.entry(Key::Vip(Address::from(listener.addr).octets())).or_default().push(*id);
+        }
+        for (key, ids) in &vips {
+            let named = self.find(*key).map(|(_, id)| id).filter(|id| ids.contains(id));
+            if let Some(id) = named.or_else(|| ids.first().copied()) {
+                self.point(*key, id)?;
+            }
+        }
+        let keys = services.keys().map(Key::of_listener).chain(vips.into_keys());
+        let used: BTreeSet<usize> = keys.filter_map(|key| self.find(key)).map(|(at, _)| at).collect();
+        let is_left = |at: &usize| !matches!(low(self.word(*at)), 0 | TOMBSTONE) && !used.contains(at);
         let left: Vec<usize> = (0..self.image.directory.len()).filter(is_left).collect();
         left.into_iter().for_each(|at| self.store_word(at, TOMBSTONE));
         Ok(())
     }
 
-    /// Makes the word of `key` name `id`; returns where it lies.
-    fn point(&mut self, key: Key, id: u16) -> Result<usize, PlanError> {
+    fn point(&mut self, key: Key, id: u16) -> Result<(), PlanError> {
         let position = self.position(key);
         let word = u64::from(position.tag) << 32 | (u64::from(id) + 1);
         if let Some((at, named)) = self.find(key) {
             if named != id {
                 self.store_word(at, word);
             }
-            return Ok(at);
+            return Ok(());
         }
         let mut path = self.search_path(position.bucket);
         let free = path.find(|at| matches!(low(self.word(*at)), 0 | TOMBSTONE));
@@ -140,7 +162,7 @@ impl Planner<'_> {
             return Err(PlanError::full(Table::Directory, "words in a bucket and the next", 1, 0, entries));
         };
         self.store_word(at, word);
-        Ok(at)
+        Ok(())
     }
 
     fn store_word(&mut self, at: usize, word: u64) {

@@ -9,46 +9,47 @@ use std::collections::{BTreeMap, BTreeSet};
 use lb_common::{Address, Affinity, Forward, WhenNone, service_policy};
 use lb_datapath::hash;
 
-use super::{NO_NAME, PlanError, Planner, PoolIds};
+use super::{NO_NAME, PlanError, Planner};
 use crate::change::{Change, name_entry};
 use crate::desired::{DesiredService, ListenerKey, protocol_number};
-use crate::ids::Ids;
 use crate::record::ServiceRecord;
 use crate::store::CounterBlock;
 
 /// Service ids of what is desired.
 pub(super) type ServiceIds = BTreeMap<ListenerKey, u16>;
 
+/// Ids in use by listener.
+pub(super) type KnownServices = BTreeMap<ListenerKey, Vec<u16>>;
+
 /// Bits of a policy that stay as they are for as long as an id lives.
 const FIXED: u64 =
     0xffff << service_policy::POOL | 0xff << service_policy::FORWARD | 0xff << service_policy::FLAGS;
 
 impl Planner<'_> {
-    /// Sees that each desired listener has an id whose entry and policy are right.
-    pub(super) fn place_services(&mut self, pools: &PoolIds<'_>) -> Result<ServiceIds, PlanError> {
-        let known = self.known_services();
-        let mut ids = Ids::new(1, self.image.sizes.services);
-        let mut placed = ServiceIds::new();
-        for (listener, service) in &self.desired.services {
-            let Some(pool) = pools.get(&service.pool) else { continue };
-            let wanted = self.record(listener, service, *pool);
-            let same = |id: &&u16| self.can_become(**id, &wanted);
-            let id = match known.get(listener).and_then(|ids| ids.iter().find(same)) {
-                Some(id) => *id,
-                None => self.new_service(&wanted, &mut ids)?,
-            };
-            self.name_service(id, &service.name)?;
-            if self.image.services.get(&id).is_some_and(|now| now.record.policy != wanted.policy) {
-                self.emit(Change::ServicePolicy { service: id, policy: wanted.policy });
-            }
-            placed.insert(*listener, id);
+    /// Sees that a desired listener has an id whose entry and policy are right.
+    pub(super) fn place_service(
+        &mut self,
+        listener: &ListenerKey,
+        service: &DesiredService,
+        pool: u16,
+        known: &KnownServices,
+    ) -> Result<u16, PlanError> {
+        let wanted = self.record(listener, service, pool);
+        let same = |id: &&u16| self.can_become(**id, &wanted);
+        let id = match known.get(listener).and_then(|ids| ids.iter().find(same)) {
+            Some(id) => *id,
+            None => self.new_service(&wanted)?,
+        };
+        self.name_service(id, &service.name)?;
+        if self.image.services.get(&id).is_some_and(|now| now.record.policy != wanted.policy) {
+            self.emit(Change::ServicePolicy { service: id, policy: wanted.policy });
         }
-        Ok(placed)
+        Ok(id)
     }
 
     /// Ids by listener; several if a crash came while one replaced another. Those that the directory names come first.
-    fn known_services(&self) -> BTreeMap<ListenerKey, Vec<u16>> {
-        let mut known: BTreeMap<ListenerKey, Vec<u16>> = BTreeMap::new();
+    pub(super) fn known_services(&self) -> KnownServices {
+        let mut known = KnownServices::new();
         for service in self.image.services() {
             known.entry(service.listener).or_default().push(service.id);
         }
@@ -86,18 +87,19 @@ impl Planner<'_> {
         })
     }
 
-    fn new_service(&mut self, wanted: &ServiceRecord, ids: &mut Ids) -> Result<u16, PlanError> {
+    fn new_service(&mut self, wanted: &ServiceRecord) -> Result<u16, PlanError> {
         let image = &self.image;
         let in_use = |id: u32| {
             let Ok(id) = u16::try_from(id) else { return true };
             image.services.contains_key(&id) || image.rest.services.contains(&id)
         };
-        let service = ids.take(in_use).and_then(|id| u16::try_from(id).ok()).ok_or_else(|| {
-            let there: BTreeSet<ListenerKey> =
-                self.before.services().map(|service| service.listener).collect();
-            let new = self.desired.services.keys().filter(|listener| !there.contains(listener)).count();
-            PlanError::services_full(self.before, new.max(1))
-        })?;
+        let service =
+            self.service_ids.take(in_use).and_then(|id| u16::try_from(id).ok()).ok_or_else(|| {
+                let there: BTreeSet<ListenerKey> =
+                    self.before.services().map(|service| service.listener).collect();
+                let new = self.desired.services.keys().filter(|listener| !there.contains(listener)).count();
+                PlanError::services_full(self.before, new.max(1))
+            })?;
         self.emit(Change::ClearCounters(CounterBlock::Service(service.into())));
         self.emit(Change::Service { service, record: ServiceRecord { policy: 0, ..*wanted } });
         self.report.services_added += 1;

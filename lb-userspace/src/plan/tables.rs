@@ -4,6 +4,7 @@
 //! Invariants: a region is written only where nothing refers to; generations count up by one a swap; a table is built
 //! only if its inputs changed or are not known.
 
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
@@ -23,6 +24,16 @@ use crate::store::Table;
 /// Tables from which on they are built on every CPU: starting threads costs more than a few tables.
 const MANY_TABLES: usize = 16;
 
+/// A table that differs, as far as is known, from the one in use.
+pub(super) struct NewTable<'a> {
+    key: &'a PoolKey,
+    inputs: TableInputs,
+    table: MaglevTable,
+}
+
+/// New tables by pool id.
+pub(super) type NewTables<'a> = BTreeMap<u16, NewTable<'a>>;
+
 /// A table to be built.
 struct Job<'a> {
     key: &'a PoolKey,
@@ -31,11 +42,10 @@ struct Job<'a> {
 }
 
 impl<'a> Planner<'a> {
-    /// Brings every pool's table to what its backends ask for.
-    pub(super) fn swap_tables(&mut self, pools: &PoolIds<'a>) -> Result<(), PlanError> {
-        let desired = self.desired;
+    /// Builds the tables that the backends of each pool ask for, where they ask for another one than before.
+    pub(super) fn new_tables(&self, pools: &PoolIds<'a>) -> NewTables<'a> {
         let mut jobs = Vec::new();
-        for ((key, wish), id) in desired.pools.iter().zip(pools.values()) {
+        for ((key, wish), id) in self.desired.pools.iter().zip(pools.values()) {
             let Some(pool) = self.image.pools.get(id) else { continue };
             let inputs = inputs(wish, pool);
             if pool.inputs.as_deref() != Some(&inputs) {
@@ -43,11 +53,13 @@ impl<'a> Planner<'a> {
             }
         }
         let tables = build_all(&self.settings.seed, &jobs);
-        jobs.into_iter().zip(tables).try_for_each(|(job, table)| self.swap(job, &table))
+        let named = jobs.into_iter().zip(tables);
+        named.map(|(Job { key, id, inputs }, table)| (id, NewTable { key, inputs, table })).collect()
     }
 
-    fn swap(&mut self, job: Job<'a>, table: &MaglevTable) -> Result<(), PlanError> {
-        let Job { key, id: pool, inputs } = job;
+    /// Swaps a pool's table in, unless it turns out to be the one in use.
+    pub(super) fn swap(&mut self, pool: u16, new: NewTable<'a>) -> Result<(), PlanError> {
+        let NewTable { key, inputs, table } = new;
         let Some(before) = self.image.pools.get(&pool).cloned() else { return Ok(()) };
         let locals: Vec<u16> = inputs.members.iter().map(|(_, _, local)| *local).collect();
         let words: Arc<[u64]> = table.pack(&locals).into();

@@ -1,2 +1,4 @@
+mod histories;
 mod model;
+mod reader;
 mod steps;

@@ -54,7 +54,7 @@ fn content(hop: &NextHop) -> [u8; 32] {
 }
 
 /// The entry for a desired way.
-fn entry(way: &DesiredNextHop) -> NextHop {
+pub(super) fn entry(way: &DesiredNextHop) -> NextHop {
     let mut ethernet = [0_u32; 3];
     let [a, b, c, d, e, f] = way.destination_mac;
     let [g, h, i, j, k, l] = way.source_mac;
