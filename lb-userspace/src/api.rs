@@ -22,3 +22,6 @@ pub use handle::{Command, Handle, Reply};
 pub use server::{Access, serve};
 pub use snapshot::{Counters, Placement, Snapshot, TableInfo};
 pub use socket::{Socket, SocketError, bind};
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ pub struct Override {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
     /// The state instead of active.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
     pub state: Option<StateOverride>,
     /// When it was set or last changed.
     pub since: Millis,

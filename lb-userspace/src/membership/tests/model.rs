@@ -318,7 +318,7 @@ proptest! {
             );
             if let Ok(outcome) = &outcome {
                 // What the engine was told adds up to what is to be checked.
-                outcome.checks_removed.iter().for_each(|id| drop(checks.remove(id)));
+                checks.retain(|id| !outcome.checks_removed.contains(id));
                 checks.extend(outcome.checks_put.iter().map(|target| target.id.clone()));
                 let single = !matches!(step, Step::Wait(_));
                 prop_assert!(!single || world.membership.revision() == revision + u64::from(outcome.revised));
