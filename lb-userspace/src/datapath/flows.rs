@@ -4,7 +4,7 @@
 //! daemon changes an entry only by compare-exchange of its value word from what it read to 0, so a flow that the kernel
 //! refreshed or replaced meanwhile is left alone; an entry is listed only if its check covers its key.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -135,10 +135,11 @@ impl Flows<'_> {
     /// Counts every live flow.
     pub fn count(&self, now: u16) -> FlowCounts {
         let mut counts = FlowCounts::default();
+        let mut by_backend: HashMap<(u16, u16), FlowCount> = HashMap::new();
         let _ = self.walk(|seen| {
             if let Some(flow) = self.live_flow(&seen, now) {
                 *(if seen.is_wide { &mut counts.wide } else { &mut counts.v4 }) += 1;
-                let count = counts.by_backend.entry((flow.service, flow.backend)).or_default();
+                let count = by_backend.entry((flow.service, flow.backend)).or_default();
                 *(match flow.state {
                     State::TcpEstablished | State::UdpEstablished => &mut count.established,
                     State::TcpEnding => &mut count.ending,
@@ -147,6 +148,7 @@ impl Flows<'_> {
             }
             ControlFlow::Continue(())
         });
+        counts.by_backend = by_backend.into_iter().collect();
         counts
     }
 
@@ -205,22 +207,31 @@ impl Flows<'_> {
 
     /// Every entry that is in use, live or not.
     fn walk(&self, mut visit: impl FnMut(Seen<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
-        for entry in self.maps.flows4.iter().flat_map(|bucket| &bucket.entries) {
-            let value = entry.value.load();
-            if Value(value).state() != State::Free {
-                let key = FlowKey::from_key4(entry.key.load());
-                visit(Seen { key, hash_of: hash4, word: &entry.value, value, is_wide: false })?;
+        // Most entries of a table are free, so the walk is plain loops that leave those behind at once.
+        for bucket in &*self.maps.flows4 {
+            for entry in &bucket.entries {
+                let value = entry.value.load();
+                if is_in_use(value) {
+                    let key = FlowKey::from_key4(entry.key.load());
+                    visit(Seen { key, hash_of: hash4, word: &entry.value, value, is_wide: false })?;
+                }
             }
         }
-        for entry in self.maps.flows6.iter().flat_map(|bucket| &bucket.entries) {
-            let value = entry.value.load();
-            if Value(value).state() != State::Free {
-                let key = FlowKey::from_key6(entry.key.each_ref().map(Word::load));
-                visit(Seen { key, hash_of: hash6, word: &entry.value, value, is_wide: true })?;
+        for bucket in &*self.maps.flows6 {
+            for entry in &bucket.entries {
+                let value = entry.value.load();
+                if is_in_use(value) {
+                    let key = FlowKey::from_key6(entry.key.each_ref().map(Word::load));
+                    visit(Seen { key, hash_of: hash6, word: &entry.value, value, is_wide: true })?;
+                }
             }
         }
         ControlFlow::Continue(())
     }
+}
+
+fn is_in_use(value: u64) -> bool {
+    value != 0 && Value(value).state() != State::Free
 }
 
 fn hash4(settings: &Settings, key: &FlowKey, salt: u64) -> u64 {

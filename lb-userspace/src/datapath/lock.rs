@@ -23,15 +23,21 @@ pub(super) struct Lock {
 impl Lock {
     /// Takes the lock, or says who holds it.
     pub(super) fn take(pin: &Path) -> Result<Self, DatapathError> {
-        let failed = |error: io::Error| DatapathError::Pin {
+        let failed = |error: io::Error| {
+            DatapathError::Pin {
             path: pin.to_path_buf(),
             reason: format!("cannot be locked: {error}"),
-            remedy: "let the user lbd runs as read the directory".into(),
+            remedy: "start again if another lbd was just detached; else let the user lbd runs as read the directory".into(),
+        }
         };
         let directory = File::open(pin).map_err(failed)?;
         let metadata = directory.metadata().map_err(failed)?;
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-            Ok(directory) => Ok(Self { _directory: directory }),
+            // Who had it before may have removed the directory: a lock on what is no longer there keeps nobody out.
+            Ok(directory) if fs::metadata(pin).is_ok_and(|present| present.ino() == metadata.ino()) => {
+                Ok(Self { _directory: directory })
+            }
+            Ok(_) => Err(failed(io::Error::from_raw_os_error(libc::ENOENT))),
             Err((_, Errno::EWOULDBLOCK)) => Err(DatapathError::Locked {
                 path: pin.to_path_buf(),
                 holder: holder(&metadata).map_or_else(|| "another process".to_owned(), describe),
