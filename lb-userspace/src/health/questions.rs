@@ -294,9 +294,9 @@ impl<Id: Display> Question<Id> {
         let (address, check) = (self.address, self.spec.kind.as_str());
         match self.state.health() {
             Health::Healthy => {
-                tracing::info!(%backends, %address, check, results, "backend is healthy: {detail}");
+                tracing::debug!(%backends, %address, check, results, "backend is healthy: {detail}");
             }
-            _ => tracing::warn!(%backends, %address, check, results, "backend is unhealthy: {detail}"),
+            _ => tracing::debug!(%backends, %address, check, results, "backend is unhealthy: {detail}"),
         }
     }
 }

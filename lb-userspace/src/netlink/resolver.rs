@@ -359,7 +359,7 @@ async fn at(time: Option<Instant>) {
 /// One line for a change.
 fn log(address: IpAddr, next_hop: &Result<NextHop, Unresolved>) {
     match next_hop {
-        Ok(hop) => tracing::info!(%address, interface = hop.interface, "next hop is known"),
+        Ok(hop) => tracing::debug!(%address, interface = hop.interface, "next hop is known"),
         Err(Unresolved::Resolving) => tracing::debug!(%address, "next hop is being resolved"),
         Err(reason) => tracing::warn!(%address, "no next hop: {reason}"),
     }
