@@ -1,0 +1,89 @@
+//! Words whose meaning clap does not know: backends with a weight, checks, durations.
+//!
+//! In: one argument. Out: its value, or a sentence that says how to write it.
+
+use std::time::Duration;
+
+use crate::membership::{NewBackend, Then};
+use crate::spec::{DEFAULT_WEIGHT, HealthKind, HttpCheck, parse_duration};
+
+/// The longest that the API lets a change wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// ADDR[:PORT][,weight=N]
+pub(super) fn new_backend(text: &str) -> Result<NewBackend, String> {
+    let (address, rest) = text.split_once(',').map_or((text, None), |(address, rest)| (address, Some(rest)));
+    let address = address.parse().map_err(|error: crate::spec::SyntaxError| error.to_string())?;
+    let weight = match rest.map(|rest| rest.strip_prefix("weight=").map(str::parse)) {
+        None => DEFAULT_WEIGHT,
+        Some(Some(Ok(weight))) => weight,
+        Some(_) => return Err("after the address may come ,weight=N with N from 0 to 65535".to_owned()),
+    };
+    Ok(NewBackend { address, weight })
+}
+
+/// tcp, http, http:/PATH, none
+pub(super) fn health(text: &str) -> Result<HealthKind, String> {
+    match text.split_once(':') {
+        None if text == "tcp" => Ok(HealthKind::Tcp),
+        None if text == "http" => Ok(HealthKind::Http(HttpCheck::default())),
+        None if text == "none" => Ok(HealthKind::None),
+        Some(("http", path)) if path.starts_with('/') => {
+            Ok(HealthKind::Http(HttpCheck { path: path.to_owned(), ..HttpCheck::default() }))
+        }
+        _ => Err("write tcp, http, http:/PATH or none".to_owned()),
+    }
+}
+
+pub(super) fn then(text: &str) -> Result<Then, String> {
+    let all = [Then::Keep, Then::Disable, Then::Remove];
+    let found = all.into_iter().find(|then| then.as_str() == text);
+    found.ok_or_else(|| "write keep, disable or remove".to_owned())
+}
+
+pub(super) fn wait(text: &str) -> Result<Duration, String> {
+    let wait = duration(text)?;
+    match wait <= LONGEST_WAIT {
+        true => Ok(wait),
+        false => Err(format!("the longest wait is {}s", LONGEST_WAIT.as_secs())),
+    }
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| format!("{}; {}", error.message, error.hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_may_have_a_weight() {
+        let plain = new_backend("[2001:db8::11]:443").unwrap();
+        assert_eq!(
+            (plain.address.to_string().as_str(), plain.weight),
+            ("[2001:db8::11]:443", DEFAULT_WEIGHT)
+        );
+        assert_eq!(new_backend("10.0.0.1,weight=0").unwrap().weight, 0);
+        for bad in ["10.0.0.1,weight=70000", "10.0.0.1,5", "10.0.0.1,weight=", "web1"] {
+            assert!(new_backend(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn checks_are_written_short() {
+        assert_eq!(health("tcp").unwrap(), HealthKind::Tcp);
+        assert!(
+            matches!(health("http:/healthz?x=1:2").unwrap(), HealthKind::Http(http) if http.path == "/healthz?x=1:2")
+        );
+        for bad in ["http:healthz", "icmp", "tcp:/x", ""] {
+            assert!(health(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_daemon_lets_them() {
+        assert_eq!(wait("1m").unwrap(), LONGEST_WAIT);
+        assert!(wait("61s").unwrap_err().contains("60s"));
+    }
+}

@@ -1,0 +1,298 @@
+//! A daemon without a kernel: the real socket, the real API, the real membership; only the datapath's answers are given.
+//!
+//! In: a configuration. Out: a socket that the real `lbctl` speaks with. Invariant: what a change does is what the
+//! membership says; checks speak when the test says so.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command as Process, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use lb_common::Reason;
+use lb_userspace::api::types::{
+    ChangeDone, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowTable, FlowTables, FlowsFlushed,
+    Interface, Totals,
+};
+use lb_userspace::api::{self, Access, Command, Counters, EventLog, Handle, Snapshot};
+use lb_userspace::config;
+use lb_userspace::health::Health;
+use lb_userspace::membership::{Event, MemberId, Membership, Outcome, Start, WayState};
+use lb_userspace::moment::Millis;
+use lb_userspace::spec::{Name, Protocol};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+
+const CONFIG: &str = r#"
+[datapath]
+interfaces = ["eth0"]
+[[service]]
+name = "web"
+listen = ["203.0.113.10:443/tcp"]
+backends = ["10.0.0.11", { address = "10.0.0.12:8443", weight = 10 }]
+"#;
+
+/// What changes, and what is published of it.
+struct Core {
+    membership: Membership,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    published: watch::Sender<u64>,
+    events: Arc<EventLog>,
+    degraded: Vec<String>,
+}
+
+/// A daemon and the lbctl that speaks with it.
+pub(crate) struct Daemon {
+    core: Arc<Mutex<Core>>,
+    directory: tempfile::TempDir,
+    _stop: watch::Sender<bool>,
+    _runtime: Runtime,
+}
+
+impl Daemon {
+    /// Two backends in service `web`, both healthy and reachable.
+    pub(crate) fn start() -> Self {
+        let core = Arc::new(Mutex::new(Core::new()));
+        let directory = tempfile::tempdir().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let (commands, inbox) = mpsc::channel(8);
+        let handle = {
+            let core = core.lock().unwrap();
+            Handle {
+                snapshot: Arc::clone(&core.snapshot),
+                published: core.published.subscribe(),
+                counters: Arc::new(Given),
+                events: Arc::clone(&core.events),
+                commands,
+            }
+        };
+        let socket = {
+            let _in_runtime = runtime.enter();
+            api::bind(&directory.path().join("lbd.sock")).unwrap()
+        };
+        runtime.spawn(api::serve(socket, handle, Access::of_this_process(), stopping));
+        runtime.spawn(answer(Arc::clone(&core), inbox));
+        let daemon = Self { core, directory, _stop: stop, _runtime: runtime };
+        for address in ["10.0.0.11", "10.0.0.12:8443"] {
+            daemon.report("web", address, Health::Healthy);
+        }
+        daemon
+    }
+
+    /// What checks and neighbours say of a backend from now on.
+    pub(crate) fn report(&self, pool: &str, address: &str, health: Health) {
+        let mut core = self.core.lock().unwrap();
+        let address: lb_userspace::spec::BackendAddress = address.parse().unwrap();
+        let way = WayState::Unneeded { source: Some("10.0.0.1".parse().unwrap()) };
+        core.handle(Event::Way { ip: address.ip, state: way });
+        let id = MemberId { pool: pool.parse().unwrap(), address };
+        core.handle(Event::Health { id, health, detail: "said by the test".into() });
+    }
+
+    /// What status says needs attention from now on.
+    pub(crate) fn degrade(&self, sentence: &str) {
+        let mut core = self.core.lock().unwrap();
+        core.degraded = vec![sentence.to_owned()];
+        core.publish();
+    }
+
+    /// The real lbctl, about to speak with this daemon.
+    pub(crate) fn command(&self, words: &[&str]) -> Process {
+        let mut command = lbctl(self.directory.path().join("lbd.sock"));
+        command.args(words);
+        command
+    }
+
+    /// Runs lbctl.
+    pub(crate) fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// Runs `lbctl -j`, which must succeed; its answer.
+    pub(crate) fn json(&self, words: &[&str]) -> Value {
+        let output = self.run(&[&["-j"], words].concat());
+        assert!(output.status.success(), "{words:?}: {}", stderr(&output));
+        assert!(
+            stdout(&output).starts_with("{\n  \"api_version\": \"v1\""),
+            "{words:?}: {}",
+            stdout(&output)
+        );
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Runs lbctl, which must end with this code; what it says on stderr.
+    pub(crate) fn fails(&self, code: i32, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {}{}", stdout(&output), stderr(&output));
+        stderr(&output)
+    }
+}
+
+/// The real lbctl with nobody at its keyboard.
+pub(crate) fn lbctl(socket: PathBuf) -> Process {
+    let mut command = Process::new(env!("CARGO_BIN_EXE_lbctl"));
+    command.env_remove("LBD_SOCKET").env("LBD_CONFIG", "/nonexistent/lbd.toml").stdin(Stdio::null());
+    command.arg("--socket").arg(socket);
+    command
+}
+
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+impl Core {
+    fn new() -> Self {
+        let file = Arc::new(config::parse(CONFIG, "lbd.toml").unwrap().spec);
+        let membership = Membership::start(Millis(0), Start { file, ..Start::default() }).unwrap().membership;
+        let core = Self {
+            membership,
+            snapshot: Arc::default(),
+            published: watch::Sender::new(0),
+            events: Arc::default(),
+            degraded: Vec::new(),
+        };
+        core.publish();
+        core
+    }
+
+    fn handle(&mut self, event: Event) {
+        let outcome = self.membership.handle(Millis(1), event);
+        self.done(outcome);
+    }
+
+    fn done(&self, outcome: Outcome) {
+        self.events.add(Millis(1), outcome.events);
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let interface = Interface {
+            name: "eth0".to_owned(),
+            mode: "native".to_owned(),
+            attached: true,
+            program_id: Some(42),
+            ..Interface::default()
+        };
+        self.snapshot.store(Arc::new(Snapshot {
+            revision: self.membership.revision(),
+            interfaces: vec![interface],
+            degraded: self.degraded.clone(),
+            services: self.membership.service_views(),
+            pools: self.membership.pool_views(),
+            overrides: self.membership.overrides(),
+            config: "lbd.toml".to_owned(),
+            ..Snapshot::default()
+        }));
+        self.published.send_modify(|count| *count += 1);
+    }
+
+    fn change(
+        &mut self,
+        who: &str,
+        change: &lb_userspace::membership::Change,
+    ) -> Result<ChangeDone, api::ApiError> {
+        let candidate = self.membership.prepare(Millis(1), who, change)?;
+        let outcome = candidate.outcome;
+        let mut done = ChangeDone {
+            revision: self.membership.revision(),
+            changed: outcome.revised,
+            dry_run: change.options.dry_run,
+            notes: outcome.notes.clone(),
+            warnings: outcome.warnings.clone(),
+            ..ChangeDone::default()
+        };
+        if !change.options.dry_run {
+            self.membership = candidate.membership;
+            done.revision = self.membership.revision();
+            self.done(outcome);
+        }
+        Ok(done)
+    }
+}
+
+/// What a controller does with commands, without a datapath.
+async fn answer(core: Arc<Mutex<Core>>, mut inbox: mpsc::Receiver<Command>) {
+    while let Some(command) = inbox.recv().await {
+        // Whoever asked may be gone.
+        match command {
+            Command::Change { who, change, reply } => {
+                drop(reply.send(core.lock().unwrap().change(&who, &change)))
+            }
+            Command::Explain { reply, .. } => drop(reply.send(Ok(explanation()))),
+            Command::Flows { filter, reply } => drop(reply.send(Ok(flows(&filter)))),
+            Command::CountFlows { reply, .. } => {
+                let services = [("web".to_owned(), 3)].into();
+                drop(reply.send(Ok(FlowCounts { count: 3, services, ..FlowCounts::default() })));
+            }
+            Command::FlushFlows { reply, .. } => drop(reply.send(Ok(FlowsFlushed { flushed: 3 }))),
+        }
+    }
+}
+
+fn explanation() -> Explanation {
+    Explanation {
+        verdict: "redirect".to_owned(),
+        service: Some("web".parse().unwrap()),
+        pool: Some("web".parse().unwrap()),
+        backend: Some("10.0.0.11".parse().unwrap()),
+        selected_by: "maglev".to_owned(),
+        interface: Some("eth0".to_owned()),
+        next_hop: Some("02:00:00:00:00:0b".to_owned()),
+        slot: Some(512),
+        sentence: "all of it".to_owned(),
+        ..Explanation::default()
+    }
+}
+
+/// Three flows, as many of them as were asked for.
+fn flows(filter: &FlowFilter) -> FlowList {
+    let limit = filter.limit.unwrap_or(100);
+    let flow = |port: u16| Flow {
+        protocol: Protocol::Tcp,
+        source: ([198, 51, 100, 7], port).into(),
+        destination: ([203, 0, 113, 10], 443).into(),
+        service: "web".parse().unwrap(),
+        pool: "web".parse().unwrap(),
+        backend: Some("10.0.0.11".parse().unwrap()),
+        state: "established".to_owned(),
+        idle: 1.0,
+    };
+    FlowList { flows: (1..=3).take(limit).map(flow).collect(), truncated: limit < 3 }
+}
+
+/// Counters that stand still.
+struct Given;
+
+impl Counters for Given {
+    fn services(&self) -> BTreeMap<Name, Totals> {
+        [("web".parse().unwrap(), Totals { packets: 1_000, new_flows: 10, ..Totals::default() })].into()
+    }
+
+    fn backends(&self) -> BTreeMap<MemberId, Totals> {
+        BTreeMap::new()
+    }
+
+    fn backend_flows(&self) -> BTreeMap<MemberId, u64> {
+        BTreeMap::new()
+    }
+
+    fn reasons(&self) -> Vec<(Option<Name>, Reason, u64)> {
+        Reason::ALL.iter().map(|reason| (Some("web".parse().unwrap()), *reason, 5)).collect()
+    }
+
+    fn flow_tables(&self) -> FlowTables {
+        let table = FlowTable { used: 3, capacity: 1_048_576, ..FlowTable::default() };
+        FlowTables { v4: table, v6: table }
+    }
+
+    fn interface(&self, _: &str) -> BTreeMap<String, u64> {
+        [("pass".to_owned(), 7)].into()
+    }
+}
