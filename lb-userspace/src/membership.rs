@@ -188,8 +188,7 @@ impl Membership {
 
     /// Every address whose next hop is to be kept known: the backends of pools in use.
     pub fn next_hop_targets(&self) -> BTreeSet<IpAddr> {
-        let used = self.pools.values().filter(|pool| !pool.services.is_empty());
-        used.flat_map(|pool| pool.members.keys()).map(|address| address.ip).collect()
+        self.pools.values().flat_map(|pool| pool.addresses()).collect()
     }
 
     /// The number of the configuration, counted up by every accepted change.

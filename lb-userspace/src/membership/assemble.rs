@@ -34,7 +34,7 @@ pub(super) fn put_pool(
             }
         }
     }
-    for ip in pool.iter().flat_map(|pool| pool.members.keys()).map(|address| address.ip) {
+    for ip in pool.into_iter().flat_map(Pool::addresses) {
         put_way(desired, ip, ways);
     }
 }

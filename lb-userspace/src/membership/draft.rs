@@ -109,15 +109,26 @@ impl<'a> Draft<'a> {
         if self.redefined && !self.validated {
             self.validate()?;
         }
-        if self.members_changed {
-            let wanted = self.next.next_hop_targets();
-            Arc::make_mut(&mut self.next.ways).retain(&wanted);
-        }
+        self.forget_ways();
         self.settle();
         if !force {
             self.last_backend()?;
         }
         Ok(self.conclude())
+    }
+
+    /// Forgets the ways to addresses that were somebody's and are nobody's now: what is known of them ages unseen.
+    fn forget_ways(&mut self) {
+        let gone = |name: &Name| {
+            let after = self.next.pools.get(name);
+            let mut before = self.before.pools.get(name).into_iter().flat_map(|pool| pool.addresses());
+            before.any(|ip| !after.is_some_and(|after| after.has_address(ip)))
+        };
+        if self.touched_pools.iter().any(gone) {
+            let wanted = self.next.next_hop_targets();
+            Arc::make_mut(&mut self.next.ways).retain(&wanted);
+            Arc::make_mut(&mut self.next.desired).next_hops.retain(|ip, _| wanted.contains(ip));
+        }
     }
 
     /// As [`Self::finish`] for a change of overrides alone by the clock, which no rule can refuse.
@@ -214,7 +225,6 @@ impl<'a> Draft<'a> {
         if self.touched_pools.is_empty() && self.touched_services.is_empty() {
             return;
         }
-        let addresses = self.members_changed.then(|| self.next.next_hop_targets());
         let desired = Arc::make_mut(&mut self.next.desired);
         let datapath = &self.next.definitions.file.datapath;
         for name in &self.touched_services {
@@ -230,9 +240,6 @@ impl<'a> Draft<'a> {
         for name in &self.touched_pools {
             let pool = self.next.pools.get(name).map(Arc::as_ref);
             assemble::put_pool(desired, name, pool, &self.next.ways, datapath);
-        }
-        if let Some(wanted) = addresses {
-            desired.next_hops.retain(|ip, _| wanted.contains(ip));
         }
     }
 

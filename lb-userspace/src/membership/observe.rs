@@ -11,7 +11,7 @@ use super::event::DomainEvent;
 use super::pool::Pool;
 use super::{Candidate, MemberId, Membership, Millis, Outcome, StateOverride, Then, WayState, assemble};
 use crate::health::Health;
-use crate::spec::{BackendAddress, Name};
+use crate::spec::Name;
 
 impl Membership {
     pub(super) fn observe_health(&mut self, id: &MemberId, health: Health, detail: Arc<str>) -> Outcome {
@@ -36,10 +36,12 @@ impl Membership {
 
     pub(super) fn observe_way(&mut self, ip: IpAddr, state: WayState) -> Outcome {
         let mut outcome = Outcome::default();
-        let range = BackendAddress { ip, port: None }..=BackendAddress { ip, port: Some(u16::MAX) };
-        let has = |pool: &Pool| pool.members.range(range.clone()).next().is_some();
-        let pools: Vec<Name> =
-            self.pools.iter().filter(|(_, pool)| has(pool)).map(|(name, _)| name.clone()).collect();
+        let pools: Vec<Name> = self
+            .pools
+            .iter()
+            .filter(|(_, pool)| pool.has_address(ip))
+            .map(|(name, _)| name.clone())
+            .collect();
         if pools.is_empty() || !Arc::make_mut(&mut self.ways).report(ip, state) {
             return outcome;
         }

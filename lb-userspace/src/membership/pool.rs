@@ -136,6 +136,11 @@ impl Pool {
                     // It served without a check; it goes on until its first checks have spoken.
                     member.held = Some(Held { takes_new: true, keeps: true });
                 }
+                if check.is_none() {
+                    // Nobody looks any more; what was found ages.
+                    member.health = Health::Unknown;
+                    member.detail = Arc::from("");
+                }
                 member.check = check;
                 member
             });
@@ -255,6 +260,18 @@ impl Pool {
     pub(super) fn usable(&self, variant: Variant) -> usize {
         let members = self.members.iter().filter(|(address, _)| variant.includes(address.ip));
         members.filter(|(_, member)| member.verdict.takes_new).count()
+    }
+
+    /// The addresses whose ways must be known: its members', if any service uses it.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let used = !self.services.is_empty();
+        self.members.keys().map(|address| address.ip).filter(move |_| used)
+    }
+
+    /// One of [`Self::addresses`] is this one.
+    pub(super) fn has_address(&self, ip: IpAddr) -> bool {
+        let ports = BackendAddress { ip, port: None }..=BackendAddress { ip, port: Some(u16::MAX) };
+        !self.services.is_empty() && self.members.range(ports).next().is_some()
     }
 
     /// What is to be checked.

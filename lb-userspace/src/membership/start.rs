@@ -65,6 +65,8 @@ impl Membership {
         let mut draft = Draft::new(&empty, now, "the configuration file");
         draft.define_all(file)?;
         draft.revised = !same;
+        let wanted = draft.next.next_hop_targets();
+        Arc::make_mut(&mut draft.next.ways).retain(&wanted);
         draft.restore(overrides);
         for (id, held) in pinned.members {
             if let Some(pool) = draft.next.pools.get_mut(&id.pool)

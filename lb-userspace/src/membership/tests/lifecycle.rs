@@ -170,3 +170,37 @@ fn what_is_gone_is_not_listened_to() {
     }
     assert_eq!(world.membership.desired(), &before);
 }
+
+#[test]
+fn ways_that_nobody_needs_are_forgotten() {
+    let text = format!("{WEB}\n[[pool]]\nname = \"spare\"\nbackends = [\"10.0.1.1\", \"10.0.0.1\"]\n");
+    let used =
+        format!("{text}[[service]]\nname = \"api\"\nlisten = [\"203.0.113.11:80/tcp\"]\npool = \"spare\"\n");
+    let mut world = running(&used);
+    let hops = |world: &World| -> Vec<String> {
+        world.membership.desired().next_hops.keys().map(ToString::to_string).collect()
+    };
+    assert_eq!(hops(&world), ["10.0.0.1", "10.0.0.2", "10.0.1.1"]);
+    let force = Options { force: true, ..Options::default() };
+    let candidate = world.membership.reload(world.now, spec(&text), &force).unwrap();
+    assert!(candidate.outcome.members_changed);
+    world.membership = candidate.membership;
+    assert_eq!(hops(&world), ["10.0.0.1", "10.0.0.2"]);
+    assert!(!world.way("10.0.1.1", known("192.0.2.1")).desired_changed);
+    // Back again, it is looked up again.
+    world.reload(&used).unwrap();
+    assert_eq!(hops(&world), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(world.view("spare", "10.0.1.1").reason, "waiting for first check");
+    world.way("10.0.1.1", known("192.0.2.1"));
+    assert_eq!(hops(&world), ["10.0.0.1", "10.0.0.2", "10.0.1.1"]);
+}
+
+#[test]
+fn pinned_ways_of_nobody_are_dropped() {
+    let mut pinned = served_one();
+    pinned.ways.insert("10.0.0.77".parse().unwrap(), known("192.0.2.1"));
+    let mut world = restarted(WEB, pinned);
+    assert_eq!(world.membership.desired().next_hops.len(), 1);
+    world.done(add("web", "10.0.0.77"));
+    assert_eq!(world.membership.desired().next_hops.len(), 1);
+}
