@@ -3,11 +3,16 @@
 //! In: the pinned maps that do not fit, the new set. Out: their contents in the new maps, by index. Invariant: says truly whether
 //! packets find in the new set all they found in the old one; if not, the first plan fills it before it is used.
 
+mod flows;
+mod replies;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya::maps::MapType;
+use lb_common::Settings;
+use zerocopy::FromBytes;
 
 use super::counters::possible_cpus;
 use super::mapped::Mapped;
@@ -40,6 +45,42 @@ pub(super) fn carry_over(
         }
     }
     Ok(is_whole)
+}
+
+/// Carries the live flows of the tables in `staged.replaced` into the new ones. To be called once before the program moves
+/// to the new maps, and once after it, for what changed in between.
+pub(super) fn carry_flows(
+    staged: &Staged,
+    maps: &Maps,
+    settings: &Settings,
+    now: u16,
+) -> Result<flows::Carried, DatapathError> {
+    let target = flows::Target { maps, settings, now };
+    let mut carried = flows::Carried::default();
+    if let Some(old) = old_table(staged, "flows4")? {
+        carried += target.carry(&old, &maps.flows4, &maps.replies4);
+    }
+    if let Some(old) = old_table(staged, "flows6")? {
+        carried += target.carry(&old, &maps.flows6, &maps.replies6);
+    }
+    Ok(carried)
+}
+
+/// Whether flow tables of an earlier run are to be carried over.
+pub(super) fn has_flows(staged: &Staged) -> bool {
+    ["flows4", "flows6"].iter().any(|name| staged.replaced.contains_key(name))
+}
+
+fn old_table<T: FromBytes>(staged: &Staged, name: &'static str) -> Result<Option<Mapped<T>>, DatapathError> {
+    let Some((old, found)) = staged.replaced.get(name) else { return Ok(None) };
+    if found.value_size as usize != size_of::<T>() {
+        return Ok(None);
+    }
+    Mapped::new(old.as_fd(), found.max_entries).map(Some).map_err(|error| DatapathError::Map {
+        map: name,
+        action: "read the flows of the old table",
+        reason: error.to_string(),
+    })
 }
 
 /// Whether plans write this map.

@@ -18,7 +18,7 @@ use super::pins::{self, Adoption, Layout, Shape, Staged};
 use super::seed::Seed;
 use super::sizes::{Demand, Sizes};
 use super::tuning::{self, Tick, Tuning};
-use super::{DatapathError, bpffs, migrate, object, syscall};
+use super::{DatapathError, bpffs, migrate, object, privilege, syscall};
 use crate::spec::{AttachMode, DatapathSpec, OnExit};
 
 /// The program in the kernel, its maps and its links. Dropping it leaves them as they are.
@@ -119,6 +119,9 @@ impl Datapath {
             Some(staged) => migrate::carry_over(staged, wanted, &self.maps)?,
             None => true,
         };
+        if is_whole {
+            self.carry_flows()?;
+        }
         if let Adoption::Migrated { what } = &self.adoption {
             tracing::warn!(is_whole, "pinned maps did not fit and were made anew: {}", what.join("; "));
         }
@@ -128,10 +131,27 @@ impl Datapath {
     /// Puts the loaded program on the links there are, and its maps in the place of the old ones.
     fn take_over(&mut self) -> Result<(), DatapathError> {
         self.links.replace(self.programs.fd(BALANCER)?)?;
+        self.carry_flows()?;
         if let Some(staged) = self.staged.take() {
             pins::commit(&self.layout, &staged)?;
         }
         self.programs.pin(&self.layout.programs())
+    }
+
+    /// Brings live flows into flow tables made anew.
+    fn carry_flows(&self) -> Result<(), DatapathError> {
+        let Some(staged) = self.staged.as_ref().filter(|staged| migrate::has_flows(staged)) else {
+            return Ok(());
+        };
+        // Packets that the program before was at work on are in the old tables after this.
+        self.grace.wait().map_err(|error| DatapathError::Load {
+            what: "the flows of the old tables".into(),
+            reason: error.to_string(),
+            remedy: privilege::remedy(Some(&error)),
+        })?;
+        let carried = migrate::carry_flows(staged, &self.maps, &self.settings, self.tick_now()?)?;
+        tracing::info!(carried.flows, carried.without_room, "carried flows into tables of another size");
+        Ok(())
     }
 
     /// Maps that were made anew take the place of the old ones; call it when the plan for them was applied.

@@ -219,6 +219,7 @@ pub(super) fn stage(
     if what.is_empty() {
         return Ok(staged);
     }
+    forget_flows(wanted, &mut staged, &mut fitting, &mut what);
     staged.adoption = Adoption::Migrated { what };
     staged.directory = layout.new_maps();
     bpffs::make_directory(&staged.directory).map_err(|error| broken(&staged.directory, &error))?;
@@ -227,6 +228,29 @@ pub(super) fn stage(
         syscall::pin(map.as_fd(), &path).map_err(|error| broken(&path, &error))?;
     }
     Ok(staged)
+}
+
+/// Flows name services and backends by number. If those numbers are lost, and so given anew, the flows must not be
+/// found under them.
+fn forget_flows(
+    wanted: &BTreeMap<&'static str, Shape>,
+    staged: &mut Staged,
+    fitting: &mut Vec<(&'static str, OwnedFd)>,
+    what: &mut Vec<String>,
+) {
+    let is_lost = |name: &&str| {
+        let fits =
+            |(_, found): &(OwnedFd, Shape)| wanted.get(name).is_some_and(|shape| shape.has_layout_of(found));
+        staged.missing.contains(name) || staged.replaced.get(name).is_some_and(|old| !fits(old))
+    };
+    let Some(lost) = ["services", "pools", "backends"].iter().find(|name| is_lost(name)) else { return };
+    for name in ["flows4", "flows6", "replies4", "replies6"] {
+        staged.replaced.remove(name);
+        fitting.retain(|(fitting, _)| *fitting != name);
+        what.push(format!(
+            "{name}: emptied, because its entries mean nothing without the contents of {lost}"
+        ));
+    }
 }
 
 /// Puts the new set in the place of the old one. The states between are the ones [`recover`] knows.
