@@ -1,7 +1,7 @@
 //! What `lbctl status` can tell when no daemon answers: the pinned maps and links.
 //!
 //! In: where the pins are. Out: interfaces, services and backends as the kernel has them now. Invariants: nothing is written; it is
-//! said first that no daemon runs, so that nobody takes this for a healthy balancer.
+//! said first that no daemon answers, so that nobody takes this for a healthy balancer.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::spec::{BackendAddress, DatapathSpec, Listener};
 #[derive(Debug, Default, Serialize)]
 struct Left {
     /// Always false: tells this answer from a daemon's.
-    running: bool,
+    answering: bool,
     /// The pin path that was read.
     pin: PathBuf,
     interfaces: Vec<Interface>,
@@ -149,10 +149,10 @@ fn add_reasons(drops: &mut BTreeMap<String, u64>, counts: &crate::datapath::coun
 fn screen(left: &Left, style: Style) -> String {
     let attached = left.interfaces.iter().any(|interface| interface.attached);
     let what = match attached {
-        true => "the kernel goes on forwarding by what it was last told, without health checks",
-        false => "and its program is on no interface: nothing is forwarded",
+        true => "the kernel goes on forwarding as it was last told, without health checks",
+        false => "its program is on no interface: nothing is forwarded",
     };
-    let heading = format!("no daemon runs; {what}\nread from the pins under {}\n", left.pin.display());
+    let heading = format!("no daemon answers; {what}\nread from the pins under {}\n", left.pin.display());
     let interfaces = status::interfaces(&left.interfaces, style.colour);
     let drops: Vec<String> =
         left.drops.iter().map(|(reason, packets)| format!("{reason} {}", print::count(*packets))).collect();
@@ -209,7 +209,7 @@ mod tests {
         let interface = Interface { name: "eth0".to_owned(), attached: true, ..Interface::default() };
         let left = Left { interfaces: vec![interface], ..Left::default() };
         let text = screen(&left, Style::default());
-        assert!(text.starts_with("no daemon runs; the kernel goes on forwarding"), "{text}");
+        assert!(text.starts_with("no daemon answers; the kernel goes on forwarding"), "{text}");
         let detached = screen(&Left::default(), Style::default());
         assert!(detached.contains("nothing is forwarded"), "{detached}");
     }
@@ -217,6 +217,6 @@ mod tests {
     #[test]
     fn the_answer_is_told_from_a_daemons() {
         let json = serde_json::to_value(Left::default()).unwrap();
-        assert_eq!(json["running"], false);
+        assert_eq!(json["answering"], false);
     }
 }
