@@ -4,84 +4,31 @@
 //! Invariant: everything a client may send is judged here or by the membership, and answered in JSON.
 
 mod changes;
+mod reply;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
-use axum::response::IntoResponse;
+use axum::extract::{Path, State};
+use axum::http::Uri;
 use axum::routing::{get, post};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::rows::Picture;
 use super::types::{
-    Answer, BackendDetail, BackendList, ErrorAnswer, EventQuery, ExplainRequest, FlowFilter, NameQuery,
-    OverrideList, PoolDetail, PoolList, ServiceDetail, ServiceList,
+    BackendDetail, BackendList, EventQuery, ExplainRequest, FlowFilter, NameQuery, OverrideList, PoolDetail,
+    PoolList, ServiceDetail, ServiceList,
 };
 use super::{ApiError, Command, ErrorCode, Handle};
 use crate::membership::{PoolView, ServiceView};
-use crate::moment::Millis;
 use crate::spec::{BackendAddress, Name, nearest};
+use reply::{Reply, Result, name, now, query};
 
 /// The longest a request for events may wait, and the longest wait of a change.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// How long a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(10);
-
-/// The largest body, bytes.
-const BODY_LEN: usize = 1 << 20;
-
 /// Flows in a list whose request names no limit, and in any list.
 const FLOWS: usize = 100;
 const MOST_FLOWS: usize = 100_000;
-
-/// What every handler gives back.
-type Result<T = Reply> = std::result::Result<T, ApiError>;
-
-/// A body with the revision it was made at.
-struct Reply {
-    revision: u64,
-    body: Vec<u8>,
-}
-
-impl Reply {
-    fn new<T: Serialize>(revision: u64, body: T) -> Result {
-        let body = serde_json::to_vec(&Answer::new(body)).map_err(|error| {
-            ApiError::new(ErrorCode::Internal, format!("the answer cannot be written as JSON ({error})"))
-        })?;
-        Ok(Self { revision, body })
-    }
-}
-
-impl IntoResponse for Reply {
-    fn into_response(self) -> Response<Body> {
-        let mut response = json(StatusCode::OK, self.body);
-        if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", self.revision)) {
-            response.headers_mut().insert(header::ETAG, tag);
-        }
-        response
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response<Body> {
-        let status = StatusCode::from_u16(self.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&Answer::new(ErrorAnswer { error: *self.0 })).unwrap_or_default();
-        json(status, body)
-    }
-}
-
-fn json(status: StatusCode, mut body: Vec<u8>) -> Response<Body> {
-    body.push(b'\n');
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
 
 /// Every path.
 pub(super) fn router(handle: Handle) -> Router {
@@ -116,47 +63,6 @@ async fn no_path(uri: Uri) -> ApiError {
 async fn no_method(uri: Uri) -> ApiError {
     ApiError::new(ErrorCode::MethodNotAllowed, format!("{} is not used with this method", uri.path()))
         .hint("GET reads; /v1/changes and /v1/flows/flush take POST")
-}
-
-fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T> {
-    let bad = |error| {
-        ApiError::new(ErrorCode::BadRequest, format!("the query of {uri} is not understood: {error}"))
-    };
-    Ok(Query::try_from_uri(uri).map_err(bad)?.0)
-}
-
-fn name(text: &str) -> Result<Name> {
-    text.parse().map_err(|error: crate::spec::SyntaxError| {
-        ApiError::new(ErrorCode::BadRequest, error.message).hint(error.hint)
-    })
-}
-
-/// A body as JSON; an unknown or missing field is named.
-fn from_json<T: DeserializeOwned>(body: &Bytes) -> Result<T> {
-    serde_json::from_slice(body)
-        .map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("the body is not understood: {error}")))
-}
-
-/// The whole body, within size and time.
-async fn body(body: Body) -> Result<Bytes> {
-    let read = tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, BODY_LEN));
-    match read.await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(ApiError::new(
-            ErrorCode::TooLarge,
-            format!("the body could not be read, or is larger than {BODY_LEN} bytes"),
-        )
-        .hint("send fewer operations at a time")),
-        Err(_) => {
-            let seconds = BODY_TIME.as_secs();
-            Err(ApiError::new(ErrorCode::BadRequest, format!("the body took longer than {seconds} s")))
-        }
-    }
 }
 
 async fn status(State(handle): State<Handle>) -> Result {

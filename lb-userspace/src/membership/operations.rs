@@ -3,8 +3,10 @@
 //! In: one [`Operation`]. Out: a changed [`Draft`], or the rule that refuses it. Invariants: only what lbctl added is added,
 //! changed or removed here; everything else is an override; an operation that changes nothing says "unchanged".
 
-mod definition;
+mod backend;
 mod hand;
+mod pool;
+mod service;
 
 use super::draft::Draft;
 use super::{MemberId, Operation, Refusal};

@@ -1,0 +1,164 @@
+//! Services, pools and backends, in lists and one by one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::health::Health;
+use crate::membership::{Commanded, Override};
+use crate::spec::{Affinity, BackendAddress, Forward, Listener, Name, OnLoss, WhenNone};
+
+/// `GET /v1/services`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceList {
+    /// By name.
+    pub services: Vec<Service>,
+    /// Their pools, one entry for each table.
+    pub pools: Vec<Pool>,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: Name,
+    /// Where clients send to.
+    pub listen: Vec<Listener>,
+    /// Who answers.
+    pub pool: Name,
+    /// How packets travel.
+    pub forward: Forward,
+    /// file, cli or a discovery source.
+    pub origin: String,
+    /// `lbd.toml:12`, for a service of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// What sticks.
+    pub affinity: Affinity,
+    /// What becomes of flows whose backend is gone.
+    pub on_loss: OnLoss,
+    /// What becomes of packets when no backend can take them.
+    pub when_none: WhenNone,
+    /// Backends that its listeners can reach.
+    pub backends: usize,
+    /// Those that take new flows.
+    pub eligible: usize,
+    /// Packets from clients forwarded.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Flows begun.
+    pub new_flows: u64,
+    /// Packets dropped.
+    pub drops: u64,
+}
+
+/// One table of a pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name.
+    pub name: Name,
+    /// Which of its backends: v4, v6, any.
+    pub variant: String,
+    /// Counted up by every change of the table.
+    pub generation: u64,
+    /// Equal on two nodes exactly if their tables are; hexadecimal.
+    pub table_hash: String,
+    /// Slots in the table.
+    pub slots: u32,
+    /// file, cli or a discovery source.
+    pub origin: String,
+    /// Who uses it.
+    pub services: Vec<Name>,
+    /// tcp, http or none.
+    pub check: String,
+    /// Backends of this table.
+    pub backends: usize,
+    /// Those that take new flows.
+    pub eligible: usize,
+}
+
+/// `GET /v1/services/NAME`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceDetail {
+    /// The service.
+    pub service: Service,
+    /// Its pool's tables.
+    pub pools: Vec<Pool>,
+    /// Its backends.
+    pub backends: Vec<Backend>,
+}
+
+/// `GET /v1/pools`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolList {
+    /// By name, one entry for each table.
+    pub pools: Vec<Pool>,
+}
+
+/// `GET /v1/pools/NAME`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolDetail {
+    /// One entry for each table.
+    pub pools: Vec<Pool>,
+    /// Its backends.
+    pub backends: Vec<Backend>,
+}
+
+/// `GET /v1/backends`, `GET /v1/pools/NAME/backends`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BackendList {
+    /// By pool and address.
+    pub backends: Vec<Backend>,
+}
+
+/// `GET /v1/pools/NAME/backends/ADDR`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendDetail {
+    /// The backend.
+    pub backend: Backend,
+}
+
+/// One backend of one pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Its pool.
+    pub pool: Name,
+    /// Where it is.
+    pub address: BackendAddress,
+    /// file, cli, a discovery source, or several: `file,cli`.
+    pub origin: String,
+    /// Where in the file, if it is defined there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// The weight that counts.
+    pub weight: u16,
+    /// The weight of its definition.
+    pub defined_weight: u16,
+    /// What is commanded.
+    pub state: Commanded,
+    /// What checks found.
+    pub health: Health,
+    /// New flows may come to it.
+    pub eligible: bool,
+    /// Why not, or what is worth knowing; may be empty.
+    pub reason: String,
+    /// remote, local, container or loopback; empty where it is not known.
+    pub reach: String,
+    /// Slots it has in the table.
+    pub slots: u64,
+    /// Flows it has, as last counted.
+    pub flows: u64,
+    /// Packets forwarded to it.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Flows begun with it.
+    pub new_flows: u64,
+    /// Connections are begun and nothing comes back through this host.
+    pub no_return_path: bool,
+    /// The operator's hand on it.
+    #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
+    pub over: Option<Override>,
+}

@@ -1,0 +1,118 @@
+//! Pools that lbctl adds and removes, by themselves or with their service.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::unchanged;
+use crate::membership::draft::Draft;
+use crate::membership::{CliObjects, NewBackend, PoolAdd, Refusal, RefusalCode};
+use crate::spec::{BackendAddress, HealthSpec, Name, Origin, PoolSpec, nearest};
+
+impl Draft<'_> {
+    /// What lbctl added, to be changed: there will be something to write down.
+    pub(super) fn cli(&mut self) -> &mut CliObjects {
+        self.revised = true;
+        Arc::make_mut(&mut self.next.definitions.cli)
+    }
+
+    /// lbctl's pool of this name is exactly this, with these backends.
+    pub(super) fn is_so(&self, pool: &PoolSpec, backends: &[NewBackend]) -> bool {
+        let cli = &self.next.definitions.cli;
+        let members = cli.backends.get(&pool.name);
+        let wanted: BTreeMap<BackendAddress, u16> = backends.iter().map(|b| (b.address, b.weight)).collect();
+        cli.pools.get(&pool.name) == Some(pool)
+            && members.map_or(wanted.is_empty(), |members| *members == wanted)
+    }
+
+    /// A new pool of lbctl's with its first members.
+    pub(super) fn insert_pool(&mut self, pool: PoolSpec, backends: &[NewBackend]) -> Result<(), Refusal> {
+        let name = pool.name.clone();
+        if let Some(there) = self.next.definitions.pool_alone(&name) {
+            let mut refusal = taken("pool", &name, &there.origin.clone());
+            refusal.hint = Some(format!("use another name, or use this pool: --pool {name}"));
+            return Err(refusal);
+        }
+        let members: BTreeMap<BackendAddress, u16> = backends.iter().map(|b| (b.address, b.weight)).collect();
+        if members.len() != backends.len() {
+            return Err(Refusal::new(
+                RefusalCode::Invalid,
+                format!("pool {:?} names a backend twice", name.as_str()),
+                "name it once; a larger share is a larger weight",
+            ));
+        }
+        let cli = self.cli();
+        cli.pools.insert(name.clone(), pool);
+        if !members.is_empty() {
+            cli.backends.entry(name.clone()).or_default().extend(members);
+        }
+        self.sync_pool(&name);
+        Ok(())
+    }
+
+    pub(super) fn pool_add(&mut self, add: &PoolAdd) -> Result<String, Refusal> {
+        let pool = new_pool(&add.name, false, add.health.as_ref(), add.maglev);
+        if self.is_so(&pool, &add.backends) {
+            return Ok(unchanged(&format!("pool {}", add.name)));
+        }
+        self.insert_pool(pool, &add.backends)?;
+        Ok(format!("pool {} added", add.name))
+    }
+
+    pub(super) fn pool_remove(&mut self, name: &Name) -> Result<String, Refusal> {
+        let Some(pool) = self.next.definitions.pool_alone(name) else {
+            let known = self.next.definitions.pool_names().map(Name::as_str);
+            return Err(Refusal::not_found("pool", name.as_str(), nearest(name.as_str(), known)));
+        };
+        if pool.origin != Origin::Cli {
+            let what = format!("pool {:?}", name.as_str());
+            return Err(Refusal::owner(&what, &pool.origin.clone(), "remove", None));
+        }
+        if let Some(user) = self.next.services.values().find(|service| service.pool == *name) {
+            return Err(Refusal::new(
+                RefusalCode::Invalid,
+                format!("pool {:?} is used by service {:?}", name.as_str(), user.name.as_str()),
+                format!("remove the service first: lbctl service remove {}", user.name),
+            )
+            .at(&user.origin.clone()));
+        }
+        self.drop_pool(name);
+        Ok(format!("pool {name} removed"))
+    }
+
+    pub(super) fn drop_pool(&mut self, name: &Name) {
+        let cli = self.cli();
+        cli.pools.remove(name);
+        cli.backends.remove(name);
+        self.sync_pool(name);
+    }
+}
+
+/// A pool of lbctl's without members.
+pub(super) fn new_pool(
+    name: &Name,
+    inline: bool,
+    health: Option<&HealthSpec>,
+    maglev: Option<u32>,
+) -> PoolSpec {
+    PoolSpec {
+        name: name.clone(),
+        origin: Origin::Cli,
+        inline,
+        backends: Vec::new(),
+        health: health.cloned().unwrap_or_default(),
+        health_is_default: health.is_none(),
+        maglev,
+    }
+}
+
+/// The name is in use for something else.
+pub(super) fn taken(what: &str, name: &Name, origin: &Origin) -> Refusal {
+    match origin {
+        Origin::Cli => Refusal::new(
+            RefusalCode::Invalid,
+            format!("{what} {:?} exists already, and is not exactly so", name.as_str()),
+            format!("change it with lbctl {what} set {name}, or use another name"),
+        ),
+        _ => Refusal::owner(&format!("{what} {:?}", name.as_str()), origin, "add", None),
+    }
+}
