@@ -4,8 +4,15 @@
 //! only if key and check agree (two CPUs storing into one entry are found out); an established entry within its idle
 //! time is never replaced; an expired entry is absent. Layout: lb-common/src/flow.rs, reasons: docs/decisions/0001-flow-table.md.
 
+mod kind;
+mod search;
+
 use lb_common::{Address, WAYS};
 
+pub use self::{
+    kind::{Entry, Kind, Narrow, Wide},
+    search::{Place, Slot, entry, find, place, refresh, write},
+};
 use crate::{constants::Constants, hash};
 
 /// State of an entry; says the protocol too, so that its idle time needs no look at the service.

@@ -5,9 +5,36 @@
 //! works. Invariant: no panic paths and no unbounded work; the BPF verifier refuses the program otherwise.
 #![cfg_attr(not(any(test, feature = "testing")), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(any(test, feature = "testing")),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
 
+pub mod pipeline;
+
+pub mod parse;
+
+pub mod icmp;
+
+pub mod classify;
+
+pub mod reply;
+
+pub mod select;
+
+pub mod forward;
+
+pub mod answer;
+
+// What the steps are made of.
+pub mod checksum;
 pub mod constants;
+pub mod encap;
 pub mod flow_table;
 pub mod hash;
+pub mod header;
+pub mod nat;
+pub mod packet;
 pub mod reply_index;
-pub mod select;
+pub mod route;
+pub mod tables;

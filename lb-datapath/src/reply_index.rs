@@ -4,8 +4,11 @@
 //! flow entry it names decides, by holding that flow (see `nat.rs`). Invariant: a word never leads to a translation by
 //! itself.
 
+mod search;
+
 use lb_common::Address;
 
+pub use self::search::{Hint, room, search};
 use crate::{constants::Constants, hash};
 
 /// What a reply carries, and so what names a flow towards its backend.

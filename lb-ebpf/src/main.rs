@@ -1,2 +1,74 @@
+//! The XDP programs of lbd: the thinnest shell around `lb-datapath`. It hands a frame and the maps to the pipeline and turns the
+//! verdict into a return code. It decides nothing.
 #![no_std]
 #![no_main]
+#![expect(missing_docs, unreachable_pub, reason = "the entry points that aya's macro exports")]
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[cfg(feature = "bench")]
+mod bench;
+mod kernel;
+mod maps;
+mod packet;
+mod settings;
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX},
+    helpers::bpf_jiffies64,
+    macros::xdp,
+    programs::XdpContext,
+};
+use lb_datapath::pipeline::{Verdict, balance};
+
+use self::{kernel::Kernel, packet::XdpPacket};
+
+/// The balancer.
+#[xdp]
+pub fn lbd(context: XdpContext) -> u32 {
+    action(balance(&mut XdpPacket::new(context.ctx), &Kernel::<false>::new(context.ctx)))
+}
+
+/// The same pipeline over a frame of the daemon's (BPF_PROG_TEST_RUN): changes nothing, leaves an `Explanation`.
+#[xdp]
+pub fn lbd_explain(context: XdpContext) -> u32 {
+    action(balance(&mut XdpPacket::new(context.ctx), &Kernel::<true>::new(context.ctx)))
+}
+
+/// Returns the present tick: the daemon reads the program's clock by BPF_PROG_TEST_RUN.
+#[xdp]
+pub fn lbd_clock(_context: XdpContext) -> u32 {
+    // SAFETY: the helper takes no arguments.
+    let jiffies = unsafe { bpf_jiffies64() };
+    (jiffies >> settings::tick_shift()) as u32 & 0xffff
+}
+
+/// Passes everything: for the far end of a veth, which takes redirected frames only if it runs an XDP program.
+#[xdp]
+pub fn lbd_pass(_context: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+/// Drops everything at once: what the bench subtracts.
+#[xdp]
+pub fn lbd_null(_context: XdpContext) -> u32 {
+    XDP_DROP
+}
+
+#[inline(always)]
+fn action(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass => XDP_PASS,
+        Verdict::Drop => XDP_DROP,
+        Verdict::Transmit => XDP_TX,
+        Verdict::Redirect => XDP_REDIRECT,
+    }
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

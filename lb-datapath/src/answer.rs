@@ -1,0 +1,133 @@
+//! Answers to clients: TCP reset, port unreachable, fragmentation needed and packet too big.
+//!
+//! In: a frame to a vip that goes no further. Out: the frame turned into the answer, addressed back to where it came from, to be sent out
+//! of the interface it came in by; or `None`, and then nothing is sent. Invariant: nothing is answered to a source that cannot be a host
+//! (RFC 1122 §3.2.2), and no answer is answered.
+
+use lb_common::Address;
+
+use crate::{
+    checksum::Sum,
+    header::{IpHeader, ethernet, icmp, tcp},
+    packet::Packet,
+    parse::Segment,
+};
+
+/// Answers a TCP segment with a reset (RFC 9293 §3.5.2, as for a connection that does not exist).
+#[inline(always)]
+pub fn reset<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment<H>) -> Option<()> {
+    if segment.flags & tcp::RST != 0 || !is_host(&segment.ip.source()) {
+        return None;
+    }
+    let [_, sequence, acknowledgment, word] = packet.load_words(segment.transport)?;
+    let (header_len, flags) = tcp::offset_and_flags(word);
+    let data_len = (segment.packet_len + ethernet::LEN).wrapping_sub(segment.transport + header_len);
+    let control = ((flags & tcp::SYN != 0) as u32) + ((flags & tcp::FIN != 0) as u32);
+    let (seq, ack, answer) = if flags & tcp::ACK != 0 {
+        (acknowledgment, 0, tcp::RST)
+    } else {
+        let next = u32::from_be(sequence).wrapping_add(data_len).wrapping_add(control);
+        (0, next.to_be(), tcp::RST | tcp::ACK)
+    };
+    let [a, b, c, d] = segment.ports.to_ne_bytes();
+    let ports = u32::from_ne_bytes([c, d, a, b]);
+    let (from, to) = (segment.ip.destination(), segment.ip.source());
+    let words = [ports, seq, ack, u32::from_ne_bytes([0x50, answer, 0, 0]), 0];
+    let checksum = H::pseudo_header(&from, &to, tcp::PROTOCOL, tcp::LEN).add_all(&words).checksum();
+    let [ports, seq, ack, word, _] = words;
+    let addresses = packet.load_words(0)?;
+
+    let transport = ethernet::LEN + H::LEN;
+    // Options and extension headers are cut out: the fresh header stands right before the segment.
+    packet.move_head(i32::try_from(segment.transport - transport).ok()?)?;
+    cut(packet, transport + tcp::LEN)?;
+    front::<H, P>(packet, &addresses)?;
+    H::store_answer(packet, &from, &to, tcp::PROTOCOL, tcp::LEN)?;
+    packet.store_words(transport, &[ports, seq, ack, word, first_half(checksum)])
+}
+
+/// Answers with an ICMP error that quotes the packet; `first` is the message's first word, `rest` its second.
+#[inline(always)]
+pub fn error<H: IpHeader, P: Packet>(
+    packet: &mut P,
+    segment: &Segment<H>,
+    first: u32,
+    rest: u32,
+) -> Option<()> {
+    let (from, to) = (segment.ip.destination(), segment.ip.source());
+    if !is_host(&to) {
+        return None;
+    }
+    let quote_len = if segment.packet_len < H::QUOTE_LEN { segment.packet_len & !3 } else { H::QUOTE_LEN };
+    let message_len = quote_len + icmp::LEN;
+    let mut sum = Sum::default().add(first).add(rest);
+    if H::VERSION == 6 {
+        sum = H::pseudo_header(&from, &to, H::ICMP, message_len).add(first).add(rest);
+    }
+    for index in 0..H::QUOTE_LEN / 4 {
+        if index * 4 >= quote_len {
+            break;
+        }
+        let [word] = packet.load_words(ethernet::LEN + index * 4)?;
+        sum = sum.add(word);
+    }
+    let first = first | second_half(sum.checksum());
+    let addresses = packet.load_words(0)?;
+    cut(packet, ethernet::LEN + quote_len)?;
+    packet.move_head(-((H::LEN + icmp::LEN) as i32))?;
+    front::<H, P>(packet, &addresses)?;
+    H::store_answer(packet, &from, &to, H::ICMP, message_len)?;
+    packet.store_words(ethernet::LEN + H::LEN, &[first, rest])
+}
+
+/// Fragmentation needed (RFC 1191) or packet too big (RFC 4443 §3.2).
+#[inline(always)]
+pub fn too_big<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment<H>, mtu: u32) -> Option<()> {
+    error(packet, segment, icmp::too_big(H::VERSION), mtu.to_be())
+}
+
+/// Port unreachable.
+#[inline(always)]
+pub fn unreachable<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment<H>) -> Option<()> {
+    error(packet, segment, icmp::port_unreachable(H::VERSION), 0)
+}
+
+/// Cuts the frame off after `len` bytes.
+#[inline(always)]
+fn cut<P: Packet>(packet: &mut P, len: u32) -> Option<()> {
+    let excess = packet.frame_len().checked_sub(len)?;
+    packet.move_tail(-i32::try_from(excess).ok()?)
+}
+
+/// The link header of the answer: back to where the frame came from.
+#[inline(always)]
+fn front<H: IpHeader, P: Packet>(packet: &mut P, addresses: &ethernet::Addresses) -> Option<()> {
+    ethernet::store_addresses(packet, &ethernet::exchanged(addresses))?;
+    packet.store_half(ethernet::TYPE_OFFSET, H::ETHERTYPE_BE)
+}
+
+/// A checksum as the first two bytes of a word.
+#[inline(always)]
+const fn first_half(checksum: u16) -> u32 {
+    let [a, b] = checksum.to_ne_bytes();
+    u32::from_ne_bytes([a, b, 0, 0])
+}
+
+/// A checksum as the last two bytes of a word.
+#[inline(always)]
+const fn second_half(checksum: u16) -> u32 {
+    let [a, b] = checksum.to_ne_bytes();
+    u32::from_ne_bytes([0, 0, a, b])
+}
+
+/// Whether an address can be one host's: not unspecified, multicast, reserved or broadcast.
+#[inline(always)]
+fn is_host(address: &Address) -> bool {
+    let [a, b, c, d] = address.words;
+    if address.is_v4() {
+        let first = d.to_ne_bytes()[0];
+        first != 0 && first < 224
+    } else {
+        (a | b | c | d) != 0 && a.to_ne_bytes()[0] != 0xff
+    }
+}

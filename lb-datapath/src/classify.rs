@@ -1,0 +1,159 @@
+//! Which service a packet is for.
+//!
+//! In: destination address, port, protocol. Out: the service's id and entry, or nothing. The directory is a hash table with words of
+//! (tag, id); the service it names is compared whole. A packet of nobody's costs one hash and, as a rule, one word.
+
+use lb_common::{Address, DirectoryBucket, FEATURE_ANY_PORT, Forward, Service, WhenNone, service_policy};
+
+use crate::{
+    constants::{Constants, has},
+    hash::{self, DirectoryPosition},
+    tables::Tables,
+};
+
+/// A word that once named a service; the search goes on after it.
+const REMOVED: u32 = u32::MAX;
+
+/// `Service::policy` as it was read: one packet sees one policy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy(pub u64);
+
+impl Policy {
+    /// Pool id; 0 = none.
+    #[inline(always)]
+    pub const fn pool(self) -> u32 {
+        (self.0 >> service_policy::POOL) as u32 & 0xffff
+    }
+
+    /// Whether packets are forwarded this way.
+    #[inline(always)]
+    pub const fn is(self, forward: Forward) -> bool {
+        (self.0 >> service_policy::FORWARD) & 0xff == forward as u64
+    }
+
+    /// Number of [`lb_common::Affinity`].
+    #[inline(always)]
+    pub const fn affinity(self) -> u64 {
+        (self.0 >> service_policy::AFFINITY) & 0xff
+    }
+
+    /// Whether clients are answered when no backend is usable.
+    #[inline(always)]
+    pub const fn answers_when_none(self) -> bool {
+        (self.0 >> service_policy::WHEN_NONE) & 0xff == WhenNone::Reset as u64
+    }
+
+    /// Whether packets are delivered to this host (services on lo).
+    #[inline(always)]
+    pub const fn is_loopback(self) -> bool {
+        (self.0 >> service_policy::FLAGS) & service_policy::FLAG_LOOPBACK != 0
+    }
+}
+
+/// A service found.
+pub struct Found<'t> {
+    /// Its id.
+    pub id: u16,
+    /// Its entry.
+    pub service: &'t Service,
+    /// Its policy as it was read.
+    pub policy: Policy,
+}
+
+/// The service of (vip, port, protocol), if there is one: the listener on that port before the one on every port.
+#[inline(always)]
+pub fn service<'t, T: Tables>(
+    tables: &'t T,
+    destination: &Address,
+    port_be: u16,
+    protocol: u8,
+) -> Option<Found<'t>> {
+    let exact = listener(tables, destination, port_be, protocol);
+    if exact.is_some() || !has(tables.constants(), FEATURE_ANY_PORT) {
+        return exact;
+    }
+    listener(tables, destination, 0, protocol)
+}
+
+/// Any service of the vip, if the address is a vip.
+#[inline(always)]
+pub fn vip<'t, T: Tables>(tables: &'t T, address: &Address) -> Option<Found<'t>> {
+    search(tables, hash::directory(tables.constants(), address, 0, 0), |service| same(&service.vip, address))
+}
+
+#[inline(always)]
+fn listener<'t, T: Tables>(
+    tables: &'t T,
+    destination: &Address,
+    port_be: u16,
+    protocol: u8,
+) -> Option<Found<'t>> {
+    search(tables, hash::directory(tables.constants(), destination, port_be, protocol), |service| {
+        service.port_be == port_be && service.protocol == protocol && same(&service.vip, destination)
+    })
+}
+
+/// Whether two addresses are the same. Written out: a comparison of arrays becomes a call of `bcmp` on BPF.
+#[inline(always)]
+pub const fn same(a: &Address, b: &Address) -> bool {
+    let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (a.words, b.words);
+    (a0 ^ b0) | (a1 ^ b1) | (a2 ^ b2) | (a3 ^ b3) == 0
+}
+
+#[inline(always)]
+fn search<'t, T: Tables>(
+    tables: &'t T,
+    position: DirectoryPosition,
+    is_it: impl Fn(&Service) -> bool,
+) -> Option<Found<'t>> {
+    match in_bucket(tables, tables.directory(position.bucket)?, position.tag, &is_it) {
+        Outcome::Found(found) => Some(found),
+        Outcome::Absent => None,
+        Outcome::Full => {
+            let next = position.bucket + 1;
+            let next = if next < tables.constants().directory_buckets() { next } else { 0 };
+            match in_bucket(tables, tables.directory(next)?, position.tag, &is_it) {
+                Outcome::Found(found) => Some(found),
+                Outcome::Absent | Outcome::Full => None,
+            }
+        }
+    }
+}
+
+enum Outcome<'t> {
+    Found(Found<'t>),
+    /// The bucket has an end and the service is not before it.
+    Absent,
+    /// The bucket has no end: the search goes on in the next one.
+    Full,
+}
+
+#[inline(always)]
+fn in_bucket<'t, T: Tables>(
+    tables: &'t T,
+    bucket: &DirectoryBucket,
+    tag: u32,
+    is_it: &impl Fn(&Service) -> bool,
+) -> Outcome<'t> {
+    for word in &bucket.words {
+        let word = word.load();
+        if word == 0 {
+            return Outcome::Absent;
+        }
+        let named = hash::low(word);
+        if (word >> 32) as u32 != tag || named == REMOVED {
+            continue;
+        }
+        let id = named.wrapping_sub(1);
+        let Some(service) = tables.service(id) else { continue };
+        let policy = Policy(service.policy.load());
+        if policy.0 != 0 && is_it(service) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "service ids have 16 bits; the array is no longer"
+            )]
+            return Outcome::Found(Found { id: id as u16, service, policy });
+        }
+    }
+    Outcome::Full
+}

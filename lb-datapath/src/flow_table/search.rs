@@ -1,0 +1,157 @@
+//! Search and replacement in a flow table.
+
+use lb_common::WAYS;
+
+use super::{
+    FlowKey, State, Value,
+    kind::{Entry, Kind},
+};
+use crate::{hash, tables::Tables};
+
+/// An entry and its number.
+pub struct Slot<'t, K: Kind> {
+    /// The entry.
+    pub entry: &'t K::Entry,
+    /// Bucket × 4 + way.
+    pub number: u32,
+}
+
+impl<K: Kind> Clone for Slot<'_, K> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K: Kind> Copy for Slot<'_, K> {}
+
+/// The entry that holds this key, and its value as it was read. It may have expired.
+#[inline(always)]
+pub fn find<'t, K: Kind, T: Tables>(
+    tables: &'t T,
+    key: <K::Entry as Entry>::Key,
+    hash: u64,
+) -> Option<(Slot<'t, K>, Value)> {
+    let (home, other) = hash::candidates(hash, K::buckets(tables.constants()));
+    let found = find_in::<K, T>(tables, home, key, hash);
+    if found.is_some() { found } else { find_in::<K, T>(tables, other, key, hash) }
+}
+
+#[inline(always)]
+fn find_in<'t, K: Kind, T: Tables>(
+    tables: &'t T,
+    bucket: u32,
+    key: <K::Entry as Entry>::Key,
+    hash: u64,
+) -> Option<(Slot<'t, K>, Value)> {
+    let mut number = FlowKey::entry_number(bucket, 0);
+    for entry in K::bucket(tables, bucket)? {
+        if entry.holds(key) {
+            let value = Value(entry.value().load());
+            if value.is_of(hash) {
+                return Some((Slot { entry, number }, value));
+            }
+        }
+        number = number.wrapping_add(1);
+    }
+    None
+}
+
+/// Entry by number.
+#[inline(always)]
+pub fn entry<'t, K: Kind, T: Tables>(tables: &'t T, number: u32) -> Option<&'t K::Entry> {
+    K::bucket(tables, number / WAYS as u32)?.get(number as usize % WAYS)
+}
+
+/// How gladly an entry gives way; 0 = not at all. Higher gives way first.
+type Rank = u32;
+
+const ENDING: Rank = 0x2_0000;
+const FREE: Rank = 0x4_0000;
+
+/// The entry of a bucket that gives way first.
+struct Candidate<'t, K: Kind> {
+    slot: Option<Slot<'t, K>>,
+    rank: Rank,
+    /// Entries in use and within their time.
+    occupied: u32,
+}
+
+#[inline(always)]
+fn rank<T: Tables>(tables: &T, value: Value, now: u16) -> Rank {
+    if !value.is_live(tables.constants(), now) {
+        return FREE;
+    }
+    match value.state() {
+        State::TcpEnding => ENDING,
+        state if state.is_probation() => 1 + now.wrapping_sub(value.last_seen()) as u32,
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn candidate<'t, K: Kind, T: Tables>(tables: &'t T, bucket: u32, now: u16) -> Candidate<'t, K> {
+    let mut best = Candidate { slot: None, rank: 0, occupied: 0 };
+    let Some(entries) = K::bucket(tables, bucket) else { return best };
+    let mut number = FlowKey::entry_number(bucket, 0);
+    for entry in entries {
+        let rank = rank(tables, Value(entry.value().load()), now);
+        if rank < FREE {
+            best.occupied += 1;
+        }
+        if rank > best.rank {
+            best.rank = rank;
+            best.slot = Some(Slot { entry, number });
+        }
+        number = number.wrapping_add(1);
+    }
+    best
+}
+
+/// A place for a new entry.
+pub struct Place<'t, K: Kind> {
+    /// Where.
+    pub slot: Slot<'t, K>,
+    /// An entry within its time has to give way (on probation or ending).
+    pub evicts: bool,
+}
+
+/// Where a new entry with this hash may be written: in the home bucket unless that is more than half full, then in the emptier;
+/// if neither has a free or expired entry, the one ending, else the oldest on probation. `None` if all are established.
+#[inline(always)]
+pub fn place<'t, K: Kind, T: Tables>(tables: &'t T, hash: u64, now: u16) -> Option<Place<'t, K>> {
+    let (home, other) = hash::candidates(hash, K::buckets(tables.constants()));
+    let first: Candidate<'t, K> = candidate(tables, home, now);
+    if first.occupied as usize * 2 <= WAYS {
+        return first.slot.map(|slot| Place { slot, evicts: false });
+    }
+    let second: Candidate<'t, K> = candidate(tables, other, now);
+    let prefer_second = if first.rank == FREE && second.rank == FREE {
+        second.occupied < first.occupied
+    } else {
+        second.rank > first.rank
+    };
+    let best = if prefer_second { second } else { first };
+    let evicts = best.rank < FREE;
+    best.slot.map(|slot| Place { slot, evicts })
+}
+
+/// Writes an entry. The value goes first to free, so that no reader sees the old value under the new key for long; what slips
+/// through fails the check.
+#[inline(always)]
+pub fn write<K: Kind>(slot: Slot<'_, K>, key: <K::Entry as Entry>::Key, value: Value) {
+    slot.entry.value().store(0);
+    slot.entry.store_key(key);
+    slot.entry.value().store(value.0);
+}
+
+/// Notes a packet of a live flow: its time, and its state if that changes. Nothing is written that is so already.
+#[inline(always)]
+pub fn refresh<K: Kind>(slot: Slot<'_, K>, value: Value, now: u16, state: State) {
+    if value.last_seen() != now {
+        slot.entry.value().store_bits_16_31(now);
+    }
+    if value.state() != state {
+        slot.entry.value().store_bits_32_39(value.state_byte(state));
+    }
+}

@@ -1,0 +1,257 @@
+//! nat and full-nat: who holds which 4-tuple towards a backend.
+//!
+//! In: a flow that begins, or what a reply carries. Out: a claim (backend and source-port attempt that no other live flow has), or
+//! the flow a reply belongs to. Invariant: what a reply is translated to comes from the flow entry alone, and only if client,
+//! service, backend, port and destination all agree with the reply; a word of the reply index is a hint.
+
+use lb_common::{Address, Backend, FEATURE_FULL_NAT, FEATURE_NAT, Forward, Pool, Reason, Service};
+
+use crate::{
+    classify::{Policy, same},
+    constants::{Constants, has},
+    flow_table::{self, Entry, FlowKey, Kind, Slot, State, Value},
+    hash,
+    reply_index::{self, ReplyKey},
+    select::{Pick, pick, resident},
+    tables::Tables,
+};
+
+/// Source ports tried for a new flow of full-nat; the attempt has five bits.
+const FULL_NAT_ATTEMPTS: u32 = 32;
+/// Maglev slots tried for a new flow of nat.
+const NAT_SLOTS: u32 = 8;
+/// Step between attempts: an odd constant near 2^32 / golden ratio spreads them over the ports and sources.
+const ATTEMPT_STEP: u32 = 0x9e37_79b1;
+
+/// The address and port a backend sees as the client of a full-nat flow. `None`: no source of the backend's family.
+#[inline(always)]
+pub fn full_nat_source<T: Tables>(
+    tables: &T,
+    backend: &Backend,
+    hash: u64,
+    attempt: u8,
+) -> Option<(Address, u16)> {
+    let constants = tables.constants();
+    let step = (attempt as u32).wrapping_mul(ATTEMPT_STEP);
+    let position = hash::low(hash).wrapping_add(step);
+    let port = hash::scale(position, constants.snat_port_count() as u32);
+    let index = hash::scale(hash::low(hash >> 16).wrapping_add(step), backend.source_count as u32);
+    if backend.source_count == 0 {
+        return None;
+    }
+    let source = tables.source((backend.source as u32).wrapping_add(index))?;
+    #[expect(clippy::cast_possible_truncation, reason = "below snat_port_count, which is 16 bits")]
+    let port_be = constants.snat_port_base().wrapping_add(port as u16).to_be();
+    Some((source.address, port_be))
+}
+
+/// The port at which a backend serves a flow, network bytes.
+#[inline(always)]
+pub fn endpoint_port_be(backend: &Backend, service: &Service, flow_service_port_be: u16) -> u16 {
+    if backend.port_be != 0 {
+        backend.port_be
+    } else if service.port_be != 0 {
+        service.port_be
+    } else {
+        flow_service_port_be
+    }
+}
+
+/// What replies of a flow carry if it goes to this backend with this attempt.
+#[inline(always)]
+fn reply_key<T: Tables>(
+    tables: &T,
+    (service, policy): (&Service, Policy),
+    flow: &FlowKey,
+    backend: &Backend,
+    (hash, attempt): (u64, u8),
+) -> Option<ReplyKey> {
+    let constants = tables.constants();
+    let is_full_nat =
+        has(constants, FEATURE_FULL_NAT) && (!has(constants, FEATURE_NAT) || policy.is(Forward::FullNat));
+    let (destination, destination_port_be) = if is_full_nat {
+        full_nat_source(tables, backend, hash, attempt)?
+    } else {
+        (flow.client, flow.client_port_be)
+    };
+    Some(ReplyKey {
+        backend: backend.address,
+        destination,
+        backend_port_be: endpoint_port_be(backend, service, flow.service_port_be),
+        destination_port_be,
+        protocol: service.protocol,
+    })
+}
+
+/// The flow that a reply belongs to.
+pub struct Holder<'t, K: Kind> {
+    /// Its entry.
+    pub slot: Slot<'t, K>,
+    /// The entry's value as it was read.
+    pub value: Value,
+    /// Its key.
+    pub flow: FlowKey,
+    /// Its service.
+    pub service: &'t Service,
+    /// The service's policy as it was read.
+    pub policy: Policy,
+    /// Its backend.
+    pub backend: &'t Backend,
+}
+
+/// The live flow in entry `number` of the flow table, with what its replies carry.
+#[inline(always)]
+fn flow_in<'t, K: Kind + 't, T: Tables>(
+    tables: &'t T,
+    number: u32,
+    now: u16,
+) -> Option<(Holder<'t, K>, ReplyKey)> {
+    let constants = tables.constants();
+    let entry = flow_table::entry::<K, T>(tables, number)?;
+    let value = Value(entry.value().load());
+    if !value.is_live(constants, now) {
+        return None;
+    }
+    let flow = K::unpack(entry.key());
+    let service = tables.service(flow.service as u32)?;
+    let hash = K::hash(constants, &flow, service.salt);
+    if !value.is_of(hash) {
+        return None;
+    }
+    let policy = Policy(service.policy.load());
+    if !policy.is(Forward::Nat) && !policy.is(Forward::FullNat) {
+        return None;
+    }
+    let block = tables.pool(policy.pool())?.backends.load();
+    let backend = resident(tables, policy.pool(), block, value.backend())?;
+    let key = reply_key(tables, (service, policy), &flow, backend, (hash, value.attempt()))?;
+    Some((Holder { slot: Slot { entry, number }, value, flow, service, policy, backend }, key))
+}
+
+#[inline(always)]
+fn same_key(a: &ReplyKey, b: &ReplyKey) -> bool {
+    same(&a.backend, &b.backend)
+        && same(&a.destination, &b.destination)
+        && a.backend_port_be == b.backend_port_be
+        && a.destination_port_be == b.destination_port_be
+        && a.protocol == b.protocol
+}
+
+/// The live flow whose replies carry `key`.
+#[inline(always)]
+pub fn holder<'t, K: Kind + 't, T: Tables>(
+    tables: &'t T,
+    key: &ReplyKey,
+    hash: u64,
+    now: u16,
+) -> Option<Holder<'t, K>> {
+    reply_index::search::<K, T, _>(tables, hash, |hint| {
+        let (holder, held) = flow_in::<K, T>(tables, hint.number, now)?;
+        same_key(&held, key).then_some(holder)
+    })
+}
+
+/// A flow that begins or moves.
+pub struct Wish {
+    /// Its key.
+    pub flow: FlowKey,
+    /// Its hash.
+    pub hash: u64,
+    /// Its Maglev hash.
+    pub maglev: u64,
+    /// The present tick.
+    pub now: u16,
+    /// The entry it will have.
+    pub number: u32,
+}
+
+/// A 4-tuple that is now the flow's.
+pub struct Claim<'t> {
+    /// Its backend.
+    pub(crate) pick: Pick<'t>,
+    /// Source-port attempt of full-nat, else 0.
+    pub attempt: u8,
+}
+
+/// Takes a 4-tuple towards a backend that no other live flow has: full-nat tries source ports, nat the next Maglev slots. Failing that
+/// one whose flow is ending, which then ends. Writes the reply index unless only observing.
+#[inline(always)]
+pub fn claim<'t, K: Kind + 't, T: Tables>(
+    tables: &'t T,
+    service: &'t Service,
+    policy: Policy,
+    pool: &Pool,
+    wish: &Wish,
+) -> Result<Claim<'t>, Reason> {
+    let is_full_nat = policy.is(Forward::FullNat);
+    let attempts = if is_full_nat { FULL_NAT_ATTEMPTS } else { NAT_SLOTS };
+    let mut chosen: Option<(u32, Option<Slot<'t, K>>)> = None;
+    for step in 0..FULL_NAT_ATTEMPTS {
+        if step >= attempts {
+            break;
+        }
+        let (_, key) = proposal(tables, service, policy, pool, wish, step)?;
+        match holder::<K, T>(tables, &key, key.hash(tables.constants()), wish.now) {
+            Some(holder) if holder.flow != wish.flow => {
+                if matches!(holder.value.state(), State::TcpEnding) && chosen.is_none() {
+                    chosen = Some((step, Some(holder.slot)));
+                }
+            }
+            _ => {
+                chosen = Some((step, None));
+                break;
+            }
+        }
+    }
+    let taken = if is_full_nat { Reason::SnatExhausted } else { Reason::NatCollision };
+    let (step, ended) = chosen.ok_or(taken)?;
+    let (claim, key) = proposal(tables, service, policy, pool, wish, step)?;
+    let hash = key.hash(tables.constants());
+    let word = reply_index::room::<K, T>(tables, hash, |word| is_stale::<K, T>(tables, word, wish.now))
+        .ok_or(Reason::FlowTableFull)?;
+    if !T::OBSERVE {
+        if let Some(slot) = ended {
+            slot.entry.value().store(0);
+        }
+        word.store(reply_index::word(hash, wish.number));
+    }
+    Ok(claim)
+}
+
+/// The 4-tuple that attempt `step` would give.
+#[inline(always)]
+fn proposal<'t, T: Tables>(
+    tables: &'t T,
+    service: &Service,
+    policy: Policy,
+    pool: &Pool,
+    wish: &Wish,
+    step: u32,
+) -> Result<(Claim<'t>, ReplyKey), Reason> {
+    let is_full_nat = policy.is(Forward::FullNat);
+    let pick = pick(tables, policy, pool, wish.maglev, if is_full_nat { 0 } else { step })?;
+    #[expect(clippy::cast_possible_truncation, reason = "below 32")]
+    let attempt = if is_full_nat { step as u8 } else { 0 };
+    let key = reply_key(tables, (service, policy), &wish.flow, pick.backend, (wish.hash, attempt));
+    Ok((Claim { pick, attempt }, key.ok_or(Reason::SourceMissing)?))
+}
+
+/// Whether the flow that wrote a word is gone: its entry is free or expired, or another flow's.
+#[inline(always)]
+fn is_stale<K: Kind, T: Tables>(tables: &T, word: u64, now: u16) -> bool {
+    let number = hash::low(word).wrapping_sub(1);
+    match flow_in::<K, T>(tables, number, now) {
+        None => true,
+        Some((_, key)) => reply_index::entry_of(word, key.hash(tables.constants())).is_none(),
+    }
+}
+
+/// Whether a packet from this endpoint may be a reply at all: one word of the endpoint filter.
+#[inline(always)]
+pub fn may_be_reply<T: Tables>(tables: &T, source: &Address, port_be: u16, protocol: u8) -> bool {
+    let position = hash::endpoint(tables.constants(), source, port_be, protocol);
+    match tables.endpoint_filter(position.word) {
+        Some(word) => word & position.bits == position.bits,
+        None => false,
+    }
+}

@@ -1,0 +1,39 @@
+//! A frame as the packet path sees it.
+//!
+//! Headers are read and written by copy, in 32-bit words as they lie in the frame (network bytes, loaded natively).
+//! Invariant: no reference into the frame exists, so nothing can outlive a move of its head. The kernel's XDP frame implements
+//! this, the host's byte vector, and later a socket buffer, whose hardware may have to be told of a checksum's change:
+//! therefore updating one is a method here and not arithmetic elsewhere.
+
+use crate::checksum::{Delta, Zero};
+
+/// A frame; offsets are bytes from its first byte (the link header).
+pub trait Packet {
+    /// Bytes in the frame.
+    fn frame_len(&self) -> u32;
+
+    /// `N` words at `offset`, or `None` if the frame ends before their end.
+    fn load_words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
+
+    /// Two bytes at `offset`, loaded natively.
+    fn load_half(&self, offset: u32) -> Option<u16>;
+
+    /// Replaces `N` words at `offset`; `None` (and nothing written) if the frame ends before.
+    fn store_words<const N: usize>(&mut self, offset: u32, words: &[u32; N]) -> Option<()>;
+
+    /// Replaces two bytes at `offset`.
+    fn store_half(&mut self, offset: u32, half: u16) -> Option<()>;
+
+    /// Moves the first byte: negative makes room in front (its bytes are undefined), positive cuts off.
+    fn move_head(&mut self, delta: i32) -> Option<()>;
+
+    /// Moves the end: negative cuts off.
+    fn move_tail(&mut self, delta: i32) -> Option<()>;
+
+    /// Applies a change of covered bytes to the internet checksum at `offset` (RFC 1624).
+    #[inline(always)]
+    fn update_checksum(&mut self, offset: u32, delta: Delta, zero: Zero) -> Option<()> {
+        let old = self.load_half(offset)?;
+        self.store_half(offset, delta.apply(old, zero))
+    }
+}

@@ -1,0 +1,118 @@
+//! Replies of nat and full-nat backends.
+//!
+//! In: a segment to no service. Out: the verdict if it is the reply of a flow that entered through a vip, translated back; `None` if it
+//! is not, and then nothing was changed. Invariant: a translated reply never goes to the kernel's stack, where its source
+//! would be an address of nobody, except for services on lo.
+
+use lb_common::{FEATURE_ANY_PORT, FEATURE_FULL_NAT, FEATURE_LOOPBACK, FEATURE_NAT, Forward, Reason};
+
+use crate::{
+    constants::{Constants, has},
+    flow_table::{self, Kind, State},
+    forward::{self, Ends, Stop},
+    header::IpHeader,
+    nat::{self, Holder},
+    packet::Packet,
+    parse::{self, Segment},
+    pipeline::Verdict,
+    reply_index::ReplyKey,
+    route,
+    tables::{Tables, Traffic, explain, note},
+};
+
+/// A reply's service and what becomes of it.
+pub struct Outcome {
+    /// The service whose flow it belongs to.
+    pub service: u16,
+    /// The verdict, or why it stops.
+    pub verdict: Result<Verdict, Stop>,
+}
+
+/// Whether there can be replies at all.
+#[inline(always)]
+pub fn are_expected(constants: impl Constants) -> bool {
+    has(constants, FEATURE_NAT) || has(constants, FEATURE_FULL_NAT)
+}
+
+/// Whether a segment may be a reply: most packets of a host are not, and cost one word of the filter.
+#[inline(always)]
+pub fn is_possible<H: IpHeader, T: Tables>(tables: &T, segment: &Segment<H>) -> bool {
+    let source = segment.ip.source();
+    nat::may_be_reply(tables, &source, segment.source_port_be(), segment.protocol)
+        || (has(tables.constants(), FEATURE_ANY_PORT)
+            && nat::may_be_reply(tables, &source, 0, segment.protocol))
+}
+
+/// Translates a segment back if it belongs to a flow of this table.
+#[inline(always)]
+pub fn reply<H: IpHeader, K: Kind, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    segment: &Segment<H>,
+) -> Option<Outcome> {
+    let key = ReplyKey {
+        backend: segment.ip.source(),
+        destination: segment.ip.destination(),
+        backend_port_be: segment.source_port_be(),
+        destination_port_be: segment.destination_port_be(),
+        protocol: segment.protocol,
+    };
+    let now = tables.now();
+    let holder = nat::holder::<K, T>(tables, &key, key.hash(tables.constants()), now)?;
+    let service = holder.flow.service;
+    explain(tables, |explanation| {
+        explanation.is_reply = 1;
+        explanation.service = service;
+        #[expect(clippy::cast_possible_truncation, reason = "pool ids have 16 bits")]
+        let pool = holder.policy.pool() as u16;
+        explanation.pool = pool;
+        explanation.backend = holder.value.backend();
+        explanation.selected_by = lb_common::selected_by::FLOW;
+    });
+    let verdict = back(packet, tables, segment, &holder);
+    if !T::OBSERVE && verdict.is_ok() {
+        flow_table::refresh(holder.slot, holder.value, now, state_after(holder.value.state(), segment));
+        let backend_counter = holder.backend.counter;
+        tables.count_reply(Traffic { service, backend_counter, bytes: segment.packet_len });
+    }
+    Some(Outcome { service, verdict })
+}
+
+/// A reply ends a flow but never establishes one.
+#[inline(always)]
+fn state_after<H: IpHeader>(state: State, segment: &Segment<H>) -> State {
+    if segment.is_tcp() && segment.is_end() { State::TcpEnding } else { state }
+}
+
+#[inline(always)]
+fn back<H: IpHeader, K: Kind, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    segment: &Segment<H>,
+    holder: &Holder<'_, K>,
+) -> Result<Verdict, Stop> {
+    let flow = &holder.flow;
+    let service = holder.service;
+    let port_be = if service.port_be != 0 { service.port_be } else { flow.service_port_be };
+    let is_full_nat = has(tables.constants(), FEATURE_FULL_NAT) && holder.policy.is(Forward::FullNat);
+    let (client, client_port_be) = if is_full_nat {
+        (flow.client, flow.client_port_be)
+    } else {
+        (segment.ip.destination(), segment.destination_port_be())
+    };
+    let vip = if H::VERSION == 4 { lb_common::Address::v4(service.vip.words[3]) } else { service.vip };
+    let client = if H::VERSION == 4 { lb_common::Address::v4(client.words[3]) } else { client };
+    let ends = Ends { source: &vip, destination: &client, ports: parse::ports(port_be, client_port_be) };
+    if has(tables.constants(), FEATURE_LOOPBACK) && holder.policy.is_loopback() {
+        forward::translate(packet, segment, &ends, false)?;
+        note(tables, flow.service, Reason::LocalDelivery);
+        return Ok(Verdict::Pass);
+    }
+    if segment.ip.hops() <= 1 {
+        return Err(Stop::Drop(Reason::TtlExceeded));
+    }
+    let way = route::way_to(tables, &vip, &client).ok_or(Stop::Drop(Reason::NextHopUnknown))?;
+    forward::fits(tables, segment, &way, 0)?;
+    forward::translate(packet, segment, &ends, true)?;
+    forward::send(packet, tables, &way)
+}

@@ -1,0 +1,81 @@
+//! Search in the reply index and room in it for a new word.
+
+use lb_common::{REPLY_WAYS, ReplyBucket, Word};
+
+use super::entry_of;
+use crate::{flow_table::Kind, hash, tables::Tables};
+
+/// A word that may name the flow of a reply.
+pub struct Hint {
+    /// Entry number.
+    pub number: u32,
+}
+
+/// The word of a bucket whose tag is that of `hash`. There is at most one: a newcomer with the same tag takes its place.
+#[inline(always)]
+fn tagged(bucket: &ReplyBucket, hash: u64) -> Option<(&Word, u32)> {
+    for word in &bucket.words {
+        if let Some(number) = entry_of(word.load(), hash) {
+            return Some((word, number));
+        }
+    }
+    None
+}
+
+/// The first thing `judge` makes of a word with the tag of `hash`, home bucket first.
+#[inline(always)]
+pub fn search<K: Kind, T: Tables, R>(tables: &T, hash: u64, judge: impl Fn(Hint) -> Option<R>) -> Option<R> {
+    let (home, other) = hash::candidates(hash, K::reply_buckets(tables.constants()));
+    for bucket in [home, other] {
+        if let Some((_, number)) = tagged(K::reply_bucket(tables, bucket)?, hash)
+            && let Some(result) = judge(Hint { number })
+        {
+            return Some(result);
+        }
+    }
+    None
+}
+
+/// Room for a word with this hash, whose key no live flow holds: a word with its tag (stale then), else a free word in the emptier bucket,
+/// else a word whose flow is gone.
+#[inline(always)]
+pub fn room<'t, K: Kind, T: Tables>(
+    tables: &'t T,
+    hash: u64,
+    is_stale: impl Fn(u64) -> bool,
+) -> Option<&'t Word> {
+    let (home, other) = hash::candidates(hash, K::reply_buckets(tables.constants()));
+    let (home, other) = (K::reply_bucket(tables, home)?, K::reply_bucket(tables, other)?);
+    if let Some((word, _)) = tagged(home, hash) {
+        return Some(word);
+    }
+    if let Some((word, _)) = tagged(other, hash) {
+        return Some(word);
+    }
+    let ((first, in_home), (second, in_other)) = (free(home), free(other));
+    let word = if in_home >= in_other { first } else { second };
+    if word.is_some() {
+        return word;
+    }
+    for bucket in [home, other] {
+        for word in &bucket.words {
+            if is_stale(word.load()) {
+                return Some(word);
+            }
+        }
+    }
+    None
+}
+
+/// A free word of a bucket, and how many there are.
+#[inline(always)]
+fn free(bucket: &ReplyBucket) -> (Option<&Word>, usize) {
+    let mut found = (None, 0);
+    for word in &bucket.words {
+        if word.load() == 0 {
+            found = (Some(word), found.1 + 1);
+        }
+    }
+    debug_assert!(found.1 <= REPLY_WAYS);
+    found
+}

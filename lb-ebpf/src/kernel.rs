@@ -1,0 +1,252 @@
+//! The maps as `Tables`.
+
+use core::mem::zeroed;
+
+use aya_ebpf::{
+    bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup, xdp_action, xdp_md},
+    helpers::{bpf_fib_lookup as look_up, bpf_get_prandom_u32, bpf_jiffies64},
+};
+use lb_common::{
+    Address, Backend, DirectoryBucket, Explanation, FlowBucket4, FlowBucket6, MaglevWord, NextHop, Pool,
+    REASON_COUNT, Reason, ReplyBucket, RouteEntry, Service, Source,
+};
+use lb_datapath::{
+    constants::Constants,
+    pipeline::Verdict,
+    tables::{FlowEvent, Tables, Traffic},
+};
+
+use crate::{
+    maps,
+    settings::{Loaded, tick_shift},
+};
+
+/// AF_INET, AF_INET6.
+const INET: u8 = 2;
+const INET6: u8 = 10;
+
+/// The maps, seen by one run of a program.
+pub struct Kernel<const OBSERVE: bool> {
+    context: *mut xdp_md,
+}
+
+impl<const OBSERVE: bool> Kernel<OBSERVE> {
+    /// For the frame of this context.
+    #[inline(always)]
+    pub fn new(context: *mut xdp_md) -> Self {
+        Self { context }
+    }
+}
+
+/// Adds to a counter of this CPU. Nothing else on this CPU runs the program meanwhile, so no atomic is needed.
+macro_rules! count {
+    ($counters:expr, $($field:ident += $by:expr),+) => {
+        if let Some(counters) = $counters {
+            // SAFETY: a valid entry of a per-CPU array, of this CPU.
+            $(unsafe { (*counters).$field = (*counters).$field.wrapping_add($by as u64) };)+
+        }
+    };
+}
+
+impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
+    const OBSERVE: bool = OBSERVE;
+
+    type Constants = Loaded;
+
+    #[inline(always)]
+    fn constants(&self) -> Loaded {
+        Loaded
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u16 {
+        // SAFETY: the helper takes no arguments. The verifier replaces it by a load.
+        (unsafe { bpf_jiffies64() } >> tick_shift()) as u16
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: the helper takes no arguments.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        // SAFETY: the kernel gives a valid context.
+        unsafe { (*self.context).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn directory(&self, bucket: u32) -> Option<&DirectoryBucket> {
+        maps::directory.get(bucket)
+    }
+
+    #[inline(always)]
+    fn service(&self, id: u32) -> Option<&Service> {
+        maps::services.get(id)
+    }
+
+    #[inline(always)]
+    fn pool(&self, id: u32) -> Option<&Pool> {
+        maps::pools.get(id)
+    }
+
+    #[inline(always)]
+    fn maglev(&self, word: u32) -> Option<&MaglevWord> {
+        maps::maglev.get(word)
+    }
+
+    #[inline(always)]
+    fn backend(&self, index: u32) -> Option<&Backend> {
+        maps::backends.get(index)
+    }
+
+    #[inline(always)]
+    fn next_hop(&self, index: u32) -> Option<&NextHop> {
+        maps::next_hops.get(index)
+    }
+
+    #[inline(always)]
+    fn source(&self, index: u32) -> Option<&Source> {
+        maps::sources.get(index)
+    }
+
+    #[inline(always)]
+    fn endpoint_filter(&self, word: u32) -> Option<u64> {
+        maps::endpoint_filter.get(word).map(|filter| filter.word.load())
+    }
+
+    #[inline(always)]
+    fn flow4(&self, bucket: u32) -> Option<&FlowBucket4> {
+        maps::flows4.get(bucket)
+    }
+
+    #[inline(always)]
+    fn flow6(&self, bucket: u32) -> Option<&FlowBucket6> {
+        maps::flows6.get(bucket)
+    }
+
+    #[inline(always)]
+    fn reply4(&self, bucket: u32) -> Option<&ReplyBucket> {
+        maps::replies4.get(bucket)
+    }
+
+    #[inline(always)]
+    fn reply6(&self, bucket: u32) -> Option<&ReplyBucket> {
+        maps::replies6.get(bucket)
+    }
+
+    #[inline(always)]
+    fn cached_route(&self, slot: u32, destination: &Address) -> Option<RouteEntry> {
+        let route = maps::route_cache.get(slot & (maps::ROUTES - 1))?;
+        lb_datapath::classify::same(&route.address, destination).then_some(*route)
+    }
+
+    #[inline(always)]
+    fn cache_route(&self, slot: u32, route: &RouteEntry) {
+        if let Some(entry) = maps::route_cache.get_ptr_mut(slot & (maps::ROUTES - 1)) {
+            // SAFETY: a valid entry of a per-CPU array, of this CPU.
+            unsafe { *entry = *route };
+        }
+    }
+
+    #[inline(always)]
+    fn route_generation(&self) -> u32 {
+        maps::control.get(0).map_or(0, |control| control.route_generation.load() as u32)
+    }
+
+    #[inline(always)]
+    fn look_up_route(&self, source: &Address, destination: &Address) -> Option<RouteEntry> {
+        // SAFETY: all zero is a valid value of the helper's plain parameters.
+        let mut query: bpf_fib_lookup = unsafe { zeroed() };
+        query.ifindex = self.ingress();
+        if destination.is_v4() {
+            query.family = INET;
+            query.__bindgen_anon_3.ipv4_src = source.words[3];
+            query.__bindgen_anon_4.ipv4_dst = destination.words[3];
+        } else {
+            query.family = INET6;
+            query.__bindgen_anon_3.ipv6_src = source.words;
+            query.__bindgen_anon_4.ipv6_dst = destination.words;
+        }
+        // SAFETY: context and parameters are valid for the call.
+        let answer =
+            unsafe { look_up(self.context.cast(), &raw mut query, size_of::<bpf_fib_lookup>() as i32, 0) };
+        if answer != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
+            return None;
+        }
+        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (query.dmac, query.smac);
+        Some(RouteEntry {
+            ethernet: [
+                u32::from_ne_bytes([a, b, c, d]),
+                u32::from_ne_bytes([e, f, g, h]),
+                u32::from_ne_bytes([i, j, k, l]),
+            ],
+            interface: query.ifindex,
+            // SAFETY: the helper wrote the MTU into this field (5.12).
+            mtu: unsafe { query.__bindgen_anon_1.mtu_result },
+            ..RouteEntry::default()
+        })
+    }
+
+    #[inline(always)]
+    fn redirect(&self, interface: u32) -> bool {
+        maps::devices.redirect(interface, u64::from(xdp_action::XDP_ABORTED)).is_ok()
+    }
+
+    #[inline(always)]
+    fn count_verdict(&self, verdict: Verdict) {
+        let index = self.ingress() & (Loaded.interface_slots().wrapping_sub(1));
+        let counters = maps::interface_counters.get_ptr_mut(index);
+        match verdict {
+            Verdict::Pass => count!(counters, pass_packets += 1),
+            Verdict::Drop => count!(counters, drop_packets += 1),
+            Verdict::Transmit => count!(counters, transmit_packets += 1),
+            Verdict::Redirect => count!(counters, redirect_packets += 1),
+        }
+    }
+
+    #[inline(always)]
+    fn count_request(&self, traffic: Traffic, new_flow: bool) {
+        let service = maps::service_counters.get_ptr_mut(u32::from(traffic.service));
+        count!(service, packets += 1, bytes += traffic.bytes, new_flows += new_flow);
+        let backend = maps::backend_counters.get_ptr_mut(traffic.backend_counter);
+        count!(backend, packets += 1, bytes += traffic.bytes, new_flows += new_flow);
+    }
+
+    #[inline(always)]
+    fn count_reply(&self, traffic: Traffic) {
+        let service = maps::service_counters.get_ptr_mut(u32::from(traffic.service));
+        count!(service, reply_packets += 1, reply_bytes += traffic.bytes);
+        let backend = maps::backend_counters.get_ptr_mut(traffic.backend_counter);
+        count!(backend, reply_packets += 1, reply_bytes += traffic.bytes);
+    }
+
+    #[inline(always)]
+    fn count_reason(&self, service: u16, reason: Reason) {
+        let index = u32::from(service) * REASON_COUNT + reason as u32;
+        if let Some(counter) = maps::reason_counters.get_ptr_mut(index) {
+            // SAFETY: a valid entry of a per-CPU array, of this CPU.
+            unsafe { *counter = (*counter).wrapping_add(1) };
+        }
+    }
+
+    #[inline(always)]
+    fn count_flow(&self, table: u32, event: FlowEvent) {
+        let counters = maps::flow_counters.get_ptr_mut(table);
+        match event {
+            FlowEvent::Inserted => count!(counters, inserted += 1),
+            FlowEvent::Evicted => count!(counters, evicted += 1),
+            FlowEvent::NotStored => count!(counters, not_stored += 1),
+            FlowEvent::Reselected => count!(counters, reselected += 1),
+        }
+    }
+
+    #[inline(always)]
+    fn explain(&self, write: impl FnOnce(&mut Explanation)) {
+        if let Some(explanation) = maps::explanation.get_ptr_mut(0) {
+            // SAFETY: a valid entry; the daemon runs one explaining program at a time and reads when it has returned.
+            write(unsafe { &mut *explanation });
+        }
+    }
+}
