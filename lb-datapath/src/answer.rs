@@ -15,8 +15,9 @@ use crate::{
 
 /// Answers a TCP segment with a reset (RFC 9293 §3.5.2, as for a connection that does not exist).
 #[inline(always)]
-pub fn reset<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment<H>) -> Option<()> {
-    if segment.flags & tcp::RST != 0 || !is_host(&segment.ip.source()) {
+pub fn reset<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment) -> Option<()> {
+    let (from, to) = (H::load_destination(packet)?, H::load_source(packet)?);
+    if segment.flags & tcp::RST != 0 || !is_host(&to) {
         return None;
     }
     let [_, sequence, acknowledgment, word] = packet.load_words(segment.transport)?;
@@ -31,7 +32,6 @@ pub fn reset<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment<H>) -> Op
     };
     let [a, b, c, d] = segment.ports.to_ne_bytes();
     let ports = u32::from_ne_bytes([c, d, a, b]);
-    let (from, to) = (segment.ip.destination(), segment.ip.source());
     let words = [ports, seq, ack, u32::from_ne_bytes([0x50, answer, 0, 0]), 0];
     let checksum = H::pseudo_header(&from, &to, tcp::PROTOCOL, tcp::LEN).add_all(&words).checksum();
     let [ports, seq, ack, word, _] = words;
@@ -48,17 +48,13 @@ pub fn reset<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment<H>) -> Op
 
 /// Answers with an ICMP error that quotes the packet; `first` is the message's first word, `rest` its second.
 #[inline(always)]
-pub fn error<H: IpHeader, P: Packet>(
-    packet: &mut P,
-    segment: &Segment<H>,
-    first: u32,
-    rest: u32,
-) -> Option<()> {
-    let (from, to) = (segment.ip.destination(), segment.ip.source());
+pub fn error<H: IpHeader, P: Packet>(packet: &mut P, first: u32, rest: u32) -> Option<()> {
+    let packet_len = H::load(packet)?.packet_len();
+    let (from, to) = (H::load_destination(packet)?, H::load_source(packet)?);
     if !is_host(&to) {
         return None;
     }
-    let quote_len = if segment.packet_len < H::QUOTE_LEN { segment.packet_len & !3 } else { H::QUOTE_LEN };
+    let quote_len = if packet_len < H::QUOTE_LEN { packet_len & !3 } else { H::QUOTE_LEN };
     let message_len = quote_len + icmp::LEN;
     let mut sum = Sum::default().add(first).add(rest);
     if H::VERSION == 6 {
@@ -82,14 +78,14 @@ pub fn error<H: IpHeader, P: Packet>(
 
 /// Fragmentation needed (RFC 1191) or packet too big (RFC 4443 §3.2).
 #[inline(always)]
-pub fn too_big<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment<H>, mtu: u32) -> Option<()> {
-    error(packet, segment, icmp::too_big(H::VERSION), mtu.to_be())
+pub fn too_big<H: IpHeader, P: Packet>(packet: &mut P, mtu: u32) -> Option<()> {
+    error::<H, P>(packet, icmp::too_big(H::VERSION), mtu.to_be())
 }
 
 /// Port unreachable.
 #[inline(always)]
-pub fn unreachable<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment<H>) -> Option<()> {
-    error(packet, segment, icmp::port_unreachable(H::VERSION), 0)
+pub fn unreachable<H: IpHeader, P: Packet>(packet: &mut P) -> Option<()> {
+    error::<H, P>(packet, icmp::port_unreachable(H::VERSION), 0)
 }
 
 /// Cuts the frame off after `len` bytes.

@@ -51,25 +51,25 @@ pub(crate) const SHORT: Stop = Stop::Drop(Reason::Truncated);
 pub fn request<H: IpHeader, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    request: &Request<'_, H>,
+    request: &Request<'_>,
     chosen: &Chosen<'_>,
 ) -> Result<Verdict, Stop> {
     let constants = tables.constants();
     let policy = request.policy;
     if has(constants, FEATURE_DSR) && policy.is(Forward::Dsr) {
         let way = way_to_backend(tables, chosen)?;
-        fits(tables, &request.segment, &way, 0)?;
-        request.segment.ip.store_hop(packet).ok_or(SHORT)?;
+        fits::<H, P, T>(packet, tables, &request.segment, &way, 0)?;
+        H::take_hop(packet).ok_or(SHORT)?;
         return send(packet, tables, &way);
     }
     if has(constants, FEATURE_IPIP) && policy.is(Forward::Ipip) {
-        return encapsulated(packet, tables, request, chosen);
+        return encapsulated::<H, P, T>(packet, tables, request, chosen);
     }
     if has(constants, FEATURE_NAT) && policy.is(Forward::Nat) {
-        return translated(packet, tables, request, chosen, false);
+        return translated::<H, P, T>(packet, tables, request, chosen, false);
     }
     if has(constants, FEATURE_FULL_NAT) && policy.is(Forward::FullNat) {
-        return translated(packet, tables, request, chosen, true);
+        return translated::<H, P, T>(packet, tables, request, chosen, true);
     }
     Err(Stop::Drop(Reason::BackendMissing))
 }
@@ -78,7 +78,7 @@ pub fn request<H: IpHeader, P: Packet, T: Tables>(
 fn encapsulated<H: IpHeader, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    request: &Request<'_, H>,
+    request: &Request<'_>,
     chosen: &Chosen<'_>,
 ) -> Result<Verdict, Stop> {
     let backend = chosen.backend;
@@ -89,9 +89,9 @@ fn encapsulated<H: IpHeader, P: Packet, T: Tables>(
     let source = tables.source((backend.source as u32).wrapping_add(index)).ok_or(Reason::SourceMissing)?;
     let way = way_to_backend(tables, chosen)?;
     let overhead = if backend.family == 6 { encap::IPV6_LEN } else { encap::IPV4_LEN };
-    fits(tables, &request.segment, &way, overhead)?;
-    let ip = &request.segment.ip;
-    ip.store_hop(packet).ok_or(SHORT)?;
+    fits::<H, P, T>(packet, tables, &request.segment, &way, overhead)?;
+    H::take_hop(packet).ok_or(SHORT)?;
+    let ip = &H::load(packet).ok_or(SHORT)?;
     let (from, to) = (&source.address, &backend.address);
     let done = if backend.family == 6 {
         encap::ipv6(packet, ip, request.segment.packet_len, from, to, hash::low(chosen.hash))
@@ -106,7 +106,7 @@ fn encapsulated<H: IpHeader, P: Packet, T: Tables>(
 fn translated<H: IpHeader, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    request: &Request<'_, H>,
+    request: &Request<'_>,
     chosen: &Chosen<'_>,
     full_nat: bool,
 ) -> Result<Verdict, Stop> {
@@ -115,13 +115,13 @@ fn translated<H: IpHeader, P: Packet, T: Tables>(
     let (source, source_port_be) = if full_nat {
         nat::full_nat_source(tables, backend, chosen.hash, chosen.attempt).ok_or(Reason::SourceMissing)?
     } else {
-        (segment.ip.source(), segment.source_port_be())
+        (H::load_source(packet).ok_or(SHORT)?, segment.source_port_be())
     };
     let port_be = nat::endpoint_port_be(backend, request.service, segment.destination_port_be());
     let ports = parse::ports(source_port_be, port_be);
     let ends = Ends { source: &source, destination: &backend.address, ports };
     if has(tables.constants(), FEATURE_LOOPBACK) && request.policy.is_loopback() {
-        translate(packet, segment, &ends, false)?;
+        translate::<H, P>(packet, segment, &ends, false)?;
         note(tables, request.service_id, Reason::LocalDelivery);
         return Ok(Verdict::Pass);
     }
@@ -130,14 +130,14 @@ fn translated<H: IpHeader, P: Packet, T: Tables>(
         // The kernel resolves the next hop and sends. With full-nat the source is an address of this host, which it
         // would not forward from.
         Err(Stop::Drop(Reason::NextHopUnknown)) if !full_nat => {
-            translate(packet, segment, &ends, false)?;
+            translate::<H, P>(packet, segment, &ends, false)?;
             note(tables, request.service_id, Reason::NextHopByStack);
             return Ok(Verdict::Pass);
         }
         Err(stop) => return Err(stop),
     };
-    fits(tables, segment, &way, 0)?;
-    translate(packet, segment, &ends, true)?;
+    fits::<H, P, T>(packet, tables, segment, &way, 0)?;
+    translate::<H, P>(packet, segment, &ends, true)?;
     send(packet, tables, &way)
 }
 
@@ -152,11 +152,11 @@ pub(crate) struct Ends<'a> {
 #[inline(always)]
 pub(crate) fn translate<H: IpHeader, P: Packet>(
     packet: &mut P,
-    segment: &Segment<H>,
+    segment: &Segment,
     ends: &Ends<'_>,
     hop: bool,
 ) -> Result<(), Stop> {
-    let ip = &segment.ip;
+    let ip = H::load(packet).ok_or(SHORT)?;
     let delta = Delta::default()
         .replace_all(&ip.source().words, &ends.source.words)
         .replace_all(&ip.destination().words, &ends.destination.words)
@@ -184,16 +184,17 @@ fn way_to_backend<T: Tables>(tables: &T, chosen: &Chosen<'_>) -> Result<NextHop,
 
 /// Judges a packet's size against its way. In generic mode a frame may be several packets in one (GRO), which the kernel cuts.
 #[inline(always)]
-pub(crate) fn fits<H: IpHeader, T: Tables>(
+pub(crate) fn fits<H: IpHeader, P: Packet, T: Tables>(
+    packet: &P,
     tables: &T,
-    segment: &Segment<H>,
+    segment: &Segment,
     way: &NextHop,
     overhead: u32,
 ) -> Result<(), Stop> {
     if has(tables.constants(), FEATURE_GENERIC) || segment.packet_len + overhead <= way.mtu as u32 {
         return Ok(());
     }
-    if segment.ip.dont_fragment() {
+    if H::load(packet).ok_or(SHORT)?.dont_fragment() {
         return Err(Stop::TooBig { mtu: (way.mtu as u32).wrapping_sub(overhead) });
     }
     Err(Stop::Drop(Reason::TooBig))

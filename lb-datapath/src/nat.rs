@@ -101,7 +101,7 @@ pub struct Holder<'t, K: Kind> {
 
 /// The live flow in entry `number` of the flow table, with what its replies carry.
 #[inline(always)]
-fn flow_in<'t, K: Kind + 't, T: Tables>(
+fn flow_in<'t, K: Kind, T: Tables>(
     tables: &'t T,
     number: u32,
     now: u16,
@@ -139,20 +139,25 @@ fn same_key(a: &ReplyKey, b: &ReplyKey) -> bool {
 
 /// The live flow whose replies carry `key`.
 #[inline(always)]
-pub fn holder<'t, K: Kind + 't, T: Tables>(
+pub fn holder<'t, K: Kind, T: Tables>(
     tables: &'t T,
     key: &ReplyKey,
     hash: u64,
     now: u16,
 ) -> Option<Holder<'t, K>> {
-    reply_index::search::<K, T, _>(tables, hash, |hint| {
-        let (holder, held) = flow_in::<K, T>(tables, hint.number, now)?;
-        same_key(&held, key).then_some(holder)
-    })
+    for home in [true, false] {
+        let Some(number) = reply_index::hint::<K, T>(tables, hash, home) else { continue };
+        if let Some((holder, held)) = flow_in::<K, T>(tables, number, now)
+            && same_key(&held, key)
+        {
+            return Some(holder);
+        }
+    }
+    None
 }
 
-/// A flow that begins or moves.
-pub struct Wish {
+/// A flow that begins or moves, and where it may go.
+pub struct Wish<'t> {
     /// Its key.
     pub flow: FlowKey,
     /// Its hash.
@@ -163,81 +168,92 @@ pub struct Wish {
     pub now: u16,
     /// The entry it will have.
     pub number: u32,
-}
-
-/// A 4-tuple that is now the flow's.
-pub struct Claim<'t> {
-    /// Its backend.
-    pub(crate) pick: Pick<'t>,
-    /// Source-port attempt of full-nat, else 0.
-    pub attempt: u8,
+    /// Its service.
+    pub service: &'t Service,
+    /// The service's policy.
+    pub policy: Policy,
+    /// The policy's pool.
+    pub pool: &'t Pool,
 }
 
 /// Takes a 4-tuple towards a backend that no other live flow has: full-nat tries source ports, nat the next Maglev slots. Failing that
-/// one whose flow is ending, which then ends. Writes the reply index unless only observing.
-#[inline(always)]
-pub fn claim<'t, K: Kind + 't, T: Tables>(
-    tables: &'t T,
-    service: &'t Service,
-    policy: Policy,
-    pool: &Pool,
-    wish: &Wish,
-) -> Result<Claim<'t>, Reason> {
-    let is_full_nat = policy.is(Forward::FullNat);
+/// one whose flow is ending, which then ends. Writes the reply index unless only observing. Gives the backend (index local to
+/// the pool) and the attempt.
+#[inline(never)]
+pub fn claim<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>) -> Result<(u16, u8), Reason> {
+    let is_full_nat = wish.policy.is(Forward::FullNat);
     let attempts = if is_full_nat { FULL_NAT_ATTEMPTS } else { NAT_SLOTS };
-    let mut chosen: Option<(u32, Option<Slot<'t, K>>)> = None;
+    let mut chosen: Option<(u32, Option<u32>)> = None;
     for step in 0..FULL_NAT_ATTEMPTS {
         if step >= attempts {
             break;
         }
-        let (_, key) = proposal(tables, service, policy, pool, wish, step)?;
-        match holder::<K, T>(tables, &key, key.hash(tables.constants()), wish.now) {
-            Some(holder) if holder.flow != wish.flow => {
-                if matches!(holder.value.state(), State::TcpEnding) && chosen.is_none() {
-                    chosen = Some((step, Some(holder.slot)));
-                }
-            }
-            _ => {
+        match contender::<K, T>(tables, wish, step)? {
+            Contender::Nobody => {
                 chosen = Some((step, None));
                 break;
             }
+            Contender::Ending(number) if chosen.is_none() => chosen = Some((step, Some(number))),
+            Contender::Ending(_) | Contender::Live => {}
         }
     }
     let taken = if is_full_nat { Reason::SnatExhausted } else { Reason::NatCollision };
     let (step, ended) = chosen.ok_or(taken)?;
-    let (claim, key) = proposal(tables, service, policy, pool, wish, step)?;
+    let (local, attempt, key) = proposal(tables, wish, step)?;
     let hash = key.hash(tables.constants());
-    let word = reply_index::room::<K, T>(tables, hash, |word| is_stale::<K, T>(tables, word, wish.now))
-        .ok_or(Reason::FlowTableFull)?;
+    let word = room::<K, T>(tables, hash, wish.now).ok_or(Reason::FlowTableFull)?;
     if !T::OBSERVE {
-        if let Some(slot) = ended {
-            slot.entry.value().store(0);
+        if let Some(entry) = ended.and_then(|number| flow_table::entry::<K, T>(tables, number)) {
+            entry.value().store(0);
         }
         word.store(reply_index::word(hash, wish.number));
     }
-    Ok(claim)
+    Ok((local, attempt))
 }
 
-/// The 4-tuple that attempt `step` would give.
+/// Who has a 4-tuple that a new flow would like.
+enum Contender {
+    /// Nobody, or the new flow itself.
+    Nobody,
+    /// A flow that is ending, in the entry of this number.
+    Ending(u32),
+    /// A flow that needs it.
+    Live,
+}
+
+#[inline(never)]
+fn contender<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, step: u32) -> Result<Contender, Reason> {
+    let (_, _, key) = proposal(tables, wish, step)?;
+    let hash = key.hash(tables.constants());
+    Ok(match holder::<K, T>(tables, &key, hash, wish.now) {
+        Some(holder) if holder.flow != wish.flow => match holder.value.state() {
+            State::TcpEnding => Contender::Ending(holder.slot.number),
+            _ => Contender::Live,
+        },
+        _ => Contender::Nobody,
+    })
+}
+
+/// Room for a word in the reply index.
+#[inline(never)]
+fn room<K: Kind, T: Tables>(tables: &T, hash: u64, now: u16) -> Option<&lb_common::Word> {
+    reply_index::room::<K, T>(tables, hash, |word| is_stale::<K, T>(tables, word, now))
+}
+
+/// The 4-tuple that attempt `step` would give: backend (index local to the pool), attempt, what replies carry.
 #[inline(always)]
-fn proposal<'t, T: Tables>(
-    tables: &'t T,
-    service: &Service,
-    policy: Policy,
-    pool: &Pool,
-    wish: &Wish,
-    step: u32,
-) -> Result<(Claim<'t>, ReplyKey), Reason> {
+fn proposal<T: Tables>(tables: &T, wish: &Wish<'_>, step: u32) -> Result<(u16, u8, ReplyKey), Reason> {
+    let Wish { flow, hash, maglev, service, policy, pool, .. } = wish;
     let is_full_nat = policy.is(Forward::FullNat);
-    let pick = pick(tables, policy, pool, wish.maglev, if is_full_nat { 0 } else { step })?;
+    let Pick { backend, local } = pick(tables, *policy, pool, *maglev, if is_full_nat { 0 } else { step })?;
     #[expect(clippy::cast_possible_truncation, reason = "below 32")]
     let attempt = if is_full_nat { step as u8 } else { 0 };
-    let key = reply_key(tables, (service, policy), &wish.flow, pick.backend, (wish.hash, attempt));
-    Ok((Claim { pick, attempt }, key.ok_or(Reason::SourceMissing)?))
+    let key = reply_key(tables, (service, *policy), flow, backend, (*hash, attempt));
+    Ok((local, attempt, key.ok_or(Reason::SourceMissing)?))
 }
 
 /// Whether the flow that wrote a word is gone: its entry is free or expired, or another flow's.
-#[inline(always)]
+#[inline(never)]
 fn is_stale<K: Kind, T: Tables>(tables: &T, word: u64, now: u16) -> bool {
     let number = hash::low(word).wrapping_sub(1);
     match flow_in::<K, T>(tables, number, now) {

@@ -2,9 +2,9 @@
 //!
 //! In: a frame whose Ethernet type says IPv4 or IPv6. Out: a [`Segment`] of TCP or UDP whose headers are whole, or the
 //! finding that it is something else. Nothing is judged yet: whether a fault matters depends on whether the destination is a
-//! vip, so it comes with the address. Invariant: reads only; offsets are bounded here and nowhere else.
+//! vip. Invariant: reads only; offsets are bounded here and nowhere else.
 
-use lb_common::{Address, Reason};
+use lb_common::Reason;
 
 use crate::{
     header::{
@@ -16,11 +16,10 @@ use crate::{
     packet::Packet,
 };
 
-/// A TCP or UDP segment whose headers are whole.
+/// A TCP or UDP segment whose headers are whole. Small on purpose: it lives through the whole pipeline, in registers and a stack of
+/// 512 bytes, and what else is needed of the headers is read again from the frame, which lies in the first-level cache.
 #[derive(Clone, Copy, Debug)]
-pub struct Segment<H> {
-    /// The IP header.
-    pub ip: H,
+pub struct Segment {
     /// Offset of the transport header in the frame.
     pub transport: u32,
     /// Both ports as they lie in the frame.
@@ -29,11 +28,13 @@ pub struct Segment<H> {
     pub protocol: u8,
     /// TCP flags; 0 for UDP.
     pub flags: u8,
+    /// Time to live or hop limit.
+    pub hops: u8,
     /// Bytes of the IP packet.
     pub packet_len: u32,
 }
 
-impl<H: IpHeader> Segment<H> {
+impl Segment {
     /// Source port, network bytes.
     #[inline(always)]
     pub const fn source_port_be(&self) -> u16 {
@@ -76,23 +77,13 @@ pub const fn ports(source_be: u16, destination_be: u16) -> u32 {
 
 /// What a frame turned out to be.
 #[derive(Clone, Copy, Debug)]
-pub enum Parsed<H> {
+pub enum Parsed {
     /// TCP or UDP.
-    Segment(Segment<H>),
-    /// The family's ICMP; its first byte is the type.
-    Icmp {
-        /// Where it goes.
-        destination: Address,
-        /// Type.
-        kind: u8,
-    },
-    /// A packet that would be dropped if its destination is a vip.
-    Fault {
-        /// Where it goes.
-        destination: Address,
-        /// Why.
-        reason: Reason,
-    },
+    Segment(Segment),
+    /// The family's ICMP, of this type.
+    Icmp(u8),
+    /// A packet that would be dropped for this reason if its destination is a vip.
+    Fault(Reason),
     /// Nothing lbd has to do with.
     Foreign,
 }
@@ -100,22 +91,22 @@ pub enum Parsed<H> {
 /// A header that can be walked to its transport header.
 pub trait Parse: IpHeader {
     /// Parses what follows the link header.
-    fn parse(packet: &impl Packet) -> Parsed<Self>;
+    fn parse(packet: &impl Packet) -> Parsed;
 }
 
 impl Parse for Ipv4 {
     #[inline(always)]
-    fn parse(packet: &impl Packet) -> Parsed<Self> {
+    fn parse(packet: &impl Packet) -> Parsed {
         let Some(ip) = Self::load(packet) else { return Parsed::Foreign };
         if ip.version() != 4 {
             return Parsed::Foreign;
         }
         let header_len = ip.header_len();
         if header_len < Self::LEN {
-            return fault(&ip, Reason::BadHeader);
+            return Parsed::Fault(Reason::BadHeader);
         }
         if ip.is_fragment() {
-            return fault(&ip, Reason::Fragment);
+            return Parsed::Fault(Reason::Fragment);
         }
         payload(packet, ip, ip.protocol(), ethernet::LEN + header_len)
     }
@@ -123,7 +114,7 @@ impl Parse for Ipv4 {
 
 impl Parse for Ipv6 {
     #[inline(always)]
-    fn parse(packet: &impl Packet) -> Parsed<Self> {
+    fn parse(packet: &impl Packet) -> Parsed {
         let Some(ip) = Self::load(packet) else { return Parsed::Foreign };
         if ip.version() != 6 {
             return Parsed::Foreign;
@@ -137,19 +128,14 @@ impl Parse for Ipv6 {
             match extension(packet, next, offset) {
                 Extension::None => return payload(packet, ip, next, offset),
                 Extension::Some { next: following, len } => (next, offset) = (following, offset + len),
-                Extension::Fault(reason) => return fault(&ip, reason),
+                Extension::Fault(reason) => return Parsed::Fault(reason),
             }
         }
         match extension(packet, next, offset) {
             Extension::None => payload(packet, ip, next, offset),
-            _ => fault(&ip, Reason::ExtensionHeader),
+            _ => Parsed::Fault(Reason::ExtensionHeader),
         }
     }
-}
-
-#[inline(always)]
-fn fault<H: IpHeader>(ip: &H, reason: Reason) -> Parsed<H> {
-    Parsed::Fault { destination: ip.destination(), reason }
 }
 
 /// An extension header, judged.
@@ -183,13 +169,13 @@ fn extension(packet: &impl Packet, kind: u8, offset: u32) -> Extension {
 
 /// The transport header, if it is one of ours.
 #[inline(always)]
-fn payload<H: IpHeader>(packet: &impl Packet, ip: H, protocol: u8, transport: u32) -> Parsed<H> {
+fn payload<H: IpHeader>(packet: &impl Packet, ip: H, protocol: u8, transport: u32) -> Parsed {
     match protocol {
         tcp::PROTOCOL => tcp_segment(packet, ip, transport),
         udp::PROTOCOL => udp_segment(packet, ip, transport),
         _ if protocol == H::ICMP => match packet.load_half(transport) {
-            Some(half) => Parsed::Icmp { destination: ip.destination(), kind: half.to_ne_bytes()[0] },
-            None => fault(&ip, Reason::Truncated),
+            Some(half) => Parsed::Icmp(half.to_ne_bytes()[0]),
+            None => Parsed::Fault(Reason::Truncated),
         },
         _ => Parsed::Foreign,
     }
@@ -203,25 +189,32 @@ fn is_bad(packet: &impl Packet, packet_len: u32, transport: u32, len: u32) -> bo
 }
 
 #[inline(always)]
-fn tcp_segment<H: IpHeader>(packet: &impl Packet, ip: H, transport: u32) -> Parsed<H> {
-    let Some([ports]) = packet.load_words(transport) else { return fault(&ip, Reason::Truncated) };
+fn tcp_segment<H: IpHeader>(packet: &impl Packet, ip: H, transport: u32) -> Parsed {
+    let Some([ports]) = packet.load_words(transport) else { return Parsed::Fault(Reason::Truncated) };
     let Some([word, _]) = packet.load_words(transport + tcp::FLAGS_WORD) else {
-        return fault(&ip, Reason::Truncated);
+        return Parsed::Fault(Reason::Truncated);
     };
     let (header_len, flags) = tcp::offset_and_flags(word);
     let packet_len = ip.packet_len();
     if header_len < tcp::LEN || is_bad(packet, packet_len, transport, header_len) {
-        return fault(&ip, Reason::BadHeader);
+        return Parsed::Fault(Reason::BadHeader);
     }
-    Parsed::Segment(Segment { ip, transport, ports, protocol: tcp::PROTOCOL, flags, packet_len })
+    Parsed::Segment(Segment { transport, ports, protocol: tcp::PROTOCOL, flags, hops: ip.hops(), packet_len })
 }
 
 #[inline(always)]
-fn udp_segment<H: IpHeader>(packet: &impl Packet, ip: H, transport: u32) -> Parsed<H> {
-    let Some([ports, _]) = packet.load_words(transport) else { return fault(&ip, Reason::Truncated) };
+fn udp_segment<H: IpHeader>(packet: &impl Packet, ip: H, transport: u32) -> Parsed {
+    let Some([ports, _]) = packet.load_words(transport) else { return Parsed::Fault(Reason::Truncated) };
     let packet_len = ip.packet_len();
     if is_bad(packet, packet_len, transport, udp::LEN) {
-        return fault(&ip, Reason::BadHeader);
+        return Parsed::Fault(Reason::BadHeader);
     }
-    Parsed::Segment(Segment { ip, transport, ports, protocol: udp::PROTOCOL, flags: 0, packet_len })
+    Parsed::Segment(Segment {
+        transport,
+        ports,
+        protocol: udp::PROTOCOL,
+        flags: 0,
+        hops: ip.hops(),
+        packet_len,
+    })
 }

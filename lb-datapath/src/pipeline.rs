@@ -17,7 +17,7 @@ use crate::{
     packet::Packet,
     parse::{Parse, Parsed, Segment},
     reply,
-    select::{self, Request},
+    select::{self, Begun, Known, Request},
     tables::{Tables, Traffic, explain, note},
 };
 
@@ -37,7 +37,7 @@ pub enum Verdict {
 /// An IP family of the pipeline: its header and where its flows lie.
 trait Family: Parse {
     /// Flows of services with a fixed port.
-    type Fixed: Kind + 'static;
+    type Fixed: Kind;
     /// Whether flows of services on every port lie in another table.
     const HAS_OTHER: bool;
 }
@@ -67,69 +67,114 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
     verdict
 }
 
+/// What a round of the steps came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// A verdict.
+    Done(Verdict),
+    /// The packet begins a flow, or its flow needs another backend.
+    Begins,
+    /// It may be the reply of a backend.
+    Reply,
+    /// It goes no further; the note says why.
+    Stops,
+}
+
+/// What one round leaves for the next. The rounds are out of line, so that each has the stack of 512 bytes nearly to itself.
+struct Notes {
+    begun: Begun,
+    service: u16,
+    answers_when_none: bool,
+    stop: Stop,
+}
+
 #[inline(always)]
 fn family<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
-    match H::parse(packet) {
-        Parsed::Segment(segment) => {
-            let (destination, port_be) = (segment.ip.destination(), segment.destination_port_be());
-            match classify::service(tables, &destination, port_be, segment.protocol) {
-                Some(found) => to_service(packet, tables, segment, found),
-                None => from_backend(packet, tables, &segment),
-            }
-        }
-        Parsed::Icmp { destination, kind } => {
-            icmp::to_vip::<H, T>(tables, &destination, kind);
-            Verdict::Pass
-        }
-        Parsed::Fault { destination, reason } => match classify::vip(tables, &destination) {
-            Some(found) => stopped(packet, tables, None::<&Segment<H>>, found.id, Stop::Drop(reason)),
-            None => Verdict::Pass,
-        },
-        Parsed::Foreign => Verdict::Pass,
-    }
-}
-
-/// A packet from a client.
-#[inline(always)]
-fn to_service<H: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    segment: Segment<H>,
-    found: Found<'_>,
-) -> Verdict {
-    let Found { id, service, policy } = found;
-    let request = Request { segment, service_id: id, service, policy };
-    #[expect(clippy::cast_possible_truncation, reason = "pool ids have 16 bits")]
-    explain(tables, |explanation| {
-        explanation.service = id;
-        explanation.pool = policy.pool() as u16;
-    });
-    let wide = H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) && service.port_be == 0;
-    let verdict = if request.segment.ip.hops() <= 1 && !policy.is_loopback() {
-        Err(Stop::Drop(Reason::TtlExceeded))
-    } else if wide {
-        serve::<H, Wide, P, T>(packet, tables, &request)
-    } else {
-        serve::<H, H::Fixed, P, T>(packet, tables, &request)
+    let mut notes = Notes {
+        begun: Begun::default(),
+        service: 0,
+        answers_when_none: false,
+        stop: Stop::Drop(Reason::BackendMissing),
     };
-    match verdict {
-        Ok(verdict) => verdict,
-        Err(Stop::Drop(Reason::NoBackend)) if policy.answers_when_none() => {
-            unserved(packet, tables, &request)
+    let mut outcome = steps::<H, P, T>(packet, tables, &mut notes);
+    if outcome == Outcome::Begins {
+        outcome = begin::<H, P, T>(packet, tables, &mut notes);
+        if outcome == Outcome::Begins {
+            outcome = steps::<H, P, T>(packet, tables, &mut notes);
         }
-        Err(stop) => stopped(packet, tables, Some(&request.segment), id, stop),
+    }
+    if outcome == Outcome::Reply {
+        outcome = translate_back::<H, P, T>(packet, tables, &mut notes);
+    }
+    match outcome {
+        Outcome::Done(verdict) => verdict,
+        _ => stop::<H, P, T>(packet, tables, &notes),
     }
 }
 
-/// Selects, forwards and counts.
+/// The way of every packet: parse, classify, select, forward. Ends early for what is rarer.
+#[inline(never)]
+fn steps<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mut Notes) -> Outcome {
+    let segment = match H::parse(packet) {
+        Parsed::Segment(segment) => segment,
+        Parsed::Icmp(kind) => {
+            icmp::to_vip::<H, T>(tables, packet, kind);
+            return Outcome::Done(Verdict::Pass);
+        }
+        Parsed::Fault(reason) => return faulty::<H, P, T>(packet, tables, notes, reason),
+        Parsed::Foreign => return Outcome::Done(Verdict::Pass),
+    };
+    let Some(request) = classified::<H, P, T>(packet, tables, segment) else {
+        let constants = tables.constants();
+        let is_reply = reply::are_expected(constants) && reply::is_possible::<H, T>(tables, packet, &segment);
+        return if is_reply { Outcome::Reply } else { Outcome::Done(Verdict::Pass) };
+    };
+    explain_request(tables, &request);
+    let result = if is_wide::<H, T>(tables, &request) {
+        serve::<H, Wide, P, T>(packet, tables, &request, &notes.begun)
+    } else {
+        serve::<H, H::Fixed, P, T>(packet, tables, &request, &notes.begun)
+    };
+    match result {
+        Ok(outcome) => outcome,
+        Err(stop) => stopped(notes, &request, stop),
+    }
+}
+
 #[inline(always)]
-fn serve<H: Family, K: Kind + 'static, P: Packet, T: Tables>(
+fn classified<'t, H: Family, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &'t T,
+    segment: Segment,
+) -> Option<Request<'t>> {
+    let destination = H::load_destination(packet)?;
+    let Found { id, service, policy } =
+        classify::service(tables, &destination, segment.destination_port_be(), segment.protocol)?;
+    Some(Request { segment, service_id: id, service, policy })
+}
+
+/// Whether a request's flow lies in the wide table although its family has the narrow one.
+#[inline(always)]
+fn is_wide<H: Family, T: Tables>(tables: &T, request: &Request<'_>) -> bool {
+    H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) && request.service.port_be == 0
+}
+
+/// Forwards the packet of a known flow, and counts it.
+#[inline(always)]
+fn serve<H: Family, K: Kind, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    request: &Request<'_, H>,
-) -> Result<Verdict, Stop> {
-    let chosen = select::select::<H, K, T>(tables, request)?;
-    let verdict = forward::request(packet, tables, request, &chosen)?;
+    request: &Request<'_>,
+    begun: &Begun,
+) -> Result<Outcome, Stop> {
+    if request.segment.hops <= 1 && !request.policy.is_loopback() {
+        return Err(Stop::Drop(Reason::TtlExceeded));
+    }
+    let client = H::load_source(packet).ok_or(forward::SHORT)?;
+    let Known::Chosen(chosen) = select::known::<K, T>(tables, request, client, begun)? else {
+        return Ok(Outcome::Begins);
+    };
+    let verdict = forward::request::<H, P, T>(packet, tables, request, &chosen)?;
     if !T::OBSERVE {
         let traffic = Traffic {
             service: request.service_id,
@@ -138,86 +183,100 @@ fn serve<H: Family, K: Kind + 'static, P: Packet, T: Tables>(
         };
         tables.count_request(traffic, chosen.is_new);
     }
-    Ok(verdict)
+    Ok(Outcome::Done(verdict))
 }
 
-/// A packet to no service: perhaps a backend's reply.
-#[inline(always)]
-fn from_backend<H: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    segment: &Segment<H>,
-) -> Verdict {
-    let constants = tables.constants();
-    if !reply::are_expected(constants) || !reply::is_possible(tables, segment) {
-        return Verdict::Pass;
+/// Selects a backend for a packet that begins a flow; the steps then find it in the notes.
+#[inline(never)]
+fn begin<H: Family, P: Packet, T: Tables>(packet: &P, tables: &T, notes: &mut Notes) -> Outcome {
+    let Parsed::Segment(segment) = H::parse(packet) else { return Outcome::Stops };
+    let Some(request) = classified::<H, P, T>(packet, tables, segment) else { return Outcome::Stops };
+    let Some(client) = H::load_source(packet) else { return Outcome::Stops };
+    let begun = if is_wide::<H, T>(tables, &request) {
+        select::begin::<Wide, T>(tables, &request, client)
+    } else {
+        select::begin::<H::Fixed, T>(tables, &request, client)
+    };
+    match begun {
+        Ok(begun) => {
+            notes.begun = begun;
+            Outcome::Begins
+        }
+        Err(reason) => stopped(notes, &request, Stop::Drop(reason)),
     }
-    let mut outcome = reply::reply::<H, H::Fixed, P, T>(packet, tables, segment);
-    if outcome.is_none() && H::HAS_OTHER && has(constants, FEATURE_ANY_PORT) {
-        outcome = reply::reply::<H, Wide, P, T>(packet, tables, segment);
+}
+
+/// A packet to no service from an address and port that may be a backend's.
+#[inline(never)]
+fn translate_back<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mut Notes) -> Outcome {
+    let Parsed::Segment(segment) = H::parse(packet) else { return Outcome::Done(Verdict::Pass) };
+    let mut outcome = reply::reply::<H, H::Fixed, P, T>(packet, tables, &segment);
+    if outcome.is_none() && H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) {
+        outcome = reply::reply::<H, Wide, P, T>(packet, tables, &segment);
     }
     match outcome {
-        None => Verdict::Pass,
-        Some(reply::Outcome { verdict: Ok(verdict), .. }) => verdict,
+        None => Outcome::Done(Verdict::Pass),
+        Some(reply::Outcome { verdict: Ok(verdict), .. }) => Outcome::Done(verdict),
         Some(reply::Outcome { service, verdict: Err(stop) }) => {
-            stopped(packet, tables, Some(segment), service, stop)
+            notes.service = service;
+            notes.stop = stop;
+            Outcome::Stops
         }
     }
 }
 
-/// No backend is usable, and the client is told.
+/// A packet with a fault: dropped if it is for a vip, else none of our business.
 #[inline(always)]
-fn unserved<H: Family, P: Packet, T: Tables>(
-    packet: &mut P,
+fn faulty<H: Family, P: Packet, T: Tables>(
+    packet: &P,
     tables: &T,
-    request: &Request<'_, H>,
-) -> Verdict {
-    let segment = &request.segment;
-    let (answered, reason) = if segment.is_tcp() {
-        (answer::reset(packet, segment), Reason::ResetAnswered)
-    } else {
-        (answer::unreachable(packet, segment), Reason::UnreachableAnswered)
+    notes: &mut Notes,
+    reason: Reason,
+) -> Outcome {
+    let found = H::load_destination(packet).and_then(|destination| classify::vip(tables, &destination));
+    let Some(found) = found else { return Outcome::Done(Verdict::Pass) };
+    explain(tables, |explanation| explanation.service = found.id);
+    notes.service = found.id;
+    notes.stop = Stop::Drop(reason);
+    Outcome::Stops
+}
+
+#[inline(always)]
+fn stopped(notes: &mut Notes, request: &Request<'_>, stop: Stop) -> Outcome {
+    notes.service = request.service_id;
+    notes.answers_when_none = request.policy.answers_when_none();
+    notes.stop = stop;
+    Outcome::Stops
+}
+
+/// Answers or drops a packet that goes no further, and counts why.
+#[inline(never)]
+fn stop<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &Notes) -> Verdict {
+    let (answered, answer, otherwise) = match notes.stop {
+        Stop::TooBig { mtu } => {
+            (answer::too_big::<H, P>(packet, mtu), Reason::TooBigAnswered, Reason::TooBig)
+        }
+        Stop::Drop(Reason::NoBackend) if notes.answers_when_none => match H::parse(packet) {
+            Parsed::Segment(segment) if segment.is_tcp() => {
+                (answer::reset::<H, P>(packet, &segment), Reason::ResetAnswered, Reason::NoBackend)
+            }
+            _ => (answer::unreachable::<H, P>(packet), Reason::UnreachableAnswered, Reason::NoBackend),
+        },
+        Stop::Drop(reason) => (None, reason, reason),
     };
-    answered_or_dropped(tables, request.service_id, answered, reason, Reason::NoBackend)
-}
-
-/// A packet goes no further.
-#[inline(always)]
-fn stopped<H: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    segment: Option<&Segment<H>>,
-    service: u16,
-    stop: Stop,
-) -> Verdict {
-    match (stop, segment) {
-        (Stop::TooBig { mtu }, Some(segment)) => {
-            let answered = answer::too_big(packet, segment, mtu);
-            answered_or_dropped(tables, service, answered, Reason::TooBigAnswered, Reason::TooBig)
-        }
-        (Stop::TooBig { .. }, None) => {
-            answered_or_dropped(tables, service, None, Reason::TooBig, Reason::TooBig)
-        }
-        (Stop::Drop(reason), _) => answered_or_dropped(tables, service, None, reason, reason),
-    }
+    let (verdict, reason) = match answered {
+        Some(()) => (Verdict::Transmit, answer),
+        None => (Verdict::Drop, otherwise),
+    };
+    note(tables, notes.service, reason);
+    verdict
 }
 
 #[inline(always)]
-fn answered_or_dropped<T: Tables>(
-    tables: &T,
-    service: u16,
-    answered: Option<()>,
-    answer: Reason,
-    drop: Reason,
-) -> Verdict {
-    match answered {
-        Some(()) => {
-            note(tables, service, answer);
-            Verdict::Transmit
-        }
-        None => {
-            note(tables, service, drop);
-            Verdict::Drop
-        }
-    }
+fn explain_request<T: Tables>(tables: &T, request: &Request<'_>) {
+    #[expect(clippy::cast_possible_truncation, reason = "pool ids have 16 bits")]
+    explain(tables, |explanation| {
+        explanation.service = request.service_id;
+        explanation.pool = request.policy.pool() as u16;
+    });
 }

@@ -36,8 +36,8 @@ pub fn are_expected(constants: impl Constants) -> bool {
 
 /// Whether a segment may be a reply: most packets of a host are not, and cost one word of the filter.
 #[inline(always)]
-pub fn is_possible<H: IpHeader, T: Tables>(tables: &T, segment: &Segment<H>) -> bool {
-    let source = segment.ip.source();
+pub fn is_possible<H: IpHeader, T: Tables>(tables: &T, packet: &impl Packet, segment: &Segment) -> bool {
+    let Some(source) = H::load_source(packet) else { return false };
     nat::may_be_reply(tables, &source, segment.source_port_be(), segment.protocol)
         || (has(tables.constants(), FEATURE_ANY_PORT)
             && nat::may_be_reply(tables, &source, 0, segment.protocol))
@@ -48,11 +48,11 @@ pub fn is_possible<H: IpHeader, T: Tables>(tables: &T, segment: &Segment<H>) -> 
 pub fn reply<H: IpHeader, K: Kind, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    segment: &Segment<H>,
+    segment: &Segment,
 ) -> Option<Outcome> {
     let key = ReplyKey {
-        backend: segment.ip.source(),
-        destination: segment.ip.destination(),
+        backend: H::load_source(packet)?,
+        destination: H::load_destination(packet)?,
         backend_port_be: segment.source_port_be(),
         destination_port_be: segment.destination_port_be(),
         protocol: segment.protocol,
@@ -69,7 +69,7 @@ pub fn reply<H: IpHeader, K: Kind, P: Packet, T: Tables>(
         explanation.backend = holder.value.backend();
         explanation.selected_by = lb_common::selected_by::FLOW;
     });
-    let verdict = back(packet, tables, segment, &holder);
+    let verdict = back::<H, K, P, T>(packet, tables, segment, &holder);
     if !T::OBSERVE && verdict.is_ok() {
         flow_table::refresh(holder.slot, holder.value, now, state_after(holder.value.state(), segment));
         let backend_counter = holder.backend.counter;
@@ -80,7 +80,7 @@ pub fn reply<H: IpHeader, K: Kind, P: Packet, T: Tables>(
 
 /// A reply ends a flow but never establishes one.
 #[inline(always)]
-fn state_after<H: IpHeader>(state: State, segment: &Segment<H>) -> State {
+fn state_after(state: State, segment: &Segment) -> State {
     if segment.is_tcp() && segment.is_end() { State::TcpEnding } else { state }
 }
 
@@ -88,7 +88,7 @@ fn state_after<H: IpHeader>(state: State, segment: &Segment<H>) -> State {
 fn back<H: IpHeader, K: Kind, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    segment: &Segment<H>,
+    segment: &Segment,
     holder: &Holder<'_, K>,
 ) -> Result<Verdict, Stop> {
     let flow = &holder.flow;
@@ -98,21 +98,21 @@ fn back<H: IpHeader, K: Kind, P: Packet, T: Tables>(
     let (client, client_port_be) = if is_full_nat {
         (flow.client, flow.client_port_be)
     } else {
-        (segment.ip.destination(), segment.destination_port_be())
+        (H::load_destination(packet).ok_or(forward::SHORT)?, segment.destination_port_be())
     };
     let vip = if H::VERSION == 4 { lb_common::Address::v4(service.vip.words[3]) } else { service.vip };
     let client = if H::VERSION == 4 { lb_common::Address::v4(client.words[3]) } else { client };
     let ends = Ends { source: &vip, destination: &client, ports: parse::ports(port_be, client_port_be) };
     if has(tables.constants(), FEATURE_LOOPBACK) && holder.policy.is_loopback() {
-        forward::translate(packet, segment, &ends, false)?;
+        forward::translate::<H, P>(packet, segment, &ends, false)?;
         note(tables, flow.service, Reason::LocalDelivery);
         return Ok(Verdict::Pass);
     }
-    if segment.ip.hops() <= 1 {
+    if segment.hops <= 1 {
         return Err(Stop::Drop(Reason::TtlExceeded));
     }
     let way = route::way_to(tables, &vip, &client).ok_or(Stop::Drop(Reason::NextHopUnknown))?;
-    forward::fits(tables, segment, &way, 0)?;
-    forward::translate(packet, segment, &ends, true)?;
+    forward::fits::<H, P, T>(packet, tables, segment, &way, 0)?;
+    forward::translate::<H, P>(packet, segment, &ends, true)?;
     forward::send(packet, tables, &way)
 }

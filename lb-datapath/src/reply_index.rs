@@ -8,7 +8,7 @@ mod search;
 
 use lb_common::Address;
 
-pub use self::search::{Hint, room, search};
+pub use self::search::{hint, room};
 use crate::{constants::Constants, hash};
 
 /// What a reply carries, and so what names a flow towards its backend.

@@ -5,25 +5,23 @@
 //! alone, so every node with the same members sends a flow to the same backend.
 
 use lb_common::{
-    Affinity, Backend, FEATURE_FULL_NAT, FEATURE_NAT, Forward, Pool, Reason, SLOTS_PER_WORD, Service,
-    backend_state, selected_by,
+    Address, Affinity, Backend, FEATURE_FULL_NAT, FEATURE_NAT, Forward, Pool, Reason, SLOTS_PER_WORD,
+    Service, backend_state, selected_by,
 };
 
 use crate::{
     classify::Policy,
     constants::has,
-    flow_table::{self, FlowKey, Kind, Place, Slot, State, Value},
-    hash,
-    header::IpHeader,
-    nat,
+    flow_table::{self, FlowKey, Kind, Place, State, Value},
+    hash, nat,
     parse::Segment,
     tables::{FlowEvent, Tables, explain, note},
 };
 
 /// A packet from a client to a service.
-pub struct Request<'t, H> {
+pub struct Request<'t> {
     /// The packet.
-    pub segment: Segment<H>,
+    pub segment: Segment,
     /// Service id.
     pub service_id: u16,
     /// The service.
@@ -32,26 +30,26 @@ pub struct Request<'t, H> {
     pub policy: Policy,
 }
 
-impl<H: IpHeader> Request<'_, H> {
+impl<'t> Request<'t> {
     /// The flow's key. The service's port is part of it only if the listener takes every port.
     #[inline(always)]
-    fn key(&self) -> FlowKey {
+    fn key(&self, client: Address) -> FlowKey {
         let any_port = self.service.port_be == 0;
         FlowKey {
-            client: self.segment.ip.source(),
+            client,
             client_port_be: self.segment.source_port_be(),
             service_port_be: if any_port { self.segment.destination_port_be() } else { 0 },
             service: self.service_id,
         }
     }
+}
 
-    /// Whether its replies come back through here.
-    #[inline(always)]
-    fn is_translated<T: Tables>(&self, tables: &T) -> bool {
-        let constants = tables.constants();
-        (has(constants, FEATURE_NAT) && self.policy.is(Forward::Nat))
-            || (has(constants, FEATURE_FULL_NAT) && self.policy.is(Forward::FullNat))
-    }
+/// Whether replies of flows under this policy come back through here.
+#[inline(always)]
+fn is_translated<T: Tables>(tables: &T, policy: Policy) -> bool {
+    let constants = tables.constants();
+    (has(constants, FEATURE_NAT) && policy.is(Forward::Nat))
+        || (has(constants, FEATURE_FULL_NAT) && policy.is(Forward::FullNat))
 }
 
 /// The backend of a request.
@@ -66,34 +64,54 @@ pub struct Chosen<'t> {
     pub is_new: bool,
 }
 
-/// Chooses the backend of a request; an error is the reason of its drop.
+/// The backend of a flow that has yet to begin, as `begin` leaves it for the packet's second round.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Begun {
+    /// Index of the backend in the whole table; 0 = the flow has not begun.
+    pub backend: u32,
+    /// Source-port attempt of full-nat.
+    pub attempt: u8,
+    /// It is a new flow, not one that moved.
+    pub is_new: bool,
+}
+
+/// What is known of a request's backend.
+pub enum Known<'t> {
+    /// It is this one.
+    Chosen(Chosen<'t>),
+    /// It has yet to be selected: [`begin`].
+    Nothing,
+}
+
+/// The backend of a request if its flow is known, or has just begun; the flow's entry is refreshed.
 #[inline(always)]
-pub fn select<'t, H: IpHeader, K: Kind + 't, T: Tables>(
+pub fn known<'t, K: Kind, T: Tables>(
     tables: &'t T,
-    request: &Request<'t, H>,
-) -> Result<Chosen<'t>, Reason> {
-    let pool = tables.pool(request.policy.pool()).ok_or(Reason::BackendMissing)?;
-    let flow = request.key();
+    request: &Request<'t>,
+    client: Address,
+    begun: &Begun,
+) -> Result<Known<'t>, Reason> {
+    let flow = request.key(client);
     let hash = K::hash(tables.constants(), &flow, request.service.salt);
-    if request.policy.affinity() == Affinity::None as u64 {
-        return without_flow(tables, request, pool, hash);
+    if begun.backend != 0 {
+        let backend = tables.backend(begun.backend).ok_or(Reason::BackendMissing)?;
+        return Ok(Known::Chosen(Chosen { backend, attempt: begun.attempt, hash, is_new: begun.is_new }));
     }
-    let now = tables.now();
-    let (slot, kept_state) = match flow_table::find::<K, T>(tables, K::pack(&flow), hash) {
-        None => (None, None),
-        Some((slot, value)) => match judge(tables, request, pool, value, now) {
-            Standing::Stays { backend, state } => {
-                if !T::OBSERVE {
-                    flow_table::refresh(slot, value, now, state);
-                }
-                explain_choice(tables, value.backend(), selected_by::FLOW);
-                return Ok(Chosen { backend, attempt: value.attempt(), hash, is_new: false });
-            }
-            Standing::Begins => (Some(slot), None),
-            Standing::Moves { state } => (Some(slot), Some(state)),
-        },
+    if request.policy.affinity() == Affinity::None as u64 {
+        return Ok(Known::Nothing);
+    }
+    let Some((slot, value)) = flow_table::find::<K, T>(tables, K::pack(&flow), hash) else {
+        return Ok(Known::Nothing);
     };
-    begin::<H, K, T>(tables, request, pool, Beginning { flow, hash, now, slot, kept_state })
+    let now = tables.now();
+    let Standing::Stays { backend, state } = judge(tables, request, value, now) else {
+        return Ok(Known::Nothing);
+    };
+    if !T::OBSERVE {
+        flow_table::refresh(slot, value, now, state);
+    }
+    explain_choice(tables, value.backend(), selected_by::FLOW);
+    Ok(Known::Chosen(Chosen { backend, attempt: value.attempt(), hash, is_new: false }))
 }
 
 /// What becomes of a flow found in the table.
@@ -107,13 +125,7 @@ enum Standing<'t> {
 }
 
 #[inline(always)]
-fn judge<'t, H: IpHeader, T: Tables>(
-    tables: &'t T,
-    request: &Request<'_, H>,
-    pool: &Pool,
-    value: Value,
-    now: u16,
-) -> Standing<'t> {
+fn judge<'t, T: Tables>(tables: &'t T, request: &Request<'_>, value: Value, now: u16) -> Standing<'t> {
     if !value.is_live(tables.constants(), now) {
         return Standing::Begins;
     }
@@ -123,9 +135,10 @@ fn judge<'t, H: IpHeader, T: Tables>(
         return Standing::Begins;
     }
     let next = next_state(state, segment);
-    let Some(backend) = resident(tables, request.policy.pool(), pool.backends.load(), value.backend()) else {
-        return Standing::Moves { state: next };
-    };
+    let pool = request.policy.pool();
+    let backend =
+        tables.pool(pool).and_then(|entry| resident(tables, pool, entry.backends.load(), value.backend()));
+    let Some(backend) = backend else { return Standing::Moves { state: next } };
     let flags = backend.state.load();
     if flags & backend_state::KEEPS == 0 {
         return Standing::Moves { state: next };
@@ -139,7 +152,7 @@ fn judge<'t, H: IpHeader, T: Tables>(
 /// The state after a packet from the client. Only such a packet establishes: a reply must not, or a flood with a forged source
 /// would promote itself.
 #[inline(always)]
-fn next_state<H: IpHeader>(state: State, segment: &Segment<H>) -> State {
+fn next_state(state: State, segment: &Segment) -> State {
     match state {
         State::UdpProbation | State::UdpEstablished => State::UdpEstablished,
         _ if segment.is_end() => State::TcpEnding,
@@ -150,7 +163,7 @@ fn next_state<H: IpHeader>(state: State, segment: &Segment<H>) -> State {
 
 /// The state of a flow that begins with this packet.
 #[inline(always)]
-fn first_state<H: IpHeader>(segment: &Segment<H>) -> State {
+fn first_state(segment: &Segment) -> State {
     if !segment.is_tcp() {
         State::UdpProbation
     } else if segment.is_end() {
@@ -176,6 +189,7 @@ pub fn resident<T: Tables>(tables: &T, pool: u32, block: u64, local: u16) -> Opt
 #[derive(Clone, Copy)]
 pub(crate) struct Pick<'t> {
     pub(crate) backend: &'t Backend,
+    /// Its index local to the pool.
     pub(crate) local: u16,
 }
 
@@ -215,64 +229,66 @@ fn maglev_hash<T: Tables>(tables: &T, policy: Policy, flow: &FlowKey, hash: u64)
     }
 }
 
-/// A datagram on its own (affinity "none"). Translation needs a flow to find the way back by.
+/// Selects the backend of a request whose flow is not known or may not stay, and enters the flow.
 #[inline(always)]
-fn without_flow<'t, H: IpHeader, T: Tables>(
-    tables: &'t T,
-    request: &Request<'t, H>,
-    pool: &Pool,
-    hash: u64,
-) -> Result<Chosen<'t>, Reason> {
-    if request.is_translated(tables) {
-        return Err(Reason::NotAFlow);
+pub fn begin<K: Kind, T: Tables>(
+    tables: &T,
+    request: &Request<'_>,
+    client: Address,
+) -> Result<Begun, Reason> {
+    let pool = tables.pool(request.policy.pool()).ok_or(Reason::BackendMissing)?;
+    let block = pool.backends.load();
+    let flow = request.key(client);
+    let hash = K::hash(tables.constants(), &flow, request.service.salt);
+    let policy = request.policy;
+    if policy.affinity() == Affinity::None as u64 {
+        // A datagram on its own. Translation needs a flow to find the way back by.
+        if is_translated(tables, policy) {
+            return Err(Reason::NotAFlow);
+        }
+        let picked = pick(tables, policy, pool, (tables.random() as u64) << 32, 0)?;
+        explain_choice(tables, picked.local, selected_by::MAGLEV);
+        return Ok(Begun { backend: global(block, picked.local), attempt: 0, is_new: false });
     }
-    let random = (tables.random() as u64) << 32;
-    let Pick { backend, local } = pick(tables, request.policy, pool, random, 0)?;
-    explain_choice(tables, local, selected_by::MAGLEV);
-    Ok(Chosen { backend, attempt: 0, hash, is_new: false })
-}
-
-/// A flow that is to be entered.
-struct Beginning<'t, K: Kind> {
-    flow: FlowKey,
-    hash: u64,
-    now: u16,
-    /// The entry that already holds its key.
-    slot: Option<Slot<'t, K>>,
-    /// The flow is no new one but moves to another backend in this state.
-    kept_state: Option<State>,
-}
-
-#[inline(always)]
-fn begin<'t, H: IpHeader, K: Kind + 't, T: Tables>(
-    tables: &'t T,
-    request: &Request<'t, H>,
-    pool: &Pool,
-    beginning: Beginning<'t, K>,
-) -> Result<Chosen<'t>, Reason> {
-    let Beginning { flow, hash, now, slot, kept_state } = beginning;
-    let maglev = maglev_hash(tables, request.policy, &flow, hash);
-    let place = match slot {
-        Some(slot) => Some(Place { slot, evicts: false }),
-        None => flow_table::place::<K, T>(tables, hash, now),
+    let now = tables.now();
+    let entry = flow_table::find::<K, T>(tables, K::pack(&flow), hash);
+    let kept_state = match entry {
+        Some((_, value)) => match judge(tables, request, value, now) {
+            Standing::Moves { state } | Standing::Stays { state, .. } => Some(state),
+            Standing::Begins => None,
+        },
+        None => None,
     };
+    let place = match entry {
+        Some((slot, _)) => Some(Place { slot, evicts: false }),
+        None => place::<K, T>(tables, hash, now),
+    };
+    let maglev = maglev_hash(tables, policy, &flow, hash);
     let is_new = kept_state.is_none();
-    let by = if is_new { selected_by::MAGLEV } else { selected_by::RESELECTED };
-    let (picked, attempt) = if request.is_translated(tables) {
-        let place = place.as_ref().ok_or(Reason::FlowTableFull);
-        let place = place.inspect_err(|_| tables_full::<K, T>(tables))?;
-        let wish = nat::Wish { flow, hash, maglev, now, number: place.slot.number };
-        let claim = nat::claim::<K, T>(tables, request.service, request.policy, pool, &wish)?;
-        (claim.pick, claim.attempt)
+    let (local, attempt) = if is_translated(tables, policy) {
+        let Some(place) = &place else {
+            tables_full::<K, T>(tables);
+            return Err(Reason::FlowTableFull);
+        };
+        let wish = nat::Wish {
+            flow,
+            hash,
+            maglev,
+            now,
+            number: place.slot.number,
+            service: request.service,
+            policy,
+            pool,
+        };
+        nat::claim::<K, T>(tables, &wish)?
     } else {
-        (pick(tables, request.policy, pool, maglev, 0)?, 0)
+        (pick(tables, policy, pool, maglev, 0)?.local, 0)
     };
-    explain_choice(tables, picked.local, by);
+    explain_choice(tables, local, if is_new { selected_by::MAGLEV } else { selected_by::RESELECTED });
     match place {
         Some(place) if !T::OBSERVE => {
             let state = kept_state.unwrap_or(first_state(&request.segment));
-            let value = Value::new(hash, picked.local, now, state, attempt);
-            flow_table::write(place.slot, K::pack(&flow), value);
+            flow_table::write(place.slot, K::pack(&flow), Value::new(hash, local, now, state, attempt));
             count_entry::<K, T>(tables, request.service_id, is_new, place.evicts);
         }
         Some(_) => {}
@@ -281,7 +297,18 @@ fn begin<'t, H: IpHeader, K: Kind + 't, T: Tables>(
             note(tables, request.service_id, Reason::NotStored);
         }
     }
-    Ok(Chosen { backend: picked.backend, attempt, hash, is_new })
+    Ok(Begun { backend: global(block, local), attempt, is_new })
+}
+
+/// Index in the whole table of a backend by its index local to the pool.
+#[inline(always)]
+fn global(block: u64, local: u16) -> u32 {
+    hash::low(block).wrapping_add(local as u32)
+}
+
+#[inline(never)]
+fn place<K: Kind, T: Tables>(tables: &T, hash: u64, now: u16) -> Option<Place<'_, K>> {
+    flow_table::place::<K, T>(tables, hash, now)
 }
 
 #[inline(always)]

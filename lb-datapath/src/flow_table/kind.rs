@@ -75,7 +75,7 @@ impl Entry for FlowEntry6 {
 }
 
 /// A flow table together with its reply index.
-pub trait Kind {
+pub trait Kind: 'static {
     /// An entry.
     type Entry: Entry + 'static;
 

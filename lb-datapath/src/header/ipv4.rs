@@ -145,8 +145,19 @@ impl IpHeader for Ipv4 {
     }
 
     #[inline(always)]
-    fn store_hop(&self, packet: &mut impl Packet) -> Option<()> {
-        packet.store_words(ethernet::LEN + 8, &[Self::one_hop_less(self.words[2])])
+    fn load_source(packet: &impl Packet) -> Option<Address> {
+        packet.load_words(ethernet::LEN + 12).map(|[word]| Address::v4(word))
+    }
+
+    #[inline(always)]
+    fn load_destination(packet: &impl Packet) -> Option<Address> {
+        packet.load_words(ethernet::LEN + 16).map(|[word]| Address::v4(word))
+    }
+
+    #[inline(always)]
+    fn take_hop(packet: &mut impl Packet) -> Option<()> {
+        let [word] = packet.load_words(ethernet::LEN + 8)?;
+        packet.store_words(ethernet::LEN + 8, &[Self::one_hop_less(word)])
     }
 
     #[inline(always)]

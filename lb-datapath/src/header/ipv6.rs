@@ -106,8 +106,19 @@ impl IpHeader for Ipv6 {
     }
 
     #[inline(always)]
-    fn store_hop(&self, packet: &mut impl Packet) -> Option<()> {
-        packet.store_words(ethernet::LEN + 4, &[Self::one_hop_less(self.words[1])])
+    fn load_source(packet: &impl Packet) -> Option<Address> {
+        packet.load_words(ethernet::LEN + 8).map(Address::v6)
+    }
+
+    #[inline(always)]
+    fn load_destination(packet: &impl Packet) -> Option<Address> {
+        packet.load_words(ethernet::LEN + 24).map(Address::v6)
+    }
+
+    #[inline(always)]
+    fn take_hop(packet: &mut impl Packet) -> Option<()> {
+        let [word] = packet.load_words(ethernet::LEN + 4)?;
+        packet.store_words(ethernet::LEN + 4, &[Self::one_hop_less(word)])
     }
 
     #[inline(always)]

@@ -42,8 +42,12 @@ pub trait IpHeader: Copy {
     fn dont_fragment(&self) -> bool;
     /// Identification, network bytes; 0 with IPv6.
     fn identification_be(&self) -> u16;
-    /// Writes the header back with one hop less.
-    fn store_hop(&self, packet: &mut impl Packet) -> Option<()>;
+    /// The source address alone.
+    fn load_source(packet: &impl Packet) -> Option<Address>;
+    /// The destination address alone.
+    fn load_destination(packet: &impl Packet) -> Option<Address>;
+    /// Takes one hop off the header in the frame.
+    fn take_hop(packet: &mut impl Packet) -> Option<()>;
     /// Writes the header back with these addresses and, if `hop`, one hop less.
     fn store_translated(
         &self,

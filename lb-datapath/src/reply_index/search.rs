@@ -5,12 +5,6 @@ use lb_common::{REPLY_WAYS, ReplyBucket, Word};
 use super::entry_of;
 use crate::{flow_table::Kind, hash, tables::Tables};
 
-/// A word that may name the flow of a reply.
-pub struct Hint {
-    /// Entry number.
-    pub number: u32,
-}
-
 /// The word of a bucket whose tag is that of `hash`. There is at most one: a newcomer with the same tag takes its place.
 #[inline(always)]
 fn tagged(bucket: &ReplyBucket, hash: u64) -> Option<(&Word, u32)> {
@@ -22,18 +16,12 @@ fn tagged(bucket: &ReplyBucket, hash: u64) -> Option<(&Word, u32)> {
     None
 }
 
-/// The first thing `judge` makes of a word with the tag of `hash`, home bucket first.
+/// The entry number in the word with the tag of `hash` in one of its two candidate buckets: the home one if `home`, else the other.
 #[inline(always)]
-pub fn search<K: Kind, T: Tables, R>(tables: &T, hash: u64, judge: impl Fn(Hint) -> Option<R>) -> Option<R> {
-    let (home, other) = hash::candidates(hash, K::reply_buckets(tables.constants()));
-    for bucket in [home, other] {
-        if let Some((_, number)) = tagged(K::reply_bucket(tables, bucket)?, hash)
-            && let Some(result) = judge(Hint { number })
-        {
-            return Some(result);
-        }
-    }
-    None
+pub fn hint<K: Kind, T: Tables>(tables: &T, hash: u64, home: bool) -> Option<u32> {
+    let (first, second) = hash::candidates(hash, K::reply_buckets(tables.constants()));
+    let bucket = K::reply_bucket(tables, if home { first } else { second })?;
+    tagged(bucket, hash).map(|(_, number)| number)
 }
 
 /// Room for a word with this hash, whose key no live flow holds: a word with its tag (stale then), else a free word in the emptier bucket,
