@@ -38,9 +38,10 @@ pub fn reset<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment) -> Optio
     let addresses = packet.load_words(0)?;
 
     let transport = ethernet::LEN + H::LEN;
+    let options_len = segment.transport.checked_sub(transport)?;
+    cut(packet, segment.packet_len, options_len + H::LEN + tcp::LEN)?;
     // Options and extension headers are cut out: the fresh header stands right before the segment.
-    packet.move_head(i32::try_from(segment.transport - transport).ok()?)?;
-    cut(packet, transport + tcp::LEN)?;
+    packet.move_head(i32::try_from(options_len).ok()?)?;
     front::<H, P>(packet, &addresses)?;
     H::store_answer(packet, &from, &to, tcp::PROTOCOL, tcp::LEN)?;
     packet.store_words(transport, &[ports, seq, ack, word, first_half(checksum)])
@@ -69,7 +70,7 @@ pub fn error<H: IpHeader, P: Packet>(packet: &mut P, first: u32, rest: u32) -> O
     }
     let first = first | second_half(sum.checksum());
     let addresses = packet.load_words(0)?;
-    cut(packet, ethernet::LEN + quote_len)?;
+    cut(packet, packet_len, quote_len)?;
     packet.move_head(-((H::LEN + icmp::LEN) as i32))?;
     front::<H, P>(packet, &addresses)?;
     H::store_answer(packet, &from, &to, H::ICMP, message_len)?;
@@ -88,10 +89,14 @@ pub fn unreachable<H: IpHeader, P: Packet>(packet: &mut P) -> Option<()> {
     error::<H, P>(packet, icmp::port_unreachable(H::VERSION), 0)
 }
 
-/// Cuts the frame off after `len` bytes.
+/// Cuts the IP packet, now `packet_len` bytes long, off after `len` bytes. What the link padded stays behind it: harmless, and
+/// the program may not compute a frame's length (that takes CAP_PERFMON).
 #[inline(always)]
-fn cut<P: Packet>(packet: &mut P, len: u32) -> Option<()> {
-    let excess = packet.frame_len().checked_sub(len)?;
+fn cut<P: Packet>(packet: &mut P, packet_len: u32, len: u32) -> Option<()> {
+    let excess = packet_len.checked_sub(len)?;
+    if excess == 0 {
+        return Some(());
+    }
     packet.move_tail(-i32::try_from(excess).ok()?)
 }
 

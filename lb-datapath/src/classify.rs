@@ -15,7 +15,7 @@ use crate::{
 const REMOVED: u32 = u32::MAX;
 
 /// `Service::policy` as it was read: one packet sees one policy.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Policy(pub u64);
 
 impl Policy {

@@ -13,13 +13,14 @@ pub use self::{
     kind::{Entry, Kind, Narrow, Wide},
     search::{Place, Slot, entry, find, place, refresh, write},
 };
-use crate::{constants::Constants, hash};
+use crate::{classify::same, constants::Constants, hash};
 
 /// State of an entry; says the protocol too, so that its idle time needs no look at the service.
 #[repr(u8)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum State {
     /// Free.
+    #[default]
     Free = 0,
     /// TCP, one packet seen.
     TcpProbation = 1,
@@ -145,7 +146,7 @@ pub const fn key6(client: &Address, client_port_be: u16, service_port_be: u16, s
 }
 
 /// What a flow's key says, of either table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct FlowKey {
     /// The client's address.
     pub client: Address,
@@ -181,6 +182,15 @@ impl FlowKey {
             service_port_be: (rest >> 16) as u16,
             service: (rest >> 32) as u16,
         }
+    }
+
+    /// Whether two keys are the same.
+    #[inline(always)]
+    pub const fn is(&self, other: &Self) -> bool {
+        same(&self.client, &other.client)
+            && self.client_port_be == other.client_port_be
+            && self.service_port_be == other.service_port_be
+            && self.service == other.service
     }
 
     /// The number of an entry, as the reply index holds it.

@@ -12,7 +12,7 @@ use crate::{
     flow_table::{self, Entry, FlowKey, Kind, Slot, State, Value},
     hash,
     reply_index::{self, ReplyKey},
-    select::{Pick, pick, resident},
+    select::{Pick, Wish, pick, resident},
     tables::Tables,
 };
 
@@ -156,60 +156,52 @@ pub fn holder<'t, K: Kind, T: Tables>(
     None
 }
 
-/// A flow that begins or moves, and where it may go.
-pub struct Wish<'t> {
-    /// Its key.
-    pub flow: FlowKey,
-    /// Its hash.
-    pub hash: u64,
-    /// Its Maglev hash.
-    pub maglev: u64,
-    /// The present tick.
-    pub now: u16,
-    /// The entry it will have.
-    pub number: u32,
-    /// Its service.
-    pub service: &'t Service,
-    /// The service's policy.
-    pub policy: Policy,
-    /// The policy's pool.
-    pub pool: &'t Pool,
-}
-
 /// Takes a 4-tuple towards a backend that no other live flow has: full-nat tries source ports, nat the next Maglev slots. Failing that
-/// one whose flow is ending, which then ends. Writes the reply index unless only observing. Gives the backend (index local to
-/// the pool) and the attempt.
-#[inline(never)]
-pub fn claim<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>) -> Result<(u16, u8), Reason> {
+/// one whose flow is ending, which then ends. Writes the reply index unless only observing. `number` is the entry the flow
+/// will have. Gives the backend (index local to the pool) and the attempt.
+#[inline(always)]
+pub fn claim<K: Kind, T: Tables>(
+    tables: &T,
+    wish: &Wish<'_>,
+    pool: &Pool,
+    maglev: u64,
+    number: u32,
+) -> Result<(u16, u8), Reason> {
     let is_full_nat = wish.policy.is(Forward::FullNat);
     let attempts = if is_full_nat { FULL_NAT_ATTEMPTS } else { NAT_SLOTS };
-    let mut chosen: Option<(u32, Option<u32>)> = None;
+    let mut chosen: Option<(u32, u32)> = None;
     for step in 0..FULL_NAT_ATTEMPTS {
         if step >= attempts {
             break;
         }
-        match contender::<K, T>(tables, wish, step)? {
+        let (_, _, key) = proposal(tables, wish, pool, maglev, step)?;
+        match contender::<K, T>(tables, wish, key.hash(tables.constants())) {
             Contender::Nobody => {
-                chosen = Some((step, None));
+                chosen = Some((step, NOBODY));
                 break;
             }
-            Contender::Ending(number) if chosen.is_none() => chosen = Some((step, Some(number))),
+            Contender::Ending(ending) if chosen.is_none() => chosen = Some((step, ending)),
             Contender::Ending(_) | Contender::Live => {}
         }
     }
     let taken = if is_full_nat { Reason::SnatExhausted } else { Reason::NatCollision };
-    let (step, ended) = chosen.ok_or(taken)?;
-    let (local, attempt, key) = proposal(tables, wish, step)?;
+    let (step, ending) = chosen.ok_or(taken)?;
+    let (local, attempt, key) = proposal(tables, wish, pool, maglev, step)?;
     let hash = key.hash(tables.constants());
-    let word = room::<K, T>(tables, hash, wish.now).ok_or(Reason::FlowTableFull)?;
+    let word = room::<K, T>(tables, hash, wish).ok_or(Reason::FlowTableFull)?;
     if !T::OBSERVE {
-        if let Some(entry) = ended.and_then(|number| flow_table::entry::<K, T>(tables, number)) {
+        if ending != NOBODY
+            && let Some(entry) = flow_table::entry::<K, T>(tables, ending)
+        {
             entry.value().store(0);
         }
-        word.store(reply_index::word(hash, wish.number));
+        word.store(reply_index::word(hash, number));
     }
     Ok((local, attempt))
 }
+
+/// No entry's number: a reply word has one more than it, in 32 bits.
+const NOBODY: u32 = u32::MAX;
 
 /// Who has a 4-tuple that a new flow would like.
 enum Contender {
@@ -221,45 +213,66 @@ enum Contender {
     Live,
 }
 
+#[inline(always)]
+fn contender<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, hash: u64) -> Contender {
+    for home in [true, false] {
+        let Some(number) = reply_index::hint::<K, T>(tables, hash, home) else { continue };
+        let occupant = occupant::<K, T>(tables, number, wish.now, &wish.flow);
+        // The whole hash, 64 bits of it, in place of the key: at worst a free 4-tuple is not taken.
+        if occupant.reply_hash == hash {
+            return if occupant.is_ending { Contender::Ending(number) } else { Contender::Live };
+        }
+    }
+    Contender::Nobody
+}
+
+/// What an entry named by a word holds.
+struct Occupant {
+    /// The hash of what its replies carry; 0 if there is no live flow, or it is the one that asks.
+    reply_hash: u64,
+    /// It saw FIN or RST.
+    is_ending: bool,
+}
+
 #[inline(never)]
-fn contender<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, step: u32) -> Result<Contender, Reason> {
-    let (_, _, key) = proposal(tables, wish, step)?;
-    let hash = key.hash(tables.constants());
-    Ok(match holder::<K, T>(tables, &key, hash, wish.now) {
-        Some(holder) if holder.flow != wish.flow => match holder.value.state() {
-            State::TcpEnding => Contender::Ending(holder.slot.number),
-            _ => Contender::Live,
+fn occupant<K: Kind, T: Tables>(tables: &T, number: u32, now: u16, asking: &FlowKey) -> Occupant {
+    match flow_in::<K, T>(tables, number, now) {
+        Some((holder, key)) if !holder.flow.is(asking) => Occupant {
+            reply_hash: key.hash(tables.constants()),
+            is_ending: matches!(holder.value.state(), State::TcpEnding),
         },
-        _ => Contender::Nobody,
-    })
+        _ => Occupant { reply_hash: 0, is_ending: false },
+    }
 }
 
 /// Room for a word in the reply index.
 #[inline(never)]
-fn room<K: Kind, T: Tables>(tables: &T, hash: u64, now: u16) -> Option<&lb_common::Word> {
-    reply_index::room::<K, T>(tables, hash, |word| is_stale::<K, T>(tables, word, now))
+fn room<'t, K: Kind, T: Tables>(tables: &'t T, hash: u64, wish: &Wish<'_>) -> Option<&'t lb_common::Word> {
+    reply_index::room::<K, T>(tables, hash, |word| {
+        // Stale: the entry is free or expired, or another flow's, or the asking flow's from another time.
+        let number = hash::low(word).wrapping_sub(1);
+        let held = occupant::<K, T>(tables, number, wish.now, &wish.flow).reply_hash;
+        held == 0 || reply_index::entry_of(word, held).is_none()
+    })
 }
 
 /// The 4-tuple that attempt `step` would give: backend (index local to the pool), attempt, what replies carry.
 #[inline(always)]
-fn proposal<T: Tables>(tables: &T, wish: &Wish<'_>, step: u32) -> Result<(u16, u8, ReplyKey), Reason> {
-    let Wish { flow, hash, maglev, service, policy, pool, .. } = wish;
+fn proposal<T: Tables>(
+    tables: &T,
+    wish: &Wish<'_>,
+    pool: &Pool,
+    maglev: u64,
+    step: u32,
+) -> Result<(u16, u8, ReplyKey), Reason> {
+    let Wish { flow, hash, service, policy, .. } = wish;
     let is_full_nat = policy.is(Forward::FullNat);
-    let Pick { backend, local } = pick(tables, *policy, pool, *maglev, if is_full_nat { 0 } else { step })?;
+    let Pick { backend, local } = pick(tables, *policy, pool, maglev, if is_full_nat { 0 } else { step })?;
     #[expect(clippy::cast_possible_truncation, reason = "below 32")]
     let attempt = if is_full_nat { step as u8 } else { 0 };
+    let service = service.ok_or(Reason::BackendMissing)?;
     let key = reply_key(tables, (service, *policy), flow, backend, (*hash, attempt));
     Ok((local, attempt, key.ok_or(Reason::SourceMissing)?))
-}
-
-/// Whether the flow that wrote a word is gone: its entry is free or expired, or another flow's.
-#[inline(never)]
-fn is_stale<K: Kind, T: Tables>(tables: &T, word: u64, now: u16) -> bool {
-    let number = hash::low(word).wrapping_sub(1);
-    match flow_in::<K, T>(tables, number, now) {
-        None => true,
-        Some((_, key)) => reply_index::entry_of(word, key.hash(tables.constants())).is_none(),
-    }
 }
 
 /// Whether a packet from this endpoint may be a reply at all: one word of the endpoint filter.

@@ -9,8 +9,8 @@ use crate::checksum::{Delta, Zero};
 
 /// A frame; offsets are bytes from its first byte (the link header).
 pub trait Packet {
-    /// Bytes in the frame.
-    fn frame_len(&self) -> u32;
+    /// Whether the frame has at least `len` bytes. (Its length is no number: computing one takes CAP_PERFMON in the kernel.)
+    fn has(&self, len: u32) -> bool;
 
     /// `N` words at `offset`, or `None` if the frame ends before their end.
     fn load_words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;

@@ -185,7 +185,7 @@ fn payload<H: IpHeader>(packet: &impl Packet, ip: H, protocol: u8, transport: u3
 #[inline(always)]
 fn is_bad(packet: &impl Packet, packet_len: u32, transport: u32, len: u32) -> bool {
     let end = packet_len + ethernet::LEN;
-    end > packet.frame_len() || end < transport + len
+    end < transport + len || !packet.has(end)
 }
 
 #[inline(always)]

@@ -17,7 +17,7 @@ use crate::{
     packet::Packet,
     parse::{Parse, Parsed, Segment},
     reply,
-    select::{self, Begun, Known, Request},
+    select::{self, Begun, Known, Request, Wish},
     tables::{Tables, Traffic, explain, note},
 };
 
@@ -68,10 +68,15 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 }
 
 /// What a round of the steps came to.
+#[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// A verdict.
-    Done(Verdict),
+    /// Left to the kernel.
+    Pass,
+    /// Sent back.
+    Transmit,
+    /// Sent on.
+    Redirect,
     /// The packet begins a flow, or its flow needs another backend.
     Begins,
     /// It may be the reply of a backend.
@@ -80,25 +85,59 @@ enum Outcome {
     Stops,
 }
 
+impl From<Verdict> for Outcome {
+    #[inline(always)]
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => Self::Pass,
+            Verdict::Drop => Self::Stops,
+            Verdict::Transmit => Self::Transmit,
+            Verdict::Redirect => Self::Redirect,
+        }
+    }
+}
+
 /// What one round leaves for the next. The rounds are out of line, so that each has the stack of 512 bytes nearly to itself.
-struct Notes {
+struct Notes<'t> {
     begun: Begun,
-    service: u16,
+    /// The flow that is to begin, and whether it lies in the wide table.
+    wish: Wish<'t>,
+    is_wide: bool,
     answers_when_none: bool,
-    stop: Stop,
+    service: u16,
+    /// Why it stops: number of a reason; and what it would have to fit in, if it is to be told.
+    reason: u8,
+    mtu: u32,
+}
+
+impl Notes<'_> {
+    #[inline(always)]
+    fn stop(&mut self, stop: Stop) -> Outcome {
+        match stop {
+            Stop::Drop(reason) => self.reason = reason as u8,
+            Stop::TooBig { mtu } => {
+                self.reason = Reason::TooBigAnswered as u8;
+                self.mtu = mtu;
+            }
+        }
+        Outcome::Stops
+    }
 }
 
 #[inline(always)]
 fn family<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
     let mut notes = Notes {
         begun: Begun::default(),
-        service: 0,
+        wish: Wish::default(),
+        is_wide: false,
         answers_when_none: false,
-        stop: Stop::Drop(Reason::BackendMissing),
+        service: 0,
+        reason: Reason::BackendMissing as u8,
+        mtu: 0,
     };
     let mut outcome = steps::<H, P, T>(packet, tables, &mut notes);
     if outcome == Outcome::Begins {
-        outcome = begin::<H, P, T>(packet, tables, &mut notes);
+        outcome = begin::<H, T>(tables, &mut notes);
         if outcome == Outcome::Begins {
             outcome = steps::<H, P, T>(packet, tables, &mut notes);
         }
@@ -107,38 +146,62 @@ fn family<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdic
         outcome = translate_back::<H, P, T>(packet, tables, &mut notes);
     }
     match outcome {
-        Outcome::Done(verdict) => verdict,
-        _ => stop::<H, P, T>(packet, tables, &notes),
+        Outcome::Pass => Verdict::Pass,
+        Outcome::Transmit => Verdict::Transmit,
+        Outcome::Redirect => Verdict::Redirect,
+        Outcome::Begins | Outcome::Reply | Outcome::Stops => stop::<H, P, T>(packet, tables, &notes),
     }
 }
 
 /// The way of every packet: parse, classify, select, forward. Ends early for what is rarer.
 #[inline(never)]
-fn steps<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mut Notes) -> Outcome {
+fn steps<'t, H: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &'t T,
+    notes: &mut Notes<'t>,
+) -> Outcome {
     let segment = match H::parse(packet) {
         Parsed::Segment(segment) => segment,
         Parsed::Icmp(kind) => {
             icmp::to_vip::<H, T>(tables, packet, kind);
-            return Outcome::Done(Verdict::Pass);
+            return Outcome::Pass;
         }
         Parsed::Fault(reason) => return faulty::<H, P, T>(packet, tables, notes, reason),
-        Parsed::Foreign => return Outcome::Done(Verdict::Pass),
+        Parsed::Foreign => return Outcome::Pass,
     };
     let Some(request) = classified::<H, P, T>(packet, tables, segment) else {
         let constants = tables.constants();
         let is_reply = reply::are_expected(constants) && reply::is_possible::<H, T>(tables, packet, &segment);
-        return if is_reply { Outcome::Reply } else { Outcome::Done(Verdict::Pass) };
+        return if is_reply { Outcome::Reply } else { Outcome::Pass };
     };
     explain_request(tables, &request);
-    let result = if is_wide::<H, T>(tables, &request) {
+    let is_wide = H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) && request.service.port_be == 0;
+    let result = if is_wide {
         serve::<H, Wide, P, T>(packet, tables, &request, &notes.begun)
     } else {
         serve::<H, H::Fixed, P, T>(packet, tables, &request, &notes.begun)
     };
-    match result {
-        Ok(outcome) => outcome,
-        Err(stop) => stopped(notes, &request, stop),
+    let stop = match result {
+        Ok(Served::Done(verdict)) => return verdict.into(),
+        Ok(Served::Begins(wish)) => {
+            notes.wish = wish;
+            notes.is_wide = is_wide;
+            None
+        }
+        Err(stop) => Some(stop),
+    };
+    notes.service = request.service_id;
+    notes.answers_when_none = request.policy.answers_when_none();
+    match stop {
+        None => Outcome::Begins,
+        Some(stop) => notes.stop(stop),
     }
+}
+
+/// What serving a request came to.
+enum Served<'t> {
+    Done(Verdict),
+    Begins(Wish<'t>),
 }
 
 #[inline(always)]
@@ -153,26 +216,21 @@ fn classified<'t, H: Family, P: Packet, T: Tables>(
     Some(Request { segment, service_id: id, service, policy })
 }
 
-/// Whether a request's flow lies in the wide table although its family has the narrow one.
-#[inline(always)]
-fn is_wide<H: Family, T: Tables>(tables: &T, request: &Request<'_>) -> bool {
-    H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) && request.service.port_be == 0
-}
-
 /// Forwards the packet of a known flow, and counts it.
 #[inline(always)]
-fn serve<H: Family, K: Kind, P: Packet, T: Tables>(
+fn serve<'t, H: Family, K: Kind, P: Packet, T: Tables>(
     packet: &mut P,
-    tables: &T,
-    request: &Request<'_>,
+    tables: &'t T,
+    request: &Request<'t>,
     begun: &Begun,
-) -> Result<Outcome, Stop> {
+) -> Result<Served<'t>, Stop> {
     if request.segment.hops <= 1 && !request.policy.is_loopback() {
         return Err(Stop::Drop(Reason::TtlExceeded));
     }
     let client = H::load_source(packet).ok_or(forward::SHORT)?;
-    let Known::Chosen(chosen) = select::known::<K, T>(tables, request, client, begun)? else {
-        return Ok(Outcome::Begins);
+    let chosen = match select::known::<K, T>(tables, request, client, begun)? {
+        Known::Chosen(chosen) => chosen,
+        Known::Nothing(wish) => return Ok(Served::Begins(wish)),
     };
     let verdict = forward::request::<H, P, T>(packet, tables, request, &chosen)?;
     if !T::OBSERVE {
@@ -183,44 +241,44 @@ fn serve<H: Family, K: Kind, P: Packet, T: Tables>(
         };
         tables.count_request(traffic, chosen.is_new);
     }
-    Ok(Outcome::Done(verdict))
+    Ok(Served::Done(verdict))
 }
 
-/// Selects a backend for a packet that begins a flow; the steps then find it in the notes.
-#[inline(never)]
-fn begin<H: Family, P: Packet, T: Tables>(packet: &P, tables: &T, notes: &mut Notes) -> Outcome {
-    let Parsed::Segment(segment) = H::parse(packet) else { return Outcome::Stops };
-    let Some(request) = classified::<H, P, T>(packet, tables, segment) else { return Outcome::Stops };
-    let Some(client) = H::load_source(packet) else { return Outcome::Stops };
-    let begun = if is_wide::<H, T>(tables, &request) {
-        select::begin::<Wide, T>(tables, &request, client)
+/// Selects a backend for the flow in the notes; the steps then find it there.
+#[inline(always)]
+fn begin<H: Family, T: Tables>(tables: &T, notes: &mut Notes<'_>) -> Outcome {
+    if H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) && notes.is_wide {
+        begin_in::<Wide, T>(tables, notes)
     } else {
-        select::begin::<H::Fixed, T>(tables, &request, client)
-    };
-    match begun {
+        begin_in::<H::Fixed, T>(tables, notes)
+    }
+}
+
+#[inline(never)]
+fn begin_in<K: Kind, T: Tables>(tables: &T, notes: &mut Notes<'_>) -> Outcome {
+    match select::begin::<K, T>(tables, &notes.wish) {
         Ok(begun) => {
             notes.begun = begun;
             Outcome::Begins
         }
-        Err(reason) => stopped(notes, &request, Stop::Drop(reason)),
+        Err(reason) => notes.stop(Stop::Drop(reason)),
     }
 }
 
 /// A packet to no service from an address and port that may be a backend's.
 #[inline(never)]
 fn translate_back<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mut Notes) -> Outcome {
-    let Parsed::Segment(segment) = H::parse(packet) else { return Outcome::Done(Verdict::Pass) };
+    let Parsed::Segment(segment) = H::parse(packet) else { return Outcome::Pass };
     let mut outcome = reply::reply::<H, H::Fixed, P, T>(packet, tables, &segment);
     if outcome.is_none() && H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) {
         outcome = reply::reply::<H, Wide, P, T>(packet, tables, &segment);
     }
     match outcome {
-        None => Outcome::Done(Verdict::Pass),
-        Some(reply::Outcome { verdict: Ok(verdict), .. }) => Outcome::Done(verdict),
+        None => Outcome::Pass,
+        Some(reply::Outcome { verdict: Ok(verdict), .. }) => verdict.into(),
         Some(reply::Outcome { service, verdict: Err(stop) }) => {
             notes.service = service;
-            notes.stop = stop;
-            Outcome::Stops
+            notes.stop(stop)
         }
     }
 }
@@ -230,39 +288,31 @@ fn translate_back<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, n
 fn faulty<H: Family, P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
-    notes: &mut Notes,
+    notes: &mut Notes<'_>,
     reason: Reason,
 ) -> Outcome {
     let found = H::load_destination(packet).and_then(|destination| classify::vip(tables, &destination));
-    let Some(found) = found else { return Outcome::Done(Verdict::Pass) };
+    let Some(found) = found else { return Outcome::Pass };
     explain(tables, |explanation| explanation.service = found.id);
     notes.service = found.id;
-    notes.stop = Stop::Drop(reason);
-    Outcome::Stops
-}
-
-#[inline(always)]
-fn stopped(notes: &mut Notes, request: &Request<'_>, stop: Stop) -> Outcome {
-    notes.service = request.service_id;
-    notes.answers_when_none = request.policy.answers_when_none();
-    notes.stop = stop;
-    Outcome::Stops
+    notes.stop(Stop::Drop(reason))
 }
 
 /// Answers or drops a packet that goes no further, and counts why.
 #[inline(never)]
-fn stop<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &Notes) -> Verdict {
-    let (answered, answer, otherwise) = match notes.stop {
-        Stop::TooBig { mtu } => {
-            (answer::too_big::<H, P>(packet, mtu), Reason::TooBigAnswered, Reason::TooBig)
+fn stop<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &Notes<'_>) -> Verdict {
+    let reason = Reason::from_number(notes.reason).unwrap_or(Reason::BackendMissing);
+    let (answered, answer, otherwise) = match reason {
+        Reason::TooBigAnswered => {
+            (answer::too_big::<H, P>(packet, notes.mtu), Reason::TooBigAnswered, Reason::TooBig)
         }
-        Stop::Drop(Reason::NoBackend) if notes.answers_when_none => match H::parse(packet) {
+        Reason::NoBackend if notes.answers_when_none => match H::parse(packet) {
             Parsed::Segment(segment) if segment.is_tcp() => {
                 (answer::reset::<H, P>(packet, &segment), Reason::ResetAnswered, Reason::NoBackend)
             }
             _ => (answer::unreachable::<H, P>(packet), Reason::UnreachableAnswered, Reason::NoBackend),
         },
-        Stop::Drop(reason) => (None, reason, reason),
+        reason => (None, reason, reason),
     };
     let (verdict, reason) = match answered {
         Some(()) => (Verdict::Transmit, answer),

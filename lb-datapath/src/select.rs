@@ -80,7 +80,32 @@ pub enum Known<'t> {
     /// It is this one.
     Chosen(Chosen<'t>),
     /// It has yet to be selected: [`begin`].
-    Nothing,
+    Nothing(Wish<'t>),
+}
+
+/// No entry's number.
+pub const NO_ENTRY: u32 = u32::MAX;
+
+/// A flow that begins, or moves to another backend. Plain numbers: it goes to functions out of line, whose types the kernel reads
+/// as BTF, and that knows no enum with fields whose tag is not in front.
+#[derive(Clone, Copy, Default)]
+pub struct Wish<'t> {
+    /// Its key.
+    pub flow: FlowKey,
+    /// Its hash.
+    pub hash: u64,
+    /// Its service.
+    pub service: Option<&'t Service>,
+    /// The service's policy.
+    pub policy: Policy,
+    /// The number of the entry that already holds its key, or [`NO_ENTRY`].
+    pub number: u32,
+    /// The present tick.
+    pub now: u16,
+    /// The state it begins in, or goes on in.
+    pub state: State,
+    /// It moves; else it begins.
+    pub moves: bool,
 }
 
 /// The backend of a request if its flow is known, or has just begun; the flow's entry is refreshed.
@@ -97,21 +122,39 @@ pub fn known<'t, K: Kind, T: Tables>(
         let backend = tables.backend(begun.backend).ok_or(Reason::BackendMissing)?;
         return Ok(Known::Chosen(Chosen { backend, attempt: begun.attempt, hash, is_new: begun.is_new }));
     }
+    let now = tables.now();
+    let mut wish = Wish {
+        flow,
+        hash,
+        now,
+        number: NO_ENTRY,
+        state: first_state(&request.segment),
+        moves: false,
+        service: Some(request.service),
+        policy: request.policy,
+    };
     if request.policy.affinity() == Affinity::None as u64 {
-        return Ok(Known::Nothing);
+        return Ok(Known::Nothing(wish));
     }
     let Some((slot, value)) = flow_table::find::<K, T>(tables, K::pack(&flow), hash) else {
-        return Ok(Known::Nothing);
+        return Ok(Known::Nothing(wish));
     };
-    let now = tables.now();
-    let Standing::Stays { backend, state } = judge(tables, request, value, now) else {
-        return Ok(Known::Nothing);
-    };
-    if !T::OBSERVE {
-        flow_table::refresh(slot, value, now, state);
+    wish.number = slot.number;
+    match judge(tables, request, value, now) {
+        Standing::Stays { backend, state } => {
+            if !T::OBSERVE {
+                flow_table::refresh(slot, value, now, state);
+            }
+            explain_choice(tables, value.backend(), selected_by::FLOW);
+            Ok(Known::Chosen(Chosen { backend, attempt: value.attempt(), hash, is_new: false }))
+        }
+        Standing::Begins => Ok(Known::Nothing(wish)),
+        Standing::Moves { state } => {
+            wish.state = state;
+            wish.moves = true;
+            Ok(Known::Nothing(wish))
+        }
     }
-    explain_choice(tables, value.backend(), selected_by::FLOW);
-    Ok(Known::Chosen(Chosen { backend, attempt: value.attempt(), hash, is_new: false }))
 }
 
 /// What becomes of a flow found in the table.
@@ -221,26 +264,21 @@ pub(crate) fn pick<'t, T: Tables>(
 
 /// The Maglev hash of a flow under the service's affinity.
 #[inline(always)]
-fn maglev_hash<T: Tables>(tables: &T, policy: Policy, flow: &FlowKey, hash: u64) -> u64 {
-    if policy.affinity() == Affinity::Client as u64 {
-        hash::client(tables.constants(), &flow.client)
+fn maglev_hash<T: Tables>(tables: &T, wish: &Wish<'_>) -> u64 {
+    if wish.policy.affinity() == Affinity::Client as u64 {
+        hash::client(tables.constants(), &wish.flow.client)
     } else {
-        hash
+        wish.hash
     }
 }
 
-/// Selects the backend of a request whose flow is not known or may not stay, and enters the flow.
+/// Selects the backend of a flow that is not known or may not stay, and enters the flow. Out of line, as all of its parts: the path of
+/// known flows shall not carry its weight.
 #[inline(always)]
-pub fn begin<K: Kind, T: Tables>(
-    tables: &T,
-    request: &Request<'_>,
-    client: Address,
-) -> Result<Begun, Reason> {
-    let pool = tables.pool(request.policy.pool()).ok_or(Reason::BackendMissing)?;
+pub fn begin<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>) -> Result<Begun, Reason> {
+    let policy = wish.policy;
+    let pool = tables.pool(policy.pool()).ok_or(Reason::BackendMissing)?;
     let block = pool.backends.load();
-    let flow = request.key(client);
-    let hash = K::hash(tables.constants(), &flow, request.service.salt);
-    let policy = request.policy;
     if policy.affinity() == Affinity::None as u64 {
         // A datagram on its own. Translation needs a flow to find the way back by.
         if is_translated(tables, policy) {
@@ -250,52 +288,30 @@ pub fn begin<K: Kind, T: Tables>(
         explain_choice(tables, picked.local, selected_by::MAGLEV);
         return Ok(Begun { backend: global(block, picked.local), attempt: 0, is_new: false });
     }
-    let now = tables.now();
-    let entry = flow_table::find::<K, T>(tables, K::pack(&flow), hash);
-    let kept_state = match entry {
-        Some((_, value)) => match judge(tables, request, value, now) {
-            Standing::Moves { state } | Standing::Stays { state, .. } => Some(state),
-            Standing::Begins => None,
-        },
-        None => None,
+    let place = if wish.number == NO_ENTRY {
+        flow_table::place::<K, T>(tables, wish.hash, wish.now)
+    } else {
+        Place::reused(wish.number)
     };
-    let place = match entry {
-        Some((slot, _)) => Some(Place { slot, evicts: false }),
-        None => place::<K, T>(tables, hash, now),
-    };
-    let maglev = maglev_hash(tables, policy, &flow, hash);
-    let is_new = kept_state.is_none();
+    let is_new = !wish.moves;
+    let maglev = maglev_hash(tables, wish);
     let (local, attempt) = if is_translated(tables, policy) {
-        let Some(place) = &place else {
-            tables_full::<K, T>(tables);
+        if !place.is_some() {
+            count_full::<K, T>(tables);
             return Err(Reason::FlowTableFull);
-        };
-        let wish = nat::Wish {
-            flow,
-            hash,
-            maglev,
-            now,
-            number: place.slot.number,
-            service: request.service,
-            policy,
-            pool,
-        };
-        nat::claim::<K, T>(tables, &wish)?
+        }
+        nat::claim::<K, T>(tables, wish, pool, maglev, place.number)?
     } else {
         (pick(tables, policy, pool, maglev, 0)?.local, 0)
     };
     explain_choice(tables, local, if is_new { selected_by::MAGLEV } else { selected_by::RESELECTED });
-    match place {
-        Some(place) if !T::OBSERVE => {
-            let state = kept_state.unwrap_or(first_state(&request.segment));
-            flow_table::write(place.slot, K::pack(&flow), Value::new(hash, local, now, state, attempt));
-            count_entry::<K, T>(tables, request.service_id, is_new, place.evicts);
-        }
-        Some(_) => {}
-        None => {
-            tables_full::<K, T>(tables);
-            note(tables, request.service_id, Reason::NotStored);
-        }
+    if !place.is_some() {
+        count_full::<K, T>(tables);
+        note(tables, wish.flow.service, Reason::NotStored);
+    } else if !T::OBSERVE {
+        let value = Value::new(wish.hash, local, wish.now, wish.state, attempt);
+        flow_table::write::<K, T>(tables, place.number, K::pack(&wish.flow), value);
+        count_entry::<K, T>(tables, wish.flow.service, is_new, place.evicts());
     }
     Ok(Begun { backend: global(block, local), attempt, is_new })
 }
@@ -306,13 +322,8 @@ fn global(block: u64, local: u16) -> u32 {
     hash::low(block).wrapping_add(local as u32)
 }
 
-#[inline(never)]
-fn place<K: Kind, T: Tables>(tables: &T, hash: u64, now: u16) -> Option<Place<'_, K>> {
-    flow_table::place::<K, T>(tables, hash, now)
-}
-
 #[inline(always)]
-fn tables_full<K: Kind, T: Tables>(tables: &T) {
+fn count_full<K: Kind, T: Tables>(tables: &T) {
     if !T::OBSERVE {
         tables.count_flow(K::INDEX, FlowEvent::NotStored);
     }

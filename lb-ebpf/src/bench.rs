@@ -53,9 +53,11 @@ fn renew(packet: &mut XdpPacket) -> Option<()> {
         *turn = (*turn).wrapping_add(1);
         *turn as u32 & plan.flow_mask
     };
-    let excess = packet.frame_len().wrapping_sub(plan.frame_len) as i32;
-    if excess != 0 {
-        packet.move_head(excess)?;
+    // What encapsulation put in front is cut off again.
+    for len in [20, 40] {
+        if packet.has(plan.frame_len + len) && !packet.has(plan.frame_len + len + 1) {
+            packet.move_head(len as i32)?;
+        }
     }
     packet.store_words(0, &plan.frame)?;
     // 16,384 ports an address.

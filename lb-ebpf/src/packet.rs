@@ -32,9 +32,8 @@ impl XdpPacket {
 
 impl Packet for XdpPacket {
     #[inline(always)]
-    fn frame_len(&self) -> u32 {
-        // SAFETY: the kernel gives a valid context.
-        unsafe { (*self.context).data_end.wrapping_sub((*self.context).data) }
+    fn has(&self, len: u32) -> bool {
+        self.at(0, len).is_some()
     }
 
     #[inline(always)]

@@ -70,8 +70,8 @@ const ENDING: Rank = 0x2_0000;
 const FREE: Rank = 0x4_0000;
 
 /// The entry of a bucket that gives way first.
-struct Candidate<'t, K: Kind> {
-    slot: Option<Slot<'t, K>>,
+struct Candidate {
+    number: u32,
     rank: Rank,
     /// Entries in use and within their time.
     occupied: u32,
@@ -90,10 +90,10 @@ fn rank<T: Tables>(tables: &T, value: Value, now: u16) -> Rank {
 }
 
 #[inline(always)]
-fn candidate<'t, K: Kind, T: Tables>(tables: &'t T, bucket: u32, now: u16) -> Candidate<'t, K> {
-    let mut best = Candidate { slot: None, rank: 0, occupied: 0 };
-    let Some(entries) = K::bucket(tables, bucket) else { return best };
+fn candidate<K: Kind, T: Tables>(tables: &T, bucket: u32, now: u16) -> Candidate {
     let mut number = FlowKey::entry_number(bucket, 0);
+    let mut best = Candidate { number, rank: 0, occupied: 0 };
+    let Some(entries) = K::bucket(tables, bucket) else { return best };
     for entry in entries {
         let rank = rank(tables, Value(entry.value().load()), now);
         if rank < FREE {
@@ -101,48 +101,68 @@ fn candidate<'t, K: Kind, T: Tables>(tables: &'t T, bucket: u32, now: u16) -> Ca
         }
         if rank > best.rank {
             best.rank = rank;
-            best.slot = Some(Slot { entry, number });
+            best.number = number;
         }
         number = number.wrapping_add(1);
     }
     best
 }
 
-/// A place for a new entry.
-pub struct Place<'t, K: Kind> {
-    /// Where.
-    pub slot: Slot<'t, K>,
-    /// An entry within its time has to give way (on probation or ending).
-    pub evicts: bool,
+/// A place for a new entry, or none. Plain numbers, because it is returned out of line (see `select::Wish`).
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// The entry's number.
+    pub number: u32,
+    rank: Rank,
+}
+
+impl Place {
+    /// The entry that holds the key already.
+    #[inline(always)]
+    pub const fn reused(number: u32) -> Self {
+        Self { number, rank: FREE }
+    }
+
+    /// Whether there is one.
+    #[inline(always)]
+    pub const fn is_some(self) -> bool {
+        self.rank != 0
+    }
+
+    /// Whether an entry within its time has to give way (on probation or ending).
+    #[inline(always)]
+    pub const fn evicts(self) -> bool {
+        self.rank < FREE
+    }
 }
 
 /// Where a new entry with this hash may be written: in the home bucket unless that is more than half full, then in the emptier;
-/// if neither has a free or expired entry, the one ending, else the oldest on probation. `None` if all are established.
-#[inline(always)]
-pub fn place<'t, K: Kind, T: Tables>(tables: &'t T, hash: u64, now: u16) -> Option<Place<'t, K>> {
+/// if neither has a free or expired entry, the one ending, else the oldest on probation. None if all are established.
+#[inline(never)]
+pub fn place<K: Kind, T: Tables>(tables: &T, hash: u64, now: u16) -> Place {
     let (home, other) = hash::candidates(hash, K::buckets(tables.constants()));
-    let first: Candidate<'t, K> = candidate(tables, home, now);
+    let first = candidate::<K, T>(tables, home, now);
     if first.occupied as usize * 2 <= WAYS {
-        return first.slot.map(|slot| Place { slot, evicts: false });
+        return Place::reused(first.number);
     }
-    let second: Candidate<'t, K> = candidate(tables, other, now);
+    let second = candidate::<K, T>(tables, other, now);
     let prefer_second = if first.rank == FREE && second.rank == FREE {
         second.occupied < first.occupied
     } else {
         second.rank > first.rank
     };
     let best = if prefer_second { second } else { first };
-    let evicts = best.rank < FREE;
-    best.slot.map(|slot| Place { slot, evicts })
+    Place { number: best.number, rank: best.rank }
 }
 
 /// Writes an entry. The value goes first to free, so that no reader sees the old value under the new key for long; what slips
 /// through fails the check.
 #[inline(always)]
-pub fn write<K: Kind>(slot: Slot<'_, K>, key: <K::Entry as Entry>::Key, value: Value) {
-    slot.entry.value().store(0);
-    slot.entry.store_key(key);
-    slot.entry.value().store(value.0);
+pub fn write<K: Kind, T: Tables>(tables: &T, number: u32, key: <K::Entry as Entry>::Key, value: Value) {
+    let Some(entry) = entry::<K, T>(tables, number) else { return };
+    entry.value().store(0);
+    entry.store_key(key);
+    entry.value().store(value.0);
 }
 
 /// Notes a packet of a live flow: its time, and its state if that changes. Nothing is written that is so already.

@@ -1,6 +1,6 @@
 //! Search in the reply index and room in it for a new word.
 
-use lb_common::{REPLY_WAYS, ReplyBucket, Word};
+use lb_common::{ReplyBucket, Word};
 
 use super::entry_of;
 use crate::{flow_table::Kind, hash, tables::Tables};
@@ -40,10 +40,9 @@ pub fn room<'t, K: Kind, T: Tables>(
     if let Some((word, _)) = tagged(other, hash) {
         return Some(word);
     }
-    let ((first, in_home), (second, in_other)) = (free(home), free(other));
-    let word = if in_home >= in_other { first } else { second };
-    if word.is_some() {
-        return word;
+    let (in_home, in_other) = (free(home), free(other));
+    if in_home != 0 || in_other != 0 {
+        return first_free(if in_home >= in_other { home } else { other });
     }
     for bucket in [home, other] {
         for word in &bucket.words {
@@ -55,15 +54,13 @@ pub fn room<'t, K: Kind, T: Tables>(
     None
 }
 
-/// A free word of a bucket, and how many there are.
+/// How many words of a bucket are free.
 #[inline(always)]
-fn free(bucket: &ReplyBucket) -> (Option<&Word>, usize) {
-    let mut found = (None, 0);
-    for word in &bucket.words {
-        if word.load() == 0 {
-            found = (Some(word), found.1 + 1);
-        }
-    }
-    debug_assert!(found.1 <= REPLY_WAYS);
-    found
+fn free(bucket: &ReplyBucket) -> u32 {
+    bucket.words.iter().fold(0, |count, word| count + (word.load() == 0) as u32)
+}
+
+#[inline(always)]
+fn first_free(bucket: &ReplyBucket) -> Option<&Word> {
+    bucket.words.iter().find(|word| word.load() == 0)
 }
