@@ -12,7 +12,7 @@ use crate::{
     flow_table::{self, Entry, FlowKey, Kind, Slot, State, Value},
     hash,
     reply_index::{self, ReplyKey},
-    select::{Pick, Wish, pick, resident},
+    select::{Begun, NO_ENTRY, Pick, Wish, pick, resident},
     tables::Tables,
 };
 
@@ -157,16 +157,15 @@ pub fn holder<'t, K: Kind, T: Tables>(
 }
 
 /// Takes a 4-tuple towards a backend that no other live flow has: full-nat tries source ports, nat the next Maglev slots. Failing that
-/// one whose flow is ending, which then ends. Writes the reply index unless only observing. `number` is the entry the flow
-/// will have. Gives the backend (index local to the pool) and the attempt.
+/// one whose flow is ending, which then has to end. Leaves backend, attempt and the hash of the replies in `begun`.
 #[inline(always)]
 pub fn claim<K: Kind, T: Tables>(
     tables: &T,
     wish: &Wish<'_>,
     pool: &Pool,
     maglev: u64,
-    number: u32,
-) -> Result<(u16, u8), Reason> {
+    begun: &mut Begun,
+) -> Result<(), Reason> {
     let is_full_nat = wish.policy.is(Forward::FullNat);
     let attempts = if is_full_nat { FULL_NAT_ATTEMPTS } else { NAT_SLOTS };
     let mut chosen: Option<(u32, u32)> = None;
@@ -177,7 +176,7 @@ pub fn claim<K: Kind, T: Tables>(
         let (_, _, key) = proposal(tables, wish, pool, maglev, step)?;
         match contender::<K, T>(tables, wish, key.hash(tables.constants())) {
             Contender::Nobody => {
-                chosen = Some((step, NOBODY));
+                chosen = Some((step, NO_ENTRY));
                 break;
             }
             Contender::Ending(ending) if chosen.is_none() => chosen = Some((step, ending)),
@@ -187,21 +186,38 @@ pub fn claim<K: Kind, T: Tables>(
     let taken = if is_full_nat { Reason::SnatExhausted } else { Reason::NatCollision };
     let (step, ending) = chosen.ok_or(taken)?;
     let (local, attempt, key) = proposal(tables, wish, pool, maglev, step)?;
-    let hash = key.hash(tables.constants());
-    let word = room::<K, T>(tables, hash, wish).ok_or(Reason::FlowTableFull)?;
+    begun.local = local;
+    begun.attempt = attempt;
+    begun.ending = ending;
+    begun.reply_hash = key.hash(tables.constants());
+    Ok(())
+}
+
+/// Writes the word of a claim into the reply index, and ends the flow that has to end for it. False if there is no free word.
+#[inline(always)]
+pub fn enter<K: Kind, T: Tables>(tables: &T, begun: &Begun) -> bool {
+    let Some(word) = reply_index::room::<K, T>(tables, begun.reply_hash) else { return false };
     if !T::OBSERVE {
-        if ending != NOBODY
-            && let Some(entry) = flow_table::entry::<K, T>(tables, ending)
+        if begun.ending != NO_ENTRY
+            && let Some(entry) = flow_table::entry::<K, T>(tables, begun.ending)
         {
             entry.value().store(0);
         }
-        word.store(reply_index::word(hash, number));
+        word.store(reply_index::word(begun.reply_hash, begun.place.number));
     }
-    Ok((local, attempt))
+    true
 }
 
-/// No entry's number: a reply word has one more than it, in 32 bits.
-const NOBODY: u32 = u32::MAX;
+/// Frees a word of the reply index whose flow is gone: its entry is free or expired, or another flow's. Words are not freed when their
+/// flows go, so in the long run every bucket is full and a newcomer looks for one that is stale.
+#[inline(always)]
+pub fn make_room<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, begun: &Begun) -> bool {
+    reply_index::free_stale::<K, T>(tables, begun.reply_hash, |word| {
+        let number = hash::low(word).wrapping_sub(1);
+        let held = occupant::<K, T>(tables, number, wish.now, &wish.flow).reply_hash;
+        held == 0 || reply_index::entry_of(word, held).is_none()
+    })
+}
 
 /// Who has a 4-tuple that a new flow would like.
 enum Contender {
@@ -243,17 +259,6 @@ fn occupant<K: Kind, T: Tables>(tables: &T, number: u32, now: u16, asking: &Flow
         },
         _ => Occupant { reply_hash: 0, is_ending: false },
     }
-}
-
-/// Room for a word in the reply index.
-#[inline(never)]
-fn room<'t, K: Kind, T: Tables>(tables: &'t T, hash: u64, wish: &Wish<'_>) -> Option<&'t lb_common::Word> {
-    reply_index::room::<K, T>(tables, hash, |word| {
-        // Stale: the entry is free or expired, or another flow's, or the asking flow's from another time.
-        let number = hash::low(word).wrapping_sub(1);
-        let held = occupant::<K, T>(tables, number, wish.now, &wish.flow).reply_hash;
-        held == 0 || reply_index::entry_of(word, held).is_none()
-    })
 }
 
 /// The 4-tuple that attempt `step` would give: backend (index local to the pool), attempt, what replies carry.

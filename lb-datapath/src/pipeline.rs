@@ -13,7 +13,7 @@ use crate::{
     flow_table::{Kind, Narrow, Wide},
     forward::{self, Stop},
     header::{ethernet, ipv4::Ipv4, ipv6::Ipv6},
-    icmp,
+    icmp, nat,
     packet::Packet,
     parse::{Parse, Parsed, Segment},
     reply,
@@ -137,7 +137,12 @@ fn family<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdic
     };
     let mut outcome = steps::<H, P, T>(packet, tables, &mut notes);
     if outcome == Outcome::Begins {
-        outcome = begin::<H, T>(tables, &mut notes);
+        let is_wide = H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) && notes.is_wide;
+        outcome = if is_wide {
+            begin::<Wide, T>(tables, &mut notes)
+        } else {
+            begin::<H::Fixed, T>(tables, &mut notes)
+        };
         if outcome == Outcome::Begins {
             outcome = steps::<H, P, T>(packet, tables, &mut notes);
         }
@@ -244,18 +249,21 @@ fn serve<'t, H: Family, K: Kind, P: Packet, T: Tables>(
     Ok(Served::Done(verdict))
 }
 
-/// Selects a backend for the flow in the notes; the steps then find it there.
+/// Selects a backend for the flow in the notes and enters it; the steps then find it there.
 #[inline(always)]
-fn begin<H: Family, T: Tables>(tables: &T, notes: &mut Notes<'_>) -> Outcome {
-    if H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) && notes.is_wide {
-        begin_in::<Wide, T>(tables, notes)
-    } else {
-        begin_in::<H::Fixed, T>(tables, notes)
+fn begin<K: Kind, T: Tables>(tables: &T, notes: &mut Notes<'_>) -> Outcome {
+    let selected = choose::<K, T>(tables, notes);
+    if selected != Outcome::Begins || enter::<K, T>(tables, notes) {
+        return selected;
     }
+    if make_room::<K, T>(tables, notes) && (T::OBSERVE || enter::<K, T>(tables, notes)) {
+        return Outcome::Begins;
+    }
+    notes.stop(Stop::Drop(Reason::FlowTableFull))
 }
 
 #[inline(never)]
-fn begin_in<K: Kind, T: Tables>(tables: &T, notes: &mut Notes<'_>) -> Outcome {
+fn choose<K: Kind, T: Tables>(tables: &T, notes: &mut Notes<'_>) -> Outcome {
     match select::begin::<K, T>(tables, &notes.wish) {
         Ok(begun) => {
             notes.begun = begun;
@@ -263,6 +271,16 @@ fn begin_in<K: Kind, T: Tables>(tables: &T, notes: &mut Notes<'_>) -> Outcome {
         }
         Err(reason) => notes.stop(Stop::Drop(reason)),
     }
+}
+
+#[inline(never)]
+fn enter<K: Kind, T: Tables>(tables: &T, notes: &Notes<'_>) -> bool {
+    select::enter::<K, T>(tables, &notes.wish, &notes.begun)
+}
+
+#[inline(never)]
+fn make_room<K: Kind, T: Tables>(tables: &T, notes: &Notes<'_>) -> bool {
+    nat::make_room::<K, T>(tables, &notes.wish, &notes.begun)
 }
 
 /// A packet to no service from an address and port that may be a backend's.

@@ -65,7 +65,7 @@ pub struct Chosen<'t> {
 }
 
 /// The backend of a flow that has yet to begin, as `begin` leaves it for the packet's second round.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default)]
 pub struct Begun {
     /// Index of the backend in the whole table; 0 = the flow has not begun.
     pub backend: u32,
@@ -73,6 +73,14 @@ pub struct Begun {
     pub attempt: u8,
     /// It is a new flow, not one that moved.
     pub is_new: bool,
+    /// The backend's index local to the pool.
+    pub local: u16,
+    /// Its place in the flow table; none if it is not to be entered.
+    pub place: Place,
+    /// nat and full-nat: the hash of what its replies carry; 0 otherwise.
+    pub reply_hash: u64,
+    /// The number of an entry whose flow has to end for it, or [`NO_ENTRY`].
+    pub ending: u32,
 }
 
 /// What is known of a request's backend.
@@ -272,48 +280,73 @@ fn maglev_hash<T: Tables>(tables: &T, wish: &Wish<'_>) -> u64 {
     }
 }
 
-/// Selects the backend of a flow that is not known or may not stay, and enters the flow. Out of line, as all of its parts: the path of
-/// known flows shall not carry its weight.
+/// Selects the backend of a flow that is not known or may not stay. Changes nothing yet. This and what follows it is out of line: the path
+/// of known flows shall not carry its weight.
 #[inline(always)]
 pub fn begin<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>) -> Result<Begun, Reason> {
     let policy = wish.policy;
     let pool = tables.pool(policy.pool()).ok_or(Reason::BackendMissing)?;
     let block = pool.backends.load();
     if policy.affinity() == Affinity::None as u64 {
-        // A datagram on its own. Translation needs a flow to find the way back by.
-        if is_translated(tables, policy) {
-            return Err(Reason::NotAFlow);
-        }
-        let picked = pick(tables, policy, pool, (tables.random() as u64) << 32, 0)?;
-        explain_choice(tables, picked.local, selected_by::MAGLEV);
-        return Ok(Begun { backend: global(block, picked.local), attempt: 0, is_new: false });
+        return alone(tables, policy, pool);
     }
     let place = if wish.number == NO_ENTRY {
         flow_table::place::<K, T>(tables, wish.hash, wish.now)
     } else {
         Place::reused(wish.number)
     };
-    let is_new = !wish.moves;
     let maglev = maglev_hash(tables, wish);
-    let (local, attempt) = if is_translated(tables, policy) {
+    let mut begun = Begun { is_new: !wish.moves, place, ending: NO_ENTRY, ..Begun::default() };
+    if is_translated(tables, policy) {
         if !place.is_some() {
             count_full::<K, T>(tables);
             return Err(Reason::FlowTableFull);
         }
-        nat::claim::<K, T>(tables, wish, pool, maglev, place.number)?
+        nat::claim::<K, T>(tables, wish, pool, maglev, &mut begun)?;
     } else {
-        (pick(tables, policy, pool, maglev, 0)?.local, 0)
-    };
-    explain_choice(tables, local, if is_new { selected_by::MAGLEV } else { selected_by::RESELECTED });
-    if !place.is_some() {
+        begun.local = pick(tables, policy, pool, maglev, 0)?.local;
+    }
+    begun.backend = global(block, begun.local);
+    let by = if begun.is_new { selected_by::MAGLEV } else { selected_by::RESELECTED };
+    explain_choice(tables, begun.local, by);
+    Ok(begun)
+}
+
+/// A datagram on its own (affinity "none"). Translation needs a flow to find the way back by.
+#[inline(always)]
+fn alone<T: Tables>(tables: &T, policy: Policy, pool: &Pool) -> Result<Begun, Reason> {
+    if is_translated(tables, policy) {
+        return Err(Reason::NotAFlow);
+    }
+    let local = pick(tables, policy, pool, (tables.random() as u64) << 32, 0)?.local;
+    explain_choice(tables, local, selected_by::MAGLEV);
+    let backend = global(pool.backends.load(), local);
+    Ok(Begun { backend, local, ending: NO_ENTRY, ..Begun::default() })
+}
+
+/// Enters a flow that has a backend now, and counts it. False: nat's reply index has no free word for it ([`nat::make_room`]),
+/// and nothing was changed.
+#[inline(always)]
+pub fn enter<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, begun: &Begun) -> bool {
+    if wish.policy.affinity() == Affinity::None as u64 {
+        return true;
+    }
+    if !begun.place.is_some() {
         count_full::<K, T>(tables);
         note(tables, wish.flow.service, Reason::NotStored);
-    } else if !T::OBSERVE {
-        let value = Value::new(wish.hash, local, wish.now, wish.state, attempt);
-        flow_table::write::<K, T>(tables, place.number, K::pack(&wish.flow), value);
-        count_entry::<K, T>(tables, wish.flow.service, is_new, place.evicts());
+        return true;
     }
-    Ok(Begun { backend: global(block, local), attempt, is_new })
+    if begun.reply_hash != 0 && !nat::enter::<K, T>(tables, begun) {
+        return false;
+    }
+    if !T::OBSERVE {
+        let value = Value::new(wish.hash, begun.local, wish.now, wish.state, begun.attempt);
+        flow_table::write::<K, T>(tables, begun.place.number, K::pack(&wish.flow), value);
+        count_entry::<K, T>(tables, wish.flow.service, begun.is_new, begun.place.evicts());
+    } else if !begun.is_new {
+        note(tables, wish.flow.service, Reason::Reselected);
+    }
+    true
 }
 
 /// Index in the whole table of a backend by its index local to the pool.

@@ -23,8 +23,11 @@ impl XdpPacket {
     #[inline(always)]
     fn at(&self, offset: u32, len: u32) -> Option<*mut u8> {
         // SAFETY: the kernel gives a valid context.
-        let (start, end) = unsafe { ((*self.context).data as usize, (*self.context).data_end as usize) };
-        // VERIFIER: the accessed pointer itself is compared with data_end, or "invalid access to packet".
+        let start = unsafe { (*self.context).data as usize };
+        // VERIFIER: "invalid access to packet": the compiler drops a comparison that an earlier one on another register implies,
+        // which the verifier does not see. Read volatile, the end may be another one each time.
+        // SAFETY: as above.
+        let end = unsafe { (&raw const (*self.context).data_end).read_volatile() as usize };
         let pointer = start + offset as usize;
         if pointer + len as usize > end { None } else { Some(pointer as *mut u8) }
     }
