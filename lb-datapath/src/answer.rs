@@ -13,6 +13,9 @@ use crate::{
     parse::Segment,
 };
 
+/// Bytes quoted of a packet shorter than `IpHeader::QUOTE_LEN`: more than any IPv4 header and the eight bytes RFC 792 asks for.
+const SHORT_QUOTE_LEN: u32 = 128;
+
 /// Answers a TCP segment with a reset (RFC 9293 §3.5.2, as for a connection that does not exist).
 #[inline(always)]
 pub fn reset<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment) -> Option<()> {
@@ -55,18 +58,11 @@ pub fn error<H: IpHeader, P: Packet>(packet: &mut P, first: u32, rest: u32) -> O
     if !is_host(&to) {
         return None;
     }
-    let quote_len = if packet_len < H::QUOTE_LEN { packet_len & !3 } else { H::QUOTE_LEN };
+    let (quote_len, quoted) = quote::<H, P>(packet, packet_len)?;
     let message_len = quote_len + icmp::LEN;
-    let mut sum = Sum::default().add(first).add(rest);
+    let mut sum = quoted.add(first).add(rest);
     if H::VERSION == 6 {
-        sum = H::pseudo_header(&from, &to, H::ICMP, message_len).add(first).add(rest);
-    }
-    for index in 0..H::QUOTE_LEN / 4 {
-        if index * 4 >= quote_len {
-            break;
-        }
-        let [word] = packet.load_words(ethernet::LEN + index * 4)?;
-        sum = sum.add(word);
+        sum = sum.and(H::pseudo_header(&from, &to, H::ICMP, message_len));
     }
     let first = first | second_half(sum.checksum());
     let addresses = packet.load_words(0)?;
@@ -75,6 +71,29 @@ pub fn error<H: IpHeader, P: Packet>(packet: &mut P, first: u32, rest: u32) -> O
     front::<H, P>(packet, &addresses)?;
     H::store_answer(packet, &from, &to, H::ICMP, message_len)?;
     packet.store_words(ethernet::LEN + H::LEN, &[first, rest])
+}
+
+/// How much of a packet is quoted, and the sum of it: as much as an error may hold of a long packet, at most 128 bytes of a shorter one.
+/// (VERIFIER: a loop that may end after each of 308 words is walked 308 times to its end.)
+#[inline(always)]
+fn quote<H: IpHeader, P: Packet>(packet: &P, packet_len: u32) -> Option<(u32, Sum)> {
+    let mut sum = Sum::default();
+    if packet_len >= H::QUOTE_LEN {
+        for index in 0..H::QUOTE_LEN / 4 {
+            let [word] = packet.load_words(ethernet::LEN + index * 4)?;
+            sum = sum.add(word);
+        }
+        return Some((H::QUOTE_LEN, sum));
+    }
+    let len = if packet_len < SHORT_QUOTE_LEN { packet_len & !3 } else { SHORT_QUOTE_LEN };
+    for index in 0..SHORT_QUOTE_LEN / 4 {
+        if index * 4 >= len {
+            break;
+        }
+        let [word] = packet.load_words(ethernet::LEN + index * 4)?;
+        sum = sum.add(word);
+    }
+    Some((len, sum))
 }
 
 /// Fragmentation needed (RFC 1191) or packet too big (RFC 4443 §3.2).

@@ -31,6 +31,13 @@ impl Sum {
         words.iter().fold(self, |sum, word| sum.add(*word))
     }
 
+    /// Adds another sum.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+
     /// The sum folded to 16 bits.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "folded to 16 bits")]

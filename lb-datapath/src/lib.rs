@@ -28,6 +28,7 @@ pub mod answer;
 
 // What the steps are made of.
 pub mod checksum;
+pub mod cold;
 pub mod constants;
 pub mod encap;
 pub mod flow_table;

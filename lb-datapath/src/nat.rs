@@ -8,8 +8,9 @@ use lb_common::{Address, Backend, FEATURE_FULL_NAT, FEATURE_NAT, Forward, Pool, 
 
 use crate::{
     classify::{Policy, same},
+    cold::{self, Occupant},
     constants::{Constants, has},
-    flow_table::{self, Entry, FlowKey, Kind, Slot, State, Value},
+    flow_table::{self, Entry, FlowKey, Kind, Slot, Value},
     hash,
     reply_index::{self, ReplyKey},
     select::{Begun, NO_ENTRY, Pick, Wish, pick, resident},
@@ -101,7 +102,7 @@ pub struct Holder<'t, K: Kind> {
 
 /// The live flow in entry `number` of the flow table, with what its replies carry.
 #[inline(always)]
-fn flow_in<'t, K: Kind, T: Tables>(
+pub(crate) fn flow_in<'t, K: Kind, T: Tables>(
     tables: &'t T,
     number: u32,
     now: u16,
@@ -214,8 +215,7 @@ pub fn enter<K: Kind, T: Tables>(tables: &T, begun: &Begun) -> bool {
 pub fn make_room<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, begun: &Begun) -> bool {
     reply_index::free_stale::<K, T>(tables, begun.reply_hash, |word| {
         let number = hash::low(word).wrapping_sub(1);
-        let held = occupant::<K, T>(tables, number, wish.now, &wish.flow).reply_hash;
-        held == 0 || reply_index::entry_of(word, held).is_none()
+        !Occupant::of::<K, T>(tables, number, wish.now).wrote(word)
     })
 }
 
@@ -232,33 +232,20 @@ enum Contender {
 #[inline(always)]
 fn contender<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, hash: u64) -> Contender {
     for home in [true, false] {
-        let Some(number) = reply_index::hint::<K, T>(tables, hash, home) else { continue };
-        let occupant = occupant::<K, T>(tables, number, wish.now, &wish.flow);
-        // The whole hash, 64 bits of it, in place of the key: at worst a free 4-tuple is not taken.
-        if occupant.reply_hash == hash {
-            return if occupant.is_ending { Contender::Ending(number) } else { Contender::Live };
+        let Some(number) = cold::hinted::<K, T>(tables, hash, home) else { continue };
+        let occupant = Occupant::of::<K, T>(tables, number, wish.now);
+        // The hash in place of the key: at worst a free 4-tuple is not taken. What holds this one is the new flow itself if its
+        // key is there: in the entry it will have, or in a doublet that another CPU entered at the same moment.
+        if occupant.replies_as(hash) && !is_own::<K, T>(tables, wish, number) {
+            return if occupant.is_ending() { Contender::Ending(number) } else { Contender::Live };
         }
     }
     Contender::Nobody
 }
 
-/// What an entry named by a word holds.
-struct Occupant {
-    /// The hash of what its replies carry; 0 if there is no live flow, or it is the one that asks.
-    reply_hash: u64,
-    /// It saw FIN or RST.
-    is_ending: bool,
-}
-
-#[inline(never)]
-fn occupant<K: Kind, T: Tables>(tables: &T, number: u32, now: u16, asking: &FlowKey) -> Occupant {
-    match flow_in::<K, T>(tables, number, now) {
-        Some((holder, key)) if !holder.flow.is(asking) => Occupant {
-            reply_hash: key.hash(tables.constants()),
-            is_ending: matches!(holder.value.state(), State::TcpEnding),
-        },
-        _ => Occupant { reply_hash: 0, is_ending: false },
-    }
+#[inline(always)]
+fn is_own<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, number: u32) -> bool {
+    flow_table::entry::<K, T>(tables, number).is_some_and(|entry| entry.holds(K::pack(&wish.flow)))
 }
 
 /// The 4-tuple that attempt `step` would give: backend (index local to the pool), attempt, what replies carry.

@@ -11,6 +11,7 @@ use lb_common::{
 
 use crate::{
     classify::Policy,
+    cold,
     constants::has,
     flow_table::{self, FlowKey, Kind, Place, State, Value},
     hash, nat,
@@ -291,7 +292,7 @@ pub fn begin<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>) -> Result<Begun, R
         return alone(tables, policy, pool);
     }
     let place = if wish.number == NO_ENTRY {
-        flow_table::place::<K, T>(tables, wish.hash, wish.now)
+        cold::placed::<K, T>(tables, wish.hash, wish.now)
     } else {
         Place::reused(wish.number)
     };

@@ -9,7 +9,7 @@ use lb_common::{
     Reason, ReplyBucket, RouteEntry, Service, Source,
 };
 
-use crate::{constants::Constants, pipeline::Verdict};
+use crate::{cold, constants::Constants, flow_table::Kind, pipeline::Verdict};
 
 /// What happened in a flow table; the fields of [`lb_common::FlowCounters`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +36,7 @@ pub struct Traffic {
 }
 
 /// See the module. Every look-up is by an index that may be beyond the table: then `None`.
-pub trait Tables {
+pub trait Tables: Sized {
     /// Nothing is changed; an explanation is left.
     const OBSERVE: bool;
 
@@ -100,6 +100,23 @@ pub trait Tables {
     fn count_reason(&self, service: u16, reason: Reason);
     /// Counts an event of the IPv4 (0) or wide (1) flow table.
     fn count_flow(&self, table: u32, event: FlowEvent);
+
+    /// `cold::place::<K>`, `cold::hint::<K>` and `cold::occupant::<K>`: searches that are rarely needed. The kernel puts them into functions
+    /// of their own, over plain numbers, which the verifier judges once and not on every path that leads to them.
+    #[inline(always)]
+    fn place<K: Kind>(&self, hash: u64, now: u16) -> u64 {
+        cold::place::<K, Self>(self, hash, now)
+    }
+    /// See `place`.
+    #[inline(always)]
+    fn hint<K: Kind>(&self, hash: u64, home: bool) -> u64 {
+        cold::hint::<K, Self>(self, hash, home)
+    }
+    /// See `place`.
+    #[inline(always)]
+    fn occupant<K: Kind>(&self, number: u32, now: u16) -> u64 {
+        cold::occupant::<K, Self>(self, number, now)
+    }
 
     /// Writes to the explanation; called only with `OBSERVE`.
     fn explain(&self, write: impl FnOnce(&mut Explanation));

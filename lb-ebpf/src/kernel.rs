@@ -1,6 +1,6 @@
 //! The maps as `Tables`.
 
-use core::mem::zeroed;
+use core::{mem::zeroed, ptr::null_mut};
 
 use aya_ebpf::{
     bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup, xdp_action, xdp_md},
@@ -11,7 +11,9 @@ use lb_common::{
     REASON_COUNT, Reason, ReplyBucket, RouteEntry, Service, Source,
 };
 use lb_datapath::{
+    cold,
     constants::Constants,
+    flow_table::{Kind, Narrow, Wide},
     pipeline::Verdict,
     tables::{FlowEvent, Tables, Traffic},
 };
@@ -46,6 +48,27 @@ macro_rules! count {
             $(unsafe { (*counters).$field = (*counters).$field.wrapping_add($by as u64) };)+
         }
     };
+}
+
+/// Functions of their own to the verifier (global ones, over plain numbers): each is judged once, not on every path that calls it.
+/// None of them looks at the context.
+macro_rules! cold {
+    ($($name:ident($a:ident, $b:ident) = $function:ident::<$kind:ident>($($argument:expr),+);)+) => {
+        $(#[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name($a: u64, $b: u64) -> u64 {
+            cold::$function::<$kind, _>(&Kernel::<true>::new(null_mut()), $($argument),+)
+        })+
+    };
+}
+
+cold! {
+    cold_place4(hash, now) = place::<Narrow>(hash, now as u16);
+    cold_place6(hash, now) = place::<Wide>(hash, now as u16);
+    cold_hint4(hash, home) = hint::<Narrow>(hash, home != 0);
+    cold_hint6(hash, home) = hint::<Wide>(hash, home != 0);
+    cold_occupant4(number, now) = occupant::<Narrow>(number as u32, now as u16);
+    cold_occupant6(number, now) = occupant::<Wide>(number as u32, now as u16);
 }
 
 impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
@@ -240,6 +263,24 @@ impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
             FlowEvent::NotStored => count!(counters, not_stored += 1),
             FlowEvent::Reselected => count!(counters, reselected += 1),
         }
+    }
+
+    #[inline(always)]
+    fn place<K: Kind>(&self, hash: u64, now: u16) -> u64 {
+        let now = u64::from(now);
+        if K::INDEX == Narrow::INDEX { cold_place4(hash, now) } else { cold_place6(hash, now) }
+    }
+
+    #[inline(always)]
+    fn hint<K: Kind>(&self, hash: u64, home: bool) -> u64 {
+        let home = u64::from(home);
+        if K::INDEX == Narrow::INDEX { cold_hint4(hash, home) } else { cold_hint6(hash, home) }
+    }
+
+    #[inline(always)]
+    fn occupant<K: Kind>(&self, number: u32, now: u16) -> u64 {
+        let (number, now) = (u64::from(number), u64::from(now));
+        if K::INDEX == Narrow::INDEX { cold_occupant4(number, now) } else { cold_occupant6(number, now) }
     }
 
     #[inline(always)]

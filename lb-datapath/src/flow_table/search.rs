@@ -110,6 +110,18 @@ impl Place {
         }
     }
 
+    /// As one word.
+    #[inline(always)]
+    pub const fn pack(self) -> u64 {
+        self.rank << 32 | self.number as u64
+    }
+
+    /// From one word.
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Self {
+        Self { rank: word >> 32, number: hash::low(word) }
+    }
+
     /// Whether there is one.
     #[inline(always)]
     pub const fn is_some(self) -> bool {
@@ -125,7 +137,7 @@ impl Place {
 
 /// Where a new entry with this hash may be written: in the home bucket unless that is more than half full, then in the emptier;
 /// if neither has a free or expired entry, the one ending, else the oldest on probation. None if all are established.
-#[inline(never)]
+#[inline(always)]
 pub fn place<K: Kind, T: Tables>(tables: &T, hash: u64, now: u16) -> Place {
     let (home, other) = hash::candidates(hash, K::buckets(tables.constants()));
     let first = candidate::<K, T>(tables, home, now);
