@@ -174,6 +174,7 @@ pub const fn key6(client: &Address, client_port_be: u16, service_port_be: u16, s
 }
 
 /// What a flow's key says, of either table.
+#[repr(C)]
 #[derive(Clone, Copy, Default, Debug)]
 pub struct FlowKey {
     /// The client's address.
@@ -184,6 +185,8 @@ pub struct FlowKey {
     pub service_port_be: u16,
     /// The service id.
     pub service: u16,
+    /// No hole in the layout (see `select::Wish`).
+    pub reserved: u16,
 }
 
 impl FlowKey {
@@ -196,6 +199,7 @@ impl FlowKey {
             client_port_be: (key >> 32) as u16,
             service_port_be: 0,
             service: (key >> 48) as u16,
+            reserved: 0,
         }
     }
 
@@ -209,6 +213,7 @@ impl FlowKey {
             client_port_be: rest as u16,
             service_port_be: (rest >> 16) as u16,
             service: (rest >> 32) as u16,
+            reserved: 0,
         }
     }
 

@@ -39,3 +39,6 @@ pub mod packet;
 pub mod reply_index;
 pub mod route;
 pub mod tables;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -162,7 +162,7 @@ pub fn holder<'t, K: Kind, T: Tables>(
 #[inline(always)]
 pub fn claim<K: Kind, T: Tables>(
     tables: &T,
-    wish: &Wish<'_>,
+    wish: &Wish,
     pool: &Pool,
     maglev: u64,
     begun: &mut Begun,
@@ -212,7 +212,7 @@ pub fn enter<K: Kind, T: Tables>(tables: &T, begun: &Begun) -> bool {
 /// Frees a word of the reply index whose flow is gone: its entry is free or expired, or another flow's. Words are not freed when their
 /// flows go, so in the long run every bucket is full and a newcomer looks for one that is stale.
 #[inline(always)]
-pub fn make_room<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, begun: &Begun) -> bool {
+pub fn make_room<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &Begun) -> bool {
     reply_index::free_stale::<K, T>(tables, begun.reply_hash, |word| {
         let number = hash::low(word).wrapping_sub(1);
         !Occupant::of::<K, T>(tables, number, wish.now).wrote(word)
@@ -230,7 +230,7 @@ enum Contender {
 }
 
 #[inline(always)]
-fn contender<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, hash: u64) -> Contender {
+fn contender<K: Kind, T: Tables>(tables: &T, wish: &Wish, hash: u64) -> Contender {
     for home in [true, false] {
         let Some(number) = cold::hinted::<K, T>(tables, hash, home) else { continue };
         let occupant = Occupant::of::<K, T>(tables, number, wish.now);
@@ -244,7 +244,7 @@ fn contender<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, hash: u64) -> Cont
 }
 
 #[inline(always)]
-fn is_own<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, number: u32) -> bool {
+fn is_own<K: Kind, T: Tables>(tables: &T, wish: &Wish, number: u32) -> bool {
     flow_table::entry::<K, T>(tables, number).is_some_and(|entry| entry.holds(K::pack(&wish.flow)))
 }
 
@@ -252,17 +252,17 @@ fn is_own<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, number: u32) -> bool 
 #[inline(always)]
 fn proposal<T: Tables>(
     tables: &T,
-    wish: &Wish<'_>,
+    wish: &Wish,
     pool: &Pool,
     maglev: u64,
     step: u32,
 ) -> Result<(u16, u8, ReplyKey), Reason> {
-    let Wish { flow, hash, service, policy, .. } = wish;
+    let Wish { flow, hash, policy, .. } = wish;
     let is_full_nat = policy.is(Forward::FullNat);
     let Pick { backend, local } = pick(tables, *policy, pool, maglev, if is_full_nat { 0 } else { step })?;
     #[expect(clippy::cast_possible_truncation, reason = "below 32")]
     let attempt = if is_full_nat { step as u8 } else { 0 };
-    let service = service.ok_or(Reason::BackendMissing)?;
+    let service = tables.service(flow.service as u32).ok_or(Reason::BackendMissing)?;
     let key = reply_key(tables, (service, *policy), flow, backend, (*hash, attempt));
     Ok((local, attempt, key.ok_or(Reason::SourceMissing)?))
 }

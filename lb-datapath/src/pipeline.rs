@@ -35,7 +35,7 @@ pub enum Verdict {
 }
 
 /// An IP family of the pipeline: its header and where its flows lie.
-trait Family: Parse {
+pub trait Family: Parse {
     /// Flows of services with a fixed port.
     type Fixed: Kind;
     /// Whether flows of services on every port lie in another table.
@@ -69,14 +69,16 @@ pub fn balance<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 
 /// What a round of the steps came to.
 #[repr(u32)]
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
     /// Left to the kernel.
     Pass,
     /// Sent back.
     Transmit,
     /// Sent on.
     Redirect,
+    /// Dropped, and counted.
+    Drop,
     /// The packet begins a flow, or its flow needs another backend.
     Begins,
     /// It may be the reply of a backend.
@@ -90,27 +92,85 @@ impl From<Verdict> for Outcome {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Pass => Self::Pass,
-            Verdict::Drop => Self::Stops,
+            Verdict::Drop => Self::Drop,
             Verdict::Transmit => Self::Transmit,
             Verdict::Redirect => Self::Redirect,
         }
     }
 }
 
-/// What one round leaves for the next. The rounds are out of line, so that each has the stack of 512 bytes nearly to itself.
-struct Notes<'t> {
+/// What one round leaves for the next: plain, without holes, because the kernel's verifier judges each round by itself over it.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Notes {
+    /// The flow that is to begin.
+    wish: Wish,
+    /// What it was given.
     begun: Begun,
-    /// The flow that is to begin, and whether it lies in the wide table.
-    wish: Wish<'t>,
+    /// What a packet would have to fit in, if its sender is to be told.
+    mtu: u32,
+    service: u16,
+    /// Why it stops: number of a reason.
+    reason: u8,
+    /// The flow lies in the wide table.
     is_wide: bool,
     answers_when_none: bool,
-    service: u16,
-    /// Why it stops: number of a reason; and what it would have to fit in, if it is to be told.
-    reason: u8,
-    mtu: u32,
+    reserved: [u8; 7],
 }
 
-impl Notes<'_> {
+const _: () = assert!(size_of::<Notes>() == size_of::<Wish>() + size_of::<Begun>() + 16);
+
+/// One round of the steps. Each is a function of its own in the kernel (`Tables::round`), which the verifier judges once and which
+/// has the stack of 512 bytes nearly to itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Round {
+    /// The way of every packet: parse, classify, select, forward. Ends early for what is rarer.
+    Steps,
+    /// Selects a backend for the flow in the notes.
+    Choose,
+    /// Enters that flow.
+    Enter,
+    /// Frees a word of the reply index for it.
+    MakeRoom,
+    /// Translates a packet that may be a backend's reply.
+    Back,
+    /// Answers or drops a packet that goes no further, and counts why.
+    Stop,
+}
+
+/// Takes a packet through one round.
+#[inline(always)]
+pub fn round<H: Family, P: Packet, T: Tables>(
+    round: Round,
+    packet: &mut P,
+    tables: &T,
+    notes: &mut Notes,
+) -> Outcome {
+    match round {
+        Round::Steps => steps::<H, P, T>(packet, tables, notes),
+        Round::Back => translate_back::<H, P, T>(packet, tables, notes),
+        Round::Stop => stop::<H, P, T>(packet, tables, notes).into(),
+        Round::Choose | Round::Enter | Round::MakeRoom => {
+            if H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) && notes.is_wide {
+                flow_round::<Wide, T>(round, tables, notes)
+            } else {
+                flow_round::<H::Fixed, T>(round, tables, notes)
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn flow_round<K: Kind, T: Tables>(round: Round, tables: &T, notes: &mut Notes) -> Outcome {
+    let done = match round {
+        Round::Choose => return choose::<K, T>(tables, notes),
+        Round::Enter => select::enter::<K, T>(tables, &notes.wish, &notes.begun),
+        _ => nat::make_room::<K, T>(tables, &notes.wish, &notes.begun),
+    };
+    if done { Outcome::Begins } else { notes.stop(Stop::Drop(Reason::FlowTableFull)) }
+}
+
+impl Notes {
     #[inline(always)]
     fn stop(&mut self, stop: Stop) -> Outcome {
         match stop {
@@ -126,45 +186,49 @@ impl Notes<'_> {
 
 #[inline(always)]
 fn family<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
-    let mut notes = Notes {
-        begun: Begun::default(),
-        wish: Wish::default(),
-        is_wide: false,
-        answers_when_none: false,
-        service: 0,
-        reason: Reason::BackendMissing as u8,
-        mtu: 0,
-    };
-    let mut outcome = steps::<H, P, T>(packet, tables, &mut notes);
+    let mut notes = Notes { reason: Reason::BackendMissing as u8, ..Notes::default() };
+    let mut outcome = tables.round::<H, P>(Round::Steps, packet, &mut notes);
     if outcome == Outcome::Begins {
-        let is_wide = H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) && notes.is_wide;
-        outcome = if is_wide {
-            begin::<Wide, T>(tables, &mut notes)
-        } else {
-            begin::<H::Fixed, T>(tables, &mut notes)
-        };
+        outcome = begin::<H, P, T>(packet, tables, &mut notes);
         if outcome == Outcome::Begins {
-            outcome = steps::<H, P, T>(packet, tables, &mut notes);
+            outcome = tables.round::<H, P>(Round::Steps, packet, &mut notes);
         }
     }
     if outcome == Outcome::Reply {
-        outcome = translate_back::<H, P, T>(packet, tables, &mut notes);
+        outcome = tables.round::<H, P>(Round::Back, packet, &mut notes);
+    }
+    if matches!(outcome, Outcome::Stops | Outcome::Begins | Outcome::Reply) {
+        outcome = tables.round::<H, P>(Round::Stop, packet, &mut notes);
     }
     match outcome {
         Outcome::Pass => Verdict::Pass,
         Outcome::Transmit => Verdict::Transmit,
         Outcome::Redirect => Verdict::Redirect,
-        Outcome::Begins | Outcome::Reply | Outcome::Stops => stop::<H, P, T>(packet, tables, &notes),
+        _ => Verdict::Drop,
     }
 }
 
-/// The way of every packet: parse, classify, select, forward. Ends early for what is rarer.
-#[inline(never)]
-fn steps<'t, H: Family, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &'t T,
-    notes: &mut Notes<'t>,
-) -> Outcome {
+/// Selects a backend for the flow in the notes and enters it; the steps then find it there.
+#[inline(always)]
+fn begin<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mut Notes) -> Outcome {
+    let selected = tables.round::<H, P>(Round::Choose, packet, notes);
+    if selected != Outcome::Begins {
+        return selected;
+    }
+    let entered = tables.round::<H, P>(Round::Enter, packet, notes);
+    if entered == Outcome::Begins {
+        return entered;
+    }
+    let freed = tables.round::<H, P>(Round::MakeRoom, packet, notes);
+    if T::OBSERVE || freed != Outcome::Begins {
+        return freed;
+    }
+    tables.round::<H, P>(Round::Enter, packet, notes)
+}
+
+/// [`Round::Steps`].
+#[inline(always)]
+fn steps<'t, H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &'t T, notes: &mut Notes) -> Outcome {
     let segment = match H::parse(packet) {
         Parsed::Segment(segment) => segment,
         Parsed::Icmp(kind) => {
@@ -204,9 +268,9 @@ fn steps<'t, H: Family, P: Packet, T: Tables>(
 }
 
 /// What serving a request came to.
-enum Served<'t> {
+enum Served {
     Done(Verdict),
-    Begins(Wish<'t>),
+    Begins(Wish),
 }
 
 #[inline(always)]
@@ -228,7 +292,7 @@ fn serve<'t, H: Family, K: Kind, P: Packet, T: Tables>(
     tables: &'t T,
     request: &Request<'t>,
     begun: &Begun,
-) -> Result<Served<'t>, Stop> {
+) -> Result<Served, Stop> {
     if request.segment.hops <= 1 && !request.policy.is_loopback() {
         return Err(Stop::Drop(Reason::TtlExceeded));
     }
@@ -249,21 +313,9 @@ fn serve<'t, H: Family, K: Kind, P: Packet, T: Tables>(
     Ok(Served::Done(verdict))
 }
 
-/// Selects a backend for the flow in the notes and enters it; the steps then find it there.
+/// [`Round::Choose`].
 #[inline(always)]
-fn begin<K: Kind, T: Tables>(tables: &T, notes: &mut Notes<'_>) -> Outcome {
-    let selected = choose::<K, T>(tables, notes);
-    if selected != Outcome::Begins || enter::<K, T>(tables, notes) {
-        return selected;
-    }
-    if make_room::<K, T>(tables, notes) && (T::OBSERVE || enter::<K, T>(tables, notes)) {
-        return Outcome::Begins;
-    }
-    notes.stop(Stop::Drop(Reason::FlowTableFull))
-}
-
-#[inline(never)]
-fn choose<K: Kind, T: Tables>(tables: &T, notes: &mut Notes<'_>) -> Outcome {
+fn choose<K: Kind, T: Tables>(tables: &T, notes: &mut Notes) -> Outcome {
     match select::begin::<K, T>(tables, &notes.wish) {
         Ok(begun) => {
             notes.begun = begun;
@@ -273,18 +325,8 @@ fn choose<K: Kind, T: Tables>(tables: &T, notes: &mut Notes<'_>) -> Outcome {
     }
 }
 
-#[inline(never)]
-fn enter<K: Kind, T: Tables>(tables: &T, notes: &Notes<'_>) -> bool {
-    select::enter::<K, T>(tables, &notes.wish, &notes.begun)
-}
-
-#[inline(never)]
-fn make_room<K: Kind, T: Tables>(tables: &T, notes: &Notes<'_>) -> bool {
-    nat::make_room::<K, T>(tables, &notes.wish, &notes.begun)
-}
-
-/// A packet to no service from an address and port that may be a backend's.
-#[inline(never)]
+/// [`Round::Back`].
+#[inline(always)]
 fn translate_back<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mut Notes) -> Outcome {
     let Parsed::Segment(segment) = H::parse(packet) else { return Outcome::Pass };
     let mut outcome = reply::reply::<H, H::Fixed, P, T>(packet, tables, &segment);
@@ -306,7 +348,7 @@ fn translate_back<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, n
 fn faulty<H: Family, P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
-    notes: &mut Notes<'_>,
+    notes: &mut Notes,
     reason: Reason,
 ) -> Outcome {
     let found = H::load_destination(packet).and_then(|destination| classify::vip(tables, &destination));
@@ -316,9 +358,9 @@ fn faulty<H: Family, P: Packet, T: Tables>(
     notes.stop(Stop::Drop(reason))
 }
 
-/// Answers or drops a packet that goes no further, and counts why.
-#[inline(never)]
-fn stop<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &Notes<'_>) -> Verdict {
+/// [`Round::Stop`].
+#[inline(always)]
+fn stop<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &Notes) -> Verdict {
     let reason = Reason::from_number(notes.reason).unwrap_or(Reason::BackendMissing);
     let (answered, answer, otherwise) = match reason {
         Reason::TooBigAnswered => {

@@ -41,6 +41,7 @@ impl<'t> Request<'t> {
             client_port_be: self.segment.source_port_be(),
             service_port_be: if any_port { self.segment.destination_port_be() } else { 0 },
             service: self.service_id,
+            reserved: 0,
         }
     }
 }
@@ -66,22 +67,25 @@ pub struct Chosen<'t> {
 }
 
 /// The backend of a flow that has yet to begin, as `begin` leaves it for the packet's second round.
+#[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Begun {
+    /// nat and full-nat: the hash of what its replies carry; 0 otherwise.
+    pub reply_hash: u64,
+    /// Its place in the flow table; none if it is not to be entered.
+    pub place: Place,
     /// Index of the backend in the whole table; 0 = the flow has not begun.
     pub backend: u32,
+    /// The number of an entry whose flow has to end for it, or [`NO_ENTRY`].
+    pub ending: u32,
+    /// The backend's index local to the pool.
+    pub local: u16,
     /// Source-port attempt of full-nat.
     pub attempt: u8,
     /// It is a new flow, not one that moved.
     pub is_new: bool,
-    /// The backend's index local to the pool.
-    pub local: u16,
-    /// Its place in the flow table; none if it is not to be entered.
-    pub place: Place,
-    /// nat and full-nat: the hash of what its replies carry; 0 otherwise.
-    pub reply_hash: u64,
-    /// The number of an entry whose flow has to end for it, or [`NO_ENTRY`].
-    pub ending: u32,
+    /// No hole in the layout (see [`Wish`]).
+    pub reserved: u32,
 }
 
 /// What is known of a request's backend.
@@ -89,7 +93,7 @@ pub enum Known<'t> {
     /// It is this one.
     Chosen(Chosen<'t>),
     /// It has yet to be selected: [`begin`].
-    Nothing(Wish<'t>),
+    Nothing(Wish),
 }
 
 /// No entry's number.
@@ -98,15 +102,14 @@ pub const NO_ENTRY: u32 = u32::MAX;
 /// A flow that begins, or moves to another backend. Plain numbers: it goes to functions out of line, whose types the kernel reads
 /// as BTF, and that knows no enum with fields whose tag is not in front.
 #[derive(Clone, Copy, Default)]
-pub struct Wish<'t> {
-    /// Its key.
-    pub flow: FlowKey,
+#[repr(C)]
+pub struct Wish {
     /// Its hash.
     pub hash: u64,
-    /// Its service.
-    pub service: Option<&'t Service>,
     /// The service's policy.
     pub policy: Policy,
+    /// Its key.
+    pub flow: FlowKey,
     /// The number of the entry that already holds its key, or [`NO_ENTRY`].
     pub number: u32,
     /// The present tick.
@@ -115,6 +118,8 @@ pub struct Wish<'t> {
     pub state: State,
     /// It moves; else it begins.
     pub moves: bool,
+    /// No hole in the layout: the verifier wants every byte written.
+    pub reserved: [u8; 2],
 }
 
 /// The backend of a request if its flow is known, or has just begun; the flow's entry is refreshed.
@@ -139,7 +144,7 @@ pub fn known<'t, K: Kind, T: Tables>(
         number: NO_ENTRY,
         state: first_state(&request.segment),
         moves: false,
-        service: Some(request.service),
+        reserved: [0; 2],
         policy: request.policy,
     };
     if request.policy.affinity() == Affinity::None as u64 {
@@ -273,7 +278,7 @@ pub(crate) fn pick<'t, T: Tables>(
 
 /// The Maglev hash of a flow under the service's affinity.
 #[inline(always)]
-fn maglev_hash<T: Tables>(tables: &T, wish: &Wish<'_>) -> u64 {
+fn maglev_hash<T: Tables>(tables: &T, wish: &Wish) -> u64 {
     if wish.policy.affinity() == Affinity::Client as u64 {
         hash::client(tables.constants(), &wish.flow.client)
     } else {
@@ -284,7 +289,7 @@ fn maglev_hash<T: Tables>(tables: &T, wish: &Wish<'_>) -> u64 {
 /// Selects the backend of a flow that is not known or may not stay. Changes nothing yet. This and what follows it is out of line: the path
 /// of known flows shall not carry its weight.
 #[inline(always)]
-pub fn begin<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>) -> Result<Begun, Reason> {
+pub fn begin<K: Kind, T: Tables>(tables: &T, wish: &Wish) -> Result<Begun, Reason> {
     let policy = wish.policy;
     let pool = tables.pool(policy.pool()).ok_or(Reason::BackendMissing)?;
     let block = pool.backends.load();
@@ -328,7 +333,7 @@ fn alone<T: Tables>(tables: &T, policy: Policy, pool: &Pool) -> Result<Begun, Re
 /// Enters a flow that has a backend now, and counts it. False: nat's reply index has no free word for it ([`nat::make_room`]),
 /// and nothing was changed.
 #[inline(always)]
-pub fn enter<K: Kind, T: Tables>(tables: &T, wish: &Wish<'_>, begun: &Begun) -> bool {
+pub fn enter<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &Begun) -> bool {
     if wish.policy.affinity() == Affinity::None as u64 {
         return true;
     }

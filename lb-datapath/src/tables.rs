@@ -9,7 +9,13 @@ use lb_common::{
     Reason, ReplyBucket, RouteEntry, Service, Source,
 };
 
-use crate::{cold, constants::Constants, flow_table::Kind, pipeline::Verdict};
+use crate::{
+    cold,
+    constants::Constants,
+    flow_table::Kind,
+    packet::Packet,
+    pipeline::{self, Family, Notes, Outcome, Round, Verdict},
+};
 
 /// What happened in a flow table; the fields of [`lb_common::FlowCounters`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,6 +106,12 @@ pub trait Tables: Sized {
     fn count_reason(&self, service: u16, reason: Reason);
     /// Counts an event of the IPv4 (0) or wide (1) flow table.
     fn count_flow(&self, table: u32, event: FlowEvent);
+
+    /// `pipeline::round`, which see.
+    #[inline(always)]
+    fn round<H: Family, P: Packet>(&self, round: Round, packet: &mut P, notes: &mut Notes) -> Outcome {
+        pipeline::round::<H, P, Self>(round, packet, self, notes)
+    }
 
     /// `cold::place::<K>`, `cold::hint::<K>` and `cold::occupant::<K>`: searches that are rarely needed. The kernel puts them into functions
     /// of their own, over plain numbers, which the verifier judges once and not on every path that leads to them.

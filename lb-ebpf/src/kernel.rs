@@ -14,12 +14,14 @@ use lb_datapath::{
     cold,
     constants::Constants,
     flow_table::{Kind, Narrow, Wide},
-    pipeline::Verdict,
+    packet::Packet,
+    pipeline::{Family, Notes, Outcome, Round, Verdict},
     tables::{FlowEvent, Tables, Traffic},
 };
 
 use crate::{
     maps,
+    rounds::{self, outcome},
     settings::{Loaded, tick_shift},
 };
 
@@ -263,6 +265,11 @@ impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
             FlowEvent::NotStored => count!(counters, not_stored += 1),
             FlowEvent::Reselected => count!(counters, reselected += 1),
         }
+    }
+
+    #[inline(always)]
+    fn round<H: Family, P: Packet>(&self, round: Round, _packet: &mut P, notes: &mut Notes) -> Outcome {
+        outcome(rounds::call(OBSERVE, H::VERSION == 4, round, self.context, notes))
     }
 
     #[inline(always)]

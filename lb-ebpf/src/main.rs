@@ -10,6 +10,7 @@ mod bench;
 mod kernel;
 mod maps;
 mod packet;
+mod rounds;
 mod settings;
 
 use aya_ebpf::{

@@ -86,9 +86,10 @@ fn candidate<K: Kind, T: Tables>(tables: &T, bucket: u32, now: u16) -> Candidate
 }
 
 /// A place for a new entry, or none. Plain numbers, because it is returned out of line (see `select::Wish`).
+#[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Place {
-    rank: u64,
+    rank: u32,
     /// The entry's number.
     pub number: u32,
 }
@@ -97,15 +98,15 @@ impl Place {
     /// The entry that holds the key already.
     #[inline(always)]
     pub const fn reused(number: u32) -> Self {
-        Self { rank: FREE, number }
+        Self { rank: FREE as u32, number }
     }
 
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "a way is below four")]
+    #[expect(clippy::cast_possible_truncation, reason = "a way is below four, a rank has 19 bits")]
     const fn of(bucket: u32, candidate: Candidate) -> Self {
         let ways = WAYS as u64;
         Self {
-            rank: candidate.best / ways,
+            rank: (candidate.best / ways) as u32,
             number: FlowKey::entry_number(bucket, (candidate.best % ways) as u32),
         }
     }
@@ -113,13 +114,13 @@ impl Place {
     /// As one word.
     #[inline(always)]
     pub const fn pack(self) -> u64 {
-        self.rank << 32 | self.number as u64
+        (self.rank as u64) << 32 | self.number as u64
     }
 
     /// From one word.
     #[inline(always)]
     pub const fn unpack(word: u64) -> Self {
-        Self { rank: word >> 32, number: hash::low(word) }
+        Self { rank: (word >> 32) as u32, number: hash::low(word) }
     }
 
     /// Whether there is one.
@@ -131,7 +132,7 @@ impl Place {
     /// Whether an entry within its time has to give way (on probation or ending).
     #[inline(always)]
     pub const fn evicts(self) -> bool {
-        self.rank < FREE
+        (self.rank as u64) < FREE
     }
 }
 
@@ -146,7 +147,7 @@ pub fn place<K: Kind, T: Tables>(tables: &T, hash: u64, now: u16) -> Place {
     }
     let second = candidate::<K, T>(tables, other, now);
     let (in_first, in_second) = (Place::of(home, first), Place::of(other, second));
-    let prefer_second = if in_first.rank >= FREE && in_second.rank >= FREE {
+    let prefer_second = if !in_first.evicts() && !in_second.evicts() {
         second.occupied < first.occupied
     } else {
         in_second.rank > in_first.rank
