@@ -48,10 +48,23 @@ impl State {
         }
     }
 
+    /// How long an entry in this state lives without a packet, ticks.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "one of four 16-bit times")]
+    pub fn idle_ticks(self, constants: impl Constants) -> u16 {
+        if matches!(self, Self::Free) { 0 } else { Self::idle_ticks_of(constants, self as u64) as u16 }
+    }
+
+    /// Whether an entry in this state may give way to a newcomer that finds no better.
+    #[inline(always)]
+    pub const fn is_probation(self) -> bool {
+        matches!(self, Self::TcpProbation | Self::UdpProbation)
+    }
+
     /// How long an entry in the state with this number lives without a packet, ticks. A table in one word instead of branches: every
     /// branch here would double the paths the verifier walks for each entry of a bucket.
     #[inline(always)]
-    fn idle_ticks(constants: impl Constants, number: u64) -> u64 {
+    fn idle_ticks_of(constants: impl Constants, number: u64) -> u64 {
         let ticks = constants.tcp_syn_ticks() as u64
             | (constants.tcp_ticks() as u64) << 16
             | (constants.tcp_closing_ticks() as u64) << 32
@@ -131,7 +144,7 @@ impl Value {
     /// 1 if the time of an entry in use is over, else 0.
     #[inline(always)]
     fn expired(self, constants: impl Constants, now: u16) -> u64 {
-        State::idle_ticks(constants, self.state_number()).wrapping_sub(self.age(now)) >> 63
+        State::idle_ticks_of(constants, self.state_number()).wrapping_sub(self.age(now)) >> 63
     }
 
     /// Whether the entry is in use and within its idle time at tick `now`.
@@ -175,7 +188,7 @@ pub const fn key6(client: &Address, client_port_be: u16, service_port_be: u16, s
 
 /// What a flow's key says, of either table.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct FlowKey {
     /// The client's address.
     pub client: Address,
