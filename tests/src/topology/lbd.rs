@@ -18,7 +18,7 @@ use crate::netns::Namespace;
 use crate::process::Process;
 
 /// How long a start or a stop may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two looks at something that announces itself in no way.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
