@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use crate::desired::{BackendKey, PoolKey};
 use crate::image::PoolImage;
 use crate::maglev;
+use crate::record::BackendRecord;
 
 /// A table that a plan swaps.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,31 +52,36 @@ pub struct PlanReport {
 /// Slots that moved between two tables of a pool, and those of them that need not have. Tables of different lengths are
 /// compared where the middle of each new slot lies in the old table.
 pub(super) fn moves(before: &PoolImage, after: &PoolImage) -> (u32, u32) {
-    let (old, new) = (owners(before), owners(after));
-    if old.is_empty() {
+    if before.slots() == 0 || after.slots() == 0 {
         return (0, 0);
     }
-    let mut moved = 0;
+    let mut names = BTreeMap::new();
+    let (old, new) = (owners(before, &mut names), owners(after, &mut names));
+    let mut moved: u32 = 0;
     // By backend: slots now less slots then, in slots of the new table.
-    let mut balance: BTreeMap<&BackendKey, i64> = BTreeMap::new();
+    let mut balance = vec![0_i64; names.len()];
     for (slot, now) in new.iter().enumerate() {
         let Some(then) = old.get((2 * slot + 1) * old.len() / (2 * new.len())) else { continue };
-        moved += u32::from(then != now);
-        if let (Some(then), Some(now)) = (then, now)
-            && then != now
-        {
-            *balance.entry(then).or_default() -= 1;
-            *balance.entry(now).or_default() += 1;
+        if then != now {
+            moved += 1;
+            [(then, -1), (now, 1)].into_iter().for_each(|(name, by)| {
+                if let Some(slots) = balance.get_mut(*name) {
+                    *slots += by;
+                }
+            });
         }
     }
-    let due: i64 = balance.values().filter(|slots| **slots < 0).sum();
+    let due: i64 = balance.iter().filter(|slots| **slots < 0).sum();
     (moved, moved.saturating_sub(u32::try_from(-due).unwrap_or(u32::MAX)))
 }
 
-/// Which backend has each slot.
-fn owners(pool: &PoolImage) -> Vec<Option<BackendKey>> {
-    let by_local: Vec<Option<BackendKey>> =
-        pool.records.iter().map(|record| (record.family != 0).then(|| record.key())).collect();
+/// Which backend has each slot, by numbers that are the same for the same backend in both tables.
+fn owners(pool: &PoolImage, names: &mut BTreeMap<BackendKey, usize>) -> Vec<usize> {
+    let mut name = |record: &BackendRecord| {
+        let next = names.len();
+        *names.entry(record.key()).or_insert(next)
+    };
+    let by_local: Vec<usize> = pool.records.iter().map(|record| name(record)).collect();
     let locals = maglev::unpack(&pool.words, pool.slots());
-    locals.map(|local| by_local.get(usize::from(local)).copied().flatten()).collect()
+    locals.map(|local| by_local.get(usize::from(local)).copied().unwrap_or_default()).collect()
 }

@@ -1,4 +1,5 @@
 mod histories;
 mod model;
 mod reader;
+mod scale;
 mod steps;

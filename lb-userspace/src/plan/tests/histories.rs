@@ -86,7 +86,7 @@ fn pool_key(pool: u8) -> PoolKey {
 }
 
 fn listener_key(number: u8) -> ListenerKey {
-    let protocol = if number % 2 == 0 { Protocol::Tcp } else { Protocol::Udp };
+    let protocol = if number.is_multiple_of(2) { Protocol::Tcp } else { Protocol::Udp };
     listener(v4(200 + number / 3), u16::from(number % 3) * 80, protocol)
 }
 
@@ -99,6 +99,7 @@ struct Flow {
 }
 
 /// Maps, a daemon, its flows and what was asked of it so far.
+#[derive(Clone)]
 struct History {
     world: World,
     /// What the maps were last brought to.
@@ -156,10 +157,15 @@ impl History {
         self.pools.get_mut(&pool_key(pool)).unwrap()
     }
 
-    fn apply(&mut self, dies_at: Option<u8>) {
+    /// Desired are the pools that a service names.
+    fn gather_pools(&mut self) {
         let named: BTreeSet<&PoolKey> = self.new.services.values().map(|service| &service.pool).collect();
         let named = named.into_iter().map(|key| (key.clone(), self.pools[key].clone())).collect();
         self.new.pools = named;
+    }
+
+    fn apply(&mut self, dies_at: Option<u8>) {
+        self.gather_pools();
         let plan = self.world.plan(&self.new).unwrap();
         let last = dies_at.map(|share| plan.changes.len() * usize::from(share) / 256);
         self.follow_all();
@@ -182,6 +188,13 @@ impl History {
         self.old = self.new.clone();
         assert_eq!(self.world.plan(&self.new).unwrap().changes, []);
         self.follow_all();
+    }
+
+    /// A daemon that dies after so many changes, and another one that reads the maps.
+    fn apply_until(&mut self, dies_after: usize) {
+        let plan = self.world.plan(&self.new).unwrap();
+        plan.changes.iter().take(dies_after).for_each(|change| self.step(change));
+        self.world.restart();
     }
 
     fn step(&mut self, change: &Change) {
@@ -348,6 +361,73 @@ proptest! {
                 };
                 prop_assert_eq!(meets(&history.world), meets(&other));
             }
+        }
+    }
+}
+
+/// A history whose next plan does a bit of everything.
+fn eventful() -> History {
+    let mut history = History::begin();
+    let backend = |pool, number, standing, sources| Event::Backend {
+        pool,
+        number,
+        weight: 1 + u32::from(number % 3),
+        standing,
+        sources,
+        port: false,
+    };
+    let service = |listener, pool, forward| Event::Service { listener, pool, forward, affinity: 0 };
+    let first: Vec<Event> = (0..3)
+        .map(|pool| service(pool, pool, pool))
+        .chain([service(3, 0, 1), service(4, 1, 0)])
+        .chain((1..=5).flat_map(|number| (0..2).map(move |pool| backend(pool, number, 0, 1))))
+        .chain((1..=12).map(|number| Event::Way { number, way: Some(number % 3) }))
+        .chain([backend(2, 9, 0, 2), Event::Apply { dies_at: None }])
+        .collect();
+    let then = [
+        (6..=11).map(|number| backend(0, number, 0, 1)).collect::<Vec<_>>(),
+        vec![
+            backend(1, 1, 3, 1),
+            backend(1, 2, 2, 1),
+            backend(1, 3, 0, 2),
+            Event::NoBackend { pool: 1, number: 4 },
+        ],
+        vec![service(3, 1, 1), service(4, 1, 3), service(5, 0, 0), Event::NoService { listener: 2 }],
+        vec![Event::Way { number: 5, way: Some(7) }, Event::Way { number: 1, way: None }],
+        vec![Event::TableLen { pool: 1, long: true }],
+    ];
+    first.iter().chain(then.iter().flatten()).for_each(|event| history.take_in(event));
+    history.gather_pools();
+    history
+}
+
+#[test]
+fn a_daemon_may_die_after_any_change() {
+    let history = eventful();
+    let steps = history.world.plan(&history.new).unwrap().changes.len();
+    assert!(steps > 60, "{steps} changes");
+    let mut whole = history.clone();
+    whole.take_in(&Event::Apply { dies_at: None });
+    for dies_after in 0..=steps {
+        let mut history = history.clone();
+        history.apply_until(dies_after);
+        // What is wanted meanwhile may be the old state again, and then the new one after all.
+        let goal = std::mem::replace(&mut history.new, history.old.clone());
+        let mut back = history.clone();
+        back.world.go_to(&back.new.clone());
+        back.follow_all();
+        history.new = goal;
+        let recovered = history.world.go_to(&history.new.clone());
+        history.follow_all();
+        assert_eq!(history.world.go_to(&history.new.clone()).changes, []);
+        back.world.go_to(&history.new);
+        for world in [&history.world, &back.world] {
+            let tables = |world: &World| -> Vec<(Option<PoolKey>, u64, u32)> {
+                world.image.pools().map(|pool| (pool.key, pool.table_hash, pool.slots)).collect()
+            };
+            let by_key = |world| tables(world).into_iter().collect::<BTreeSet<_>>();
+            assert_eq!(by_key(world), by_key(&whole.world), "died after {dies_after}: {recovered:?}");
+            assert_eq!(world.image.filter, whole.world.image.filter);
         }
     }
 }
