@@ -7,6 +7,7 @@
 //!
 //! Needs root. A test begins with [`root_or_skip`] and says so where it cannot run.
 
+pub mod bench;
 pub mod capture;
 pub mod checksum;
 pub mod client;
@@ -15,6 +16,7 @@ pub mod demo;
 pub mod load;
 pub mod netns;
 pub mod process;
+pub mod program;
 pub mod run_dir;
 pub mod server;
 pub mod topology;

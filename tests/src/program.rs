@@ -1,0 +1,36 @@
+//! The program as it is loaded, run by BPF_PROG_TEST_RUN: what its tests and its bench stand on.
+//!
+//! In: a desired state, frames. Out: the daemon's own loader and planner at work over a pin directory of ours ([`Rig`]), single
+//! packets ([`Program::run`]) and millions of them ([`Generator`]). Invariant: what is run is the program that the daemon would
+//! attach, with the constants of exactly the services asked for; nothing is attached to any interface.
+
+mod assembler;
+mod bpf;
+mod frame;
+mod generator;
+pub mod helpers;
+pub mod rig;
+
+pub use bpf::{Calls, Program, Ran};
+pub use frame::{Frame, Payload, flags};
+pub use generator::{Clients, Generator, Listed, Variation};
+pub use rig::{Family, Mode, Rig, Wish, XDP_PASS, XDP_TX};
+
+/// Whether the calling test may go on: it is root and there is a program. Otherwise prints the line that counts as a skip.
+pub fn may_run(test: &str) -> bool {
+    if !lb_userspace::datapath::is_available() {
+        println!("SKIP: {test}: built without the BPF object (cargo xtask build)");
+        return false;
+    }
+    crate::root_or_skip(test)
+}
+
+/// Keeps the calling thread on one CPU: what is per CPU (the route cache) is then the same from packet to packet.
+///
+/// # Errors
+/// The kernel's, if this process may not use that CPU.
+pub fn stay_on_cpu(cpu: usize) -> nix::Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(cpu)?;
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
+}
