@@ -50,29 +50,41 @@ impl<'a> Planner<'a> {
         retiring: &mut Retiring,
     ) -> Result<(), PlanError> {
         let Some(pool) = self.image.pools.get(&id).cloned() else { return Ok(()) };
+        if self.has_all_entries(&pool, wish) {
+            for (local, wanted) in pool.current.values().zip(wish.backends.values()) {
+                self.bring_up(&pool, *local, wanted, finder, id, retiring)?;
+            }
+            return self.retire_others(&pool, wish, id, &pool.current, retiring);
+        }
         let mut missing: Vec<Missing<'a>> = Vec::new();
         let mut current: BTreeMap<BackendKey, u16> = BTreeMap::new();
-        let mut as_before = pool.current.len() == wish.backends.len();
         for (backend, wanted) in &wish.backends {
             let Some(local) = self.entry_of(&pool, id, backend, wanted) else {
                 missing.push((*backend, wanted));
                 continue;
             };
-            as_before &= pool.current.get(backend) == Some(&local);
             current.insert(*backend, local);
             self.bring_up(&pool, local, wanted, finder, id, retiring)?;
         }
         if !missing.is_empty() {
             self.report.backends_added += missing.len();
             self.add(key, id, &missing, &mut current)?;
-        } else if as_before {
-            return self.retire_others(&pool, wish, id, &pool.current, retiring);
         }
         self.retire_others(&pool, wish, id, &current, retiring)?;
         if let Some(pool) = self.image.pools.get_mut(&id) {
             pool.current = Arc::new(current);
         }
         Ok(())
+    }
+
+    /// Whether the backends are those that have entries, each with the sources it wants: the usual case, and a quick one.
+    fn has_all_entries(&self, pool: &PoolImage, wish: &DesiredPool) -> bool {
+        pool.current.keys().eq(wish.backends.keys())
+            && pool
+                .current
+                .values()
+                .zip(wish.backends.values())
+                .all(|(local, wanted)| self.has_sources(&pool.record(*local), &wanted.sources))
     }
 
     /// The entry that new flows of a backend go to: one that has its sources, in use or resting since it was last there.
@@ -245,7 +257,8 @@ impl<'a> Planner<'a> {
     ) -> Result<(), PlanError> {
         let live = || pool.entries().filter(|(_, record)| record.is_live());
         // In the usual case each backend has one entry and each entry a backend.
-        if live().count() == pool.current.len() && *current == *pool.current {
+        let is_as_before = std::ptr::eq(current, &*pool.current) || *current == *pool.current;
+        if is_as_before && live().count() == pool.current.len() {
             return Ok(());
         }
         for (local, record) in live() {

@@ -15,7 +15,7 @@ use lb_datapath::select::TableWord;
 use super::report::{PoolMoves, moves};
 use super::{PlanError, Planner, PoolIds};
 use crate::change::Change;
-use crate::desired::{DesiredPool, PoolKey};
+use crate::desired::{BackendKey, DesiredPool, PoolKey};
 use crate::image::{PoolImage, TableInputs};
 use crate::maglev::{self, MaglevTable, Member};
 use crate::record::PoolReport;
@@ -47,8 +47,11 @@ impl<'a> Planner<'a> {
         let mut jobs = Vec::new();
         for ((key, wish), id) in self.desired.pools.iter().zip(pools.values()) {
             let Some(pool) = self.image.pools.get(id) else { continue };
-            let inputs = inputs(wish, pool);
-            if pool.inputs.as_deref() != Some(&inputs) {
+            let is_as_before = pool.inputs.as_ref().is_some_and(|inputs| {
+                inputs.len == wish.table_len && inputs.members.iter().copied().eq(members(wish, pool))
+            });
+            if !is_as_before {
+                let inputs = TableInputs { len: wish.table_len, members: members(wish, pool).collect() };
                 jobs.push(Job { key, id: *id, inputs });
             }
         }
@@ -143,18 +146,18 @@ const fn low_bits(generation: u64) -> u16 {
     generation as u16 & GENERATION_MASK
 }
 
-/// What a pool's table is built of. A backend has an entry, because entries were placed before.
-fn inputs(wish: &DesiredPool, pool: &PoolImage) -> TableInputs {
-    let with_weight = wish.backends.iter().filter(|(_, backend)| backend.table_weight() > 0);
-    let members = with_weight.filter_map(|(key, backend)| {
-        let weight = u16::try_from(backend.table_weight()).ok()?;
-        Some((*key, weight, *pool.current.get(key)?))
-    });
-    TableInputs { len: wish.table_len, members: members.collect() }
+/// The members of a pool's table: key, weight and backend index. Each desired backend has an entry and no other has a
+/// current one, because entries were placed before, so the two go side by side.
+fn members(wish: &DesiredPool, pool: &PoolImage) -> impl Iterator<Item = (BackendKey, u16, u16)> {
+    let backends = wish.backends.iter().zip(pool.current.values());
+    let with_weight = backends.filter(|((_, backend), _)| backend.table_weight() > 0);
+    with_weight.filter_map(|((key, backend), local)| {
+        Some((*key, u16::try_from(backend.table_weight()).ok()?, *local))
+    })
 }
 
 fn build(seed: &[u64; 4], job: &Job<'_>) -> MaglevTable {
-    let member = |(key, weight, _): &(crate::desired::BackendKey, u16, u16)| Member {
+    let member = |(key, weight, _): &(BackendKey, u16, u16)| Member {
         address: Address::from(key.ip),
         port: key.port.unwrap_or_default(),
         weight: *weight,
