@@ -78,10 +78,6 @@ impl State {
 /// Rank of a free or expired entry, and above.
 const FREE: u64 = 0x4_0000;
 
-/// Rank of an entry that saw FIN or RST, and above.
-#[cfg(test)]
-const ENDING: u64 = 0x2_0000;
-
 /// A value word unpacked; see lb-common/src/flow.rs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Value(pub u64);
@@ -153,7 +149,7 @@ impl Value {
         !matches!(self.state(), State::Free) && self.expired(constants, now) == 0
     }
 
-    /// How gladly the entry gives way: 0 not at all (established), then by age (on probation), [`ENDING`], [`FREE`].
+    /// How gladly the entry gives way: 0 not at all (established), then by age (on probation), ending, [`FREE`].
     #[inline(always)]
     fn rank(self, constants: impl Constants, now: u16) -> u64 {
         // By state number, a byte each: free 4, TCP ending 2; times 2^16. Then a bit each: on probation.

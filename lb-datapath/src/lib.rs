@@ -26,6 +26,8 @@ pub mod forward;
 
 pub mod answer;
 
+pub mod decap;
+
 // What the steps are made of.
 pub mod checksum;
 pub mod cold;

@@ -147,7 +147,7 @@ pub fn holder<'t, K: Kind, T: Tables>(
     now: u16,
 ) -> Option<Holder<'t, K>> {
     for home in [true, false] {
-        let Some(number) = reply_index::hint::<K, T>(tables, hash, home) else { continue };
+        let Some(number) = cold::hinted::<K, T>(tables, hash, home) else { continue };
         if let Some((holder, held)) = flow_in::<K, T>(tables, number, now)
             && same_key(&held, key)
         {

@@ -15,11 +15,15 @@ mod settings;
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX},
+    btf_maps::lpm_trie::Key,
     helpers::bpf_jiffies64,
     macros::xdp,
     programs::XdpContext,
 };
-use lb_datapath::pipeline::{Verdict, balance};
+use lb_datapath::{
+    decap::decapsulate,
+    pipeline::{Verdict, balance},
+};
 
 use self::{kernel::Kernel, packet::XdpPacket};
 
@@ -41,6 +45,14 @@ pub fn lbd_clock(_context: XdpContext) -> u32 {
     // SAFETY: the helper takes no arguments.
     let jiffies = unsafe { bpf_jiffies64() };
     (jiffies >> settings::tick_shift()) as u32 & 0xffff
+}
+
+/// A backend's side of ipip: takes the outer header off packets from the sources in `decap_sources`.
+#[xdp]
+pub fn lbd_decap(context: XdpContext) -> u32 {
+    action(decapsulate(&mut XdpPacket::new(context.ctx), |source| {
+        maps::decap_sources.get(&Key::new(128, source.octets())).is_some()
+    }))
 }
 
 /// Passes everything: for the far end of a veth, which takes redirected frames only if it runs an XDP program.

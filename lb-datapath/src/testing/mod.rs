@@ -3,9 +3,17 @@
 //! In: tables of the lb-common types, as the daemon writes them. Out: verdicts, bytes and counters. Invariant: the pipeline here is the very
 //! one of the kernel; only memory and clock differ.
 
+mod builder;
 mod tables;
+pub mod world;
 
-pub use self::tables::{Counters, HostConstants, HostTables};
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    builder::{PacketBuilder, checksums_are_right, ends},
+    tables::{Counters, HostConstants, HostTables},
+};
 
 use crate::packet::Packet;
 
