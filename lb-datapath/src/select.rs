@@ -119,8 +119,11 @@ pub struct Wish {
     /// It moves; else it begins.
     pub moves: bool,
     /// No hole in the layout: the verifier wants every byte written.
-    pub reserved: [u8; 2],
+    pub reserved: [u8; 8],
 }
+
+const _: () = assert!(size_of::<Wish>() == 8 + 8 + size_of::<FlowKey>() + 4 + 2 + 1 + 1 + 8);
+const _: () = assert!(size_of::<Begun>() == 8 + size_of::<Place>() + 4 + 4 + 2 + 1 + 1 + 4);
 
 /// The backend of a request if its flow is known, or has just begun; the flow's entry is refreshed.
 #[inline(always)]
@@ -144,7 +147,7 @@ pub fn known<'t, K: Kind, T: Tables>(
         number: NO_ENTRY,
         state: first_state(&request.segment),
         moves: false,
-        reserved: [0; 2],
+        reserved: [0; 8],
         policy: request.policy,
     };
     if request.policy.affinity() == Affinity::None as u64 {
