@@ -155,7 +155,7 @@ impl Value {
         // By state number, a byte each: free 4, TCP ending 2; times 2^16. Then a bit each: on probation.
         let base = ((0x0404_0000_0200_0004_u64 >> (8 * self.state_number())) & 0xff) << 16;
         let on_probation = (0b01_0010_u64 >> self.state_number()) & 1;
-        base | self.expired(constants, now) * FREE | on_probation * (self.age(now) + 1)
+        base | (self.expired(constants, now) * FREE) | (on_probation * (self.age(now) + 1))
     }
 
     /// The byte in bits 32–39 with another state: what `Word::store_bits_32_39` takes.

@@ -5,6 +5,10 @@
 //! works. Invariant: no panic paths and no unbounded work; the BPF verifier refuses the program otherwise.
 #![cfg_attr(not(any(test, feature = "testing")), no_std)]
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "words are cut into their fields by casts all over the packet path"
+)]
 #![cfg_attr(
     not(any(test, feature = "testing")),
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)

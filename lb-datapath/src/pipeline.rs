@@ -228,7 +228,7 @@ fn begin<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mu
 
 /// [`Round::Steps`].
 #[inline(always)]
-fn steps<'t, H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &'t T, notes: &mut Notes) -> Outcome {
+fn steps<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mut Notes) -> Outcome {
     let segment = match H::parse(packet) {
         Parsed::Segment(segment) => segment,
         Parsed::Icmp(kind) => {

@@ -59,7 +59,7 @@ fn find_in<'t, K: Kind, T: Tables>(
 
 /// Entry by number.
 #[inline(always)]
-pub fn entry<'t, K: Kind, T: Tables>(tables: &'t T, number: u32) -> Option<&'t K::Entry> {
+pub fn entry<K: Kind, T: Tables>(tables: &T, number: u32) -> Option<&K::Entry> {
     K::bucket(tables, number / WAYS as u32)?.get(number as usize % WAYS)
 }
 
@@ -79,7 +79,7 @@ fn candidate<K: Kind, T: Tables>(tables: &T, bucket: u32, now: u16) -> Candidate
     let Some(entries) = K::bucket(tables, bucket) else { return candidate };
     for (way, entry) in entries.iter().enumerate() {
         let rank = Value(entry.value().load()).rank(tables.constants(), now);
-        candidate.occupied += 1 - (rank / FREE & 1);
+        candidate.occupied += 1 - ((rank / FREE) & 1);
         candidate.best = candidate.best.max(rank * WAYS as u64 + way as u64);
     }
     candidate
