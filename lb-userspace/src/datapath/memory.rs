@@ -5,6 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use lb_common::Settings;
+use lb_datapath::testing::HostTables;
+use zerocopy::{FromBytes, IntoBytes};
+
 use crate::store::{CounterBlock, FlowScan, Store, StoreError, Table};
 
 /// See the module.
@@ -23,6 +27,29 @@ impl MemoryStore {
         let words = |table: Table| vec![0; entries(table) as usize * table.entry_words()];
         let tables = Table::ALL.into_iter().map(|table| (table, words(table))).collect();
         Self { tables, graces: 0, held: FlowScan::default() }
+    }
+
+    /// The tables as the packet path takes them on the host, without flows.
+    pub fn host_tables<const OBSERVE: bool>(&self, settings: Settings) -> HostTables<OBSERVE> {
+        let ids = self.entries(Table::Backends).max(self.entries(Table::Services)) as usize;
+        let mut tables = HostTables::new(settings, ids);
+        tables.directory = self.typed(Table::Directory);
+        tables.services = self.typed(Table::Services);
+        tables.pools = self.typed(Table::Pools);
+        tables.maglev = self.typed(Table::Maglev);
+        tables.backends = self.typed(Table::Backends);
+        tables.next_hops = self.typed(Table::NextHops);
+        tables.sources = self.typed(Table::Sources);
+        tables.endpoint_filter = self.typed(Table::EndpointFilter);
+        tables
+    }
+
+    fn typed<T: Default + FromBytes + IntoBytes>(&self, table: Table) -> Vec<T> {
+        let words = self.tables.get(&table).map(Vec::as_slice).unwrap_or_default();
+        let count = words.len() * 8 / size_of::<T>();
+        let mut entries: Vec<T> = std::iter::repeat_with(T::default).take(count).collect();
+        entries.as_mut_slice().as_mut_bytes().copy_from_slice(words.as_bytes());
+        entries
     }
 
     fn range(&self, table: Table, first: usize, len: usize) -> Result<std::ops::Range<usize>, StoreError> {
