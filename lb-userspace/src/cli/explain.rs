@@ -81,7 +81,8 @@ fn selected(found: &Explanation) -> String {
                 or(&slot, "the Maglev table")
             )
         }
-        other => format!("by {other}"),
+        _ if found.is_reply => "by the flow it answers".to_owned(),
+        _ => "nobody".to_owned(),
     }
 }
 

@@ -86,7 +86,10 @@ pub(super) fn interfaces(interfaces: &[Interface], colour: bool) -> String {
         table.row(cells);
     }
     let notes = interfaces.iter().filter_map(|interface| Some((&interface.name, interface.note.as_ref()?)));
-    let notes = notes.map(|(name, note)| format!("  {name}: {note}\n"));
+    let notes = notes.map(|(name, note)| match note.starts_with(name.as_str()) {
+        true => format!("  {note}\n"),
+        false => format!("  {name}: {note}\n"),
+    });
     table.render(colour) + &notes.collect::<String>()
 }
 
@@ -142,7 +145,12 @@ fn attention(status: &Status, colour: bool) -> String {
         false => format!("{}\n", paint("needs attention", "31")),
     };
     text.extend(status.degraded.iter().map(|sentence| format!("  {sentence}\n")));
-    text.extend(status.notices.iter().map(|sentence| format!("{} {sentence}\n", paint("note:", "33"))));
+    // Those of interfaces stand beside them.
+    let beside = |notice: &&String| {
+        !status.interfaces.iter().any(|interface| interface.note.as_ref() == Some(*notice))
+    };
+    let notices = status.notices.iter().filter(beside);
+    text.extend(notices.map(|sentence| format!("{} {sentence}\n", paint("note:", "33"))));
     text
 }
 
@@ -200,9 +208,9 @@ mod tests {
     #[test]
     fn what_needs_attention_is_said_last() {
         let degraded = vec!["pool web has no usable backend".to_owned()];
-        let notices = vec!["eth1 is in generic mode".to_owned()];
+        let notices = vec!["driver e1000 has no XDP support".to_owned(), "the seed is new".to_owned()];
         let text = screen(&Status { degraded, notices, ..status() }, Style::default());
-        let end = "needs attention\n  pool web has no usable backend\nnote: eth1 is in generic mode\n";
+        let end = "needs attention\n  pool web has no usable backend\nnote: the seed is new\n";
         assert!(text.ends_with(end), "{text}");
     }
 

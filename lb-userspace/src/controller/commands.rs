@@ -108,7 +108,8 @@ impl Controller {
         let service = names.services.get(&found.service).map(|service| service.name.clone());
         let backend = names.backends.get(&(found.pool, found.backend)).map(|id| id.address);
         let verdict = explained.verdict.as_str();
-        let is_sent = matches!(verdict, "transmit" | "redirect");
+        // An answer goes back the way the packet came, without a next hop.
+        let is_sent = matches!(verdict, "transmit" | "redirect") && found.next_hop.interface != 0;
         let selected_by = match found.selected_by {
             selected_by::FLOW => "flow",
             selected_by::MAGLEV => "maglev",

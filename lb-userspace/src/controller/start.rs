@@ -73,7 +73,10 @@ impl Controller {
         let (resolver, _) = NextHopResolver::start(network_events)?;
         let (commands, command_inbox) = mpsc::channel(64);
         let (orders, order_inbox) = mpsc::channel(4);
-        let notices = warnings.iter().chain(&judgement.problems).map(ToString::to_string).collect::<Vec<_>>();
+        let mut notices =
+            warnings.iter().chain(&judgement.problems).map(ToString::to_string).collect::<Vec<_>>();
+        // Two listeners of a service on one vip have one fault.
+        notices.dedup();
         for notice in &notices {
             tracing::warn!("{notice}");
         }

@@ -135,9 +135,19 @@ impl Datapath {
         interface: u32,
     ) -> Result<Explained, DatapathError> {
         let frame = frame(question, flags);
+        self.forget_explanation();
         let (action, frame) = self.programs.run(EXPLAIN, &frame, context(&frame, interface).as_bytes())?;
         let explanation = self.maps.explanation.read(0).unwrap_or_default();
         Ok(Explained { verdict: Verdict::from_action(action), explanation, is_syn: flags == TCP_SYN, frame })
+    }
+
+    /// The program writes down what it finds and nothing else: what it found the last time must not be there any more.
+    fn forget_explanation(&mut self) {
+        let nothing = Explanation { slot: u32::MAX, ..Explanation::default() };
+        let (words, _) = nothing.as_bytes().as_chunks();
+        for (stored, word) in self.maps.explanation.words().iter().zip(words) {
+            stored.store(u64::from_ne_bytes(*word));
+        }
     }
 }
 
