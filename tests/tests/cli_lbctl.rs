@@ -69,7 +69,6 @@ fn number(value: &Value) -> Result<u64> {
 }
 
 #[test]
-#[ignore = "not yet seen green on a quiet machine"]
 fn what_is_shown_is_what_happens() -> Result<()> {
     if !root_or_skip("what_is_shown_is_what_happens") {
         return Ok(());
@@ -108,7 +107,6 @@ fn what_is_shown_is_what_happens() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not yet seen green on a quiet machine"]
 fn explain_decides_as_the_kernel_does_and_changes_nothing() -> Result<()> {
     if !root_or_skip("explain_decides_as_the_kernel_does_and_changes_nothing") {
         return Ok(());
@@ -147,7 +145,6 @@ fn explain_decides_as_the_kernel_does_and_changes_nothing() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not yet seen green on a quiet machine"]
 fn the_operators_hand_takes_effect() -> Result<()> {
     if !root_or_skip("the_operators_hand_takes_effect") {
         return Ok(());
@@ -171,7 +168,6 @@ fn the_operators_hand_takes_effect() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not yet seen green on a quiet machine"]
 fn wait_returns_when_the_backend_serves_or_says_what_is_missing() -> Result<()> {
     if !root_or_skip("wait_returns_when_the_backend_serves_or_says_what_is_missing") {
         return Ok(());
@@ -196,7 +192,6 @@ fn wait_returns_when_the_backend_serves_or_says_what_is_missing() -> Result<()> 
 }
 
 #[test]
-#[ignore = "not yet seen green on a quiet machine"]
 fn without_the_daemon_status_reads_the_pins() -> Result<()> {
     if !root_or_skip("without_the_daemon_status_reads_the_pins") {
         return Ok(());
