@@ -1,7 +1,7 @@
 //! The one task that owns membership and maps.
 //!
 //! In: commands of the API, reloads, what checks and neighbours say, the clock. Out: writes to the maps, targets for checks and
-//! next hops, a published [`Snapshot`](crate::api::Snapshot), events. Invariants: everybody else sends it messages; a change
+//! next hops, a published [`Snapshot`], events. Invariants: everybody else sends it messages; a change
 //! is judged, planned, written down and only then carried out; a fault of the kernel leaves the old state in force and is
 //! said in `degraded` until it is gone.
 

@@ -8,7 +8,7 @@
 //!
 //! The way of an answer: [`schedule`] says when, `engine` starts the probe, `probe` asks, `questions` hands the result
 //! to [`state`] and tells those who asked. A new kind of check is a file in `probe/`, a variant of
-//! [`HealthKind`](crate::spec::HealthKind) and of `probe::Question`.
+//! [`HealthKind`](crate::spec::HealthKind) and an arm of `probe::ask`.
 
 mod counters;
 mod engine;

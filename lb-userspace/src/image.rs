@@ -1,6 +1,6 @@
 //! What the maps hold, as values that can be compared with what is desired.
 //!
-//! In: the maps alone ([`Image::read`]), then each [`Change`]. Out: the same facts by id, for planning and for readers.
+//! In: the maps alone ([`Image::read`]), then each [`Change`](crate::change::Change). Out: the same facts by id, for planning and for readers.
 //! Invariants: `Image::read` after any change equals the image that took in that change, but for what only a running
 //! daemon knows (the inputs of tables, which ids have been scanned clean): a daemon that starts anew takes the careful side
 //! of each, so a crash loses nothing.

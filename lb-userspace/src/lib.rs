@@ -19,6 +19,7 @@ pub mod membership;
 pub mod metrics;
 pub mod moment;
 pub mod netlink;
+mod parallel;
 pub mod plan;
 pub mod reach;
 pub mod record;

@@ -8,7 +8,7 @@ mod assembler;
 mod bpf;
 mod frame;
 mod generator;
-pub mod helpers;
+pub mod kernel_helpers;
 pub mod rig;
 
 pub use bpf::{Calls, Program, Ran};

@@ -7,7 +7,7 @@ use lb_common::{
     FEATURE_ANY_PORT, FEATURE_DSR, FEATURE_FULL_NAT, FEATURE_IPIP, FEATURE_LOOPBACK, FEATURE_NAT,
 };
 use lb_common::{FEATURE_V4, FEATURE_V6};
-use lbd_tests::program::helpers::{self, Helper};
+use lbd_tests::program::kernel_helpers::{self, Helper};
 use lbd_tests::program::{Family, Frame, Mode, Payload, Rig, Wish, XDP_TX, flags, may_run, stay_on_cpu};
 
 /// Instructions that the verifier may go through: half of what it accepts (BPF_COMPLEXITY_LIMIT_INSNS, a million). Other kernels
@@ -30,10 +30,11 @@ const ACK: Payload = Payload::Tcp(flags::ACK);
 fn needed(rig: &Rig, frame: &Frame) -> Result<Vec<&'static str>> {
     let as_loaded = rig.run(frame)?;
     ensure!(as_loaded.code == XDP_TX, "not forwarded: {as_loaded:?}");
-    let left = helpers::of(&rig.program)?.context("the kernel hides its symbols (kernel.kptr_restrict)")?;
+    let left =
+        kernel_helpers::of(&rig.program)?.context("the kernel hides its symbols (kernel.kptr_restrict)")?;
     let mut needed = Vec::new();
     for helper in left {
-        let twin = helpers::twin_without(rig, helper)?;
+        let twin = kernel_helpers::twin_without(rig, helper)?;
         // Loading took a while: the flow and the cached route shall be fresh.
         ensure!(rig.run(frame)? == as_loaded, "the same packet fares differently");
         if twin.run(frame.bytes(), rig.interface)? != as_loaded {
@@ -57,7 +58,7 @@ fn hit_path(mode: Mode, expected: &[&str]) -> Result<()> {
     for family in [Family::V4, Family::V6] {
         let rig = Rig::new("hitpath", Wish::new(mode, family, 1 << 10))?;
         let verified = rig.program.verified_instructions()?;
-        let all: Vec<&str> = helpers::of(&rig.program)?
+        let all: Vec<&str> = kernel_helpers::of(&rig.program)?
             .unwrap_or_default()
             .iter()
             .map(|helper: &Helper| helper.name)
@@ -112,9 +113,9 @@ fn the_first_reply_to_a_client_is_seen_to_look_up_the_route() -> Result<()> {
         stay_on_cpu(0)?;
         let (_, reply) = known_flow(&rig)?;
         let reply = reply.context("nat has replies")?;
-        let left = helpers::of(&rig.program)?.context("the kernel hides its symbols")?;
+        let left = kernel_helpers::of(&rig.program)?.context("the kernel hides its symbols")?;
         let fib = left.into_iter().find(|helper| helper.name == "bpf_xdp_fib_lookup");
-        let twin = helpers::twin_without(&rig, fib.context("nat does not look routes up at all")?)?;
+        let twin = kernel_helpers::twin_without(&rig, fib.context("nat does not look routes up at all")?)?;
         let without = twin.run(reply.bytes(), rig.interface)?;
         ensure!(without.code != XDP_TX, "sent without a route: {without:?}");
         ensure!(rig.run(&reply)?.code == XDP_TX);

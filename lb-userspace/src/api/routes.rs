@@ -1,6 +1,6 @@
 //! One function for each path.
 //!
-//! In: a request whose user has been checked. Out: an [`Answer`] with the revision as its ETag, or an [`ApiError`].
+//! In: a request whose user has been checked. Out: an [`Answer`](super::types::Answer) with the revision as its ETag, or an [`ApiError`].
 //! Invariant: everything a client may send is judged here or by the membership, and answered in JSON.
 
 mod changes;

@@ -13,6 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::ErrorCode;
 use crate::spec::Problem;
 
+// What changes, overrides and events are made of is the core's own vocabulary; whoever speaks the API takes it from here.
+pub use crate::membership::{
+    Commanded, DomainEvent, EventKind, Level, NewBackend, Operation, Override, OverrideEntry, ServiceAdd,
+    ServiceSet, StateOverride, Then,
+};
+
 pub use changes::{ChangeDone, ChangeRequest, Event, EventList, EventQuery, OverrideList, PlanReport};
 pub use flows::{ExplainRequest, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowsFlushed};
 pub use objects::{

@@ -5,9 +5,8 @@ use super::args::{BackendCommand, BackendTarget};
 use super::change::submit;
 use super::print::{Align, Cell, Table, Tone, count, span};
 use super::session::{Session, Style, now};
-use crate::api::types::{Backend, BackendList};
+use crate::api::types::{Backend, BackendList, Commanded, Operation, StateOverride};
 use crate::health::Health;
-use crate::membership::{Commanded, Operation, StateOverride};
 use crate::moment::Millis;
 use crate::spec::Name;
 
@@ -158,7 +157,7 @@ fn reason(backend: &Backend) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::{Override, Then};
+    use crate::api::types::{Override, Then};
 
     fn backend() -> Backend {
         Backend {

@@ -6,8 +6,7 @@
 use super::args::ChangeArguments;
 use super::session::{Session, Style};
 use super::{Outcome, print};
-use crate::api::types::{ChangeDone, ChangeRequest};
-use crate::membership::Operation;
+use crate::api::types::{ChangeDone, ChangeRequest, Operation};
 
 /// Sends the operations as one change and says what it did.
 pub(super) async fn submit(session: &Session, operations: Vec<Operation>, how: &ChangeArguments) -> Outcome {
@@ -23,7 +22,7 @@ pub(super) async fn submit(session: &Session, operations: Vec<Operation>, how: &
         session.say(&format!("warning: {warning}"));
     }
     if session.is_json() || done.dry_run {
-        session.show(&done, |done, style| judged(done, style))?;
+        session.show(&done, judged)?;
     }
     if !session.is_json() {
         session.say(&epilogue(&done));

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::Outcome;
 use super::session::Session;
 use crate::api::ApiError;
-use crate::api::types::{Event, EventList};
-use crate::membership::Level;
+use crate::api::types::{Event, EventList, Level};
 
 /// How long one request waits for the next event before it is made again.
 const LOOK: Duration = Duration::from_secs(30);
@@ -53,7 +52,7 @@ fn line(event: &Event, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::{DomainEvent, EventKind};
+    use crate::api::types::{DomainEvent, EventKind};
     use crate::moment::Millis;
 
     #[test]

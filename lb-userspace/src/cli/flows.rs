@@ -11,7 +11,7 @@ pub(super) async fn run(session: &Session, arguments: FlowsArguments) -> Outcome
         None => list(session, arguments.filter, arguments.limit).await,
         Some(FlowsCommand::Count { filter }) => {
             let counts = session.client.count_flows(&wanted(filter, None)).await?;
-            session.show(&counts, |counts, style| counted(counts, style))?;
+            session.show(&counts, counted)?;
             Ok(0)
         }
         Some(FlowsCommand::Flush { filter, yes }) => {

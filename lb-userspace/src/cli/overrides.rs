@@ -5,9 +5,8 @@ use super::args::OverrideCommand;
 use super::change::submit;
 use super::print::{Align, Table};
 use super::session::{Session, Style};
-use crate::api::types::OverrideList;
+use crate::api::types::{Operation, OverrideEntry, OverrideList, StateOverride};
 use crate::api::{ApiError, ErrorCode};
-use crate::membership::{Operation, OverrideEntry, StateOverride};
 
 pub(super) async fn run(session: &Session, command: OverrideCommand) -> Outcome {
     match command {
@@ -74,7 +73,7 @@ fn state(state: StateOverride) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::{Override, Then};
+    use crate::api::types::{Override, Then};
     use crate::moment::Millis;
 
     #[test]

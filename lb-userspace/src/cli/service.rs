@@ -6,9 +6,8 @@ use super::change::submit;
 use super::print::{Align, Cell, Table, Tone, count};
 use super::session::{Session, Style, now};
 use super::{backend, print};
-use crate::api::types::{Pool, Service, ServiceDetail, ServiceList};
+use crate::api::types::{Operation, Pool, Service, ServiceAdd, ServiceDetail, ServiceList, ServiceSet};
 use crate::api::{ApiError, ErrorCode};
-use crate::membership::{Operation, ServiceAdd, ServiceSet};
 use crate::spec::{HealthKind, HealthSpec, Name};
 
 pub(super) async fn run(session: &Session, command: ServiceCommand) -> Outcome {

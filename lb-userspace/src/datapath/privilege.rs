@@ -47,7 +47,7 @@ fn missing(status: &str) -> Vec<&'static str> {
     let holds = |number: u32| effective >> number & 1 == 1;
     NEEDED
         .into_iter()
-        .filter(|(number, name)| !holds(*number) && !(*name == "CAP_BPF" && holds(SYS_ADMIN)))
+        .filter(|(number, name)| !(holds(*number) || *name == "CAP_BPF" && holds(SYS_ADMIN)))
         .map(|(_, name)| name)
         .collect()
 }

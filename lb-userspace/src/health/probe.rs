@@ -1,6 +1,6 @@
 //! One probe: asks one backend once.
 //!
-//! In: a [`Question`] (address, kind, timeout). Out: a [`ProbeReport`] after at most the timeout. Invariants: the
+//! In: an address and a [`HealthSpec`] (kind, timeout). Out: a [`ProbeReport`] after at most the timeout. Invariants: the
 //! connection is closed by RST, so that thousands of checks a second leave no TIME_WAIT behind; the texts hold no
 //! times and no numbers that differ from probe to probe, so that a lasting fault is a lasting text.
 

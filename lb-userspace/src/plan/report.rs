@@ -81,7 +81,7 @@ fn owners(pool: &PoolImage, names: &mut BTreeMap<BackendKey, usize>) -> Vec<usiz
         let next = names.len();
         *names.entry(record.key()).or_insert(next)
     };
-    let by_local: Vec<usize> = pool.records.iter().map(|record| name(record)).collect();
+    let by_local: Vec<usize> = pool.records.iter().map(&mut name).collect();
     let locals = maglev::unpack(&pool.words, pool.slots());
     locals.map(|local| by_local.get(usize::from(local)).copied().unwrap_or_default()).collect()
 }

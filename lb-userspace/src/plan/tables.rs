@@ -5,9 +5,7 @@
 //! only if its inputs changed or are not known.
 
 use std::collections::BTreeMap;
-use std::num::NonZero;
 use std::sync::Arc;
-use std::thread;
 
 use lb_common::{Address, SLOTS_PER_WORD};
 use lb_datapath::select::TableWord;
@@ -18,6 +16,7 @@ use crate::change::Change;
 use crate::desired::{BackendKey, DesiredPool, PoolKey};
 use crate::image::{PoolImage, TableInputs};
 use crate::maglev::{self, MaglevTable, Member};
+use crate::parallel;
 use crate::record::PoolReport;
 use crate::store::Table;
 
@@ -55,7 +54,7 @@ impl<'a> Planner<'a> {
                 jobs.push(Job { key, id: *id, inputs });
             }
         }
-        let tables = build_all(&self.settings.seed, &jobs);
+        let tables = parallel::map(&jobs, MANY_TABLES, |job| build(&self.settings.seed, job));
         let named = jobs.into_iter().zip(tables);
         named.map(|(Job { key, id, inputs }, table)| (id, NewTable { key, inputs, table })).collect()
     }
@@ -164,23 +163,4 @@ fn build(seed: &[u64; 4], job: &Job<'_>) -> MaglevTable {
     };
     let members: Vec<Member> = job.inputs.members.iter().map(member).collect();
     maglev::build(seed, job.inputs.len, &members)
-}
-
-fn build_all(seed: &[u64; 4], jobs: &[Job<'_>]) -> Vec<MaglevTable> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    if jobs.len() < MANY_TABLES || threads == 1 {
-        return jobs.iter().map(|job| build(seed, job)).collect();
-    }
-    let share = jobs.len().div_ceil(threads);
-    thread::scope(|scope| {
-        let parts: Vec<_> = jobs
-            .chunks(share)
-            .map(|jobs| (jobs, scope.spawn(|| jobs.iter().map(|job| build(seed, job)).collect::<Vec<_>>())))
-            .collect();
-        let join = |(jobs, thread): (&[Job<'_>], thread::ScopedJoinHandle<'_, Vec<MaglevTable>>)| {
-            // A thread that could not do its part leaves it to this one.
-            thread.join().unwrap_or_else(|_| jobs.iter().map(|job| build(seed, job)).collect())
-        };
-        parts.into_iter().flat_map(join).collect()
-    })
 }

@@ -104,7 +104,7 @@ impl Assembler {
     }
 
     /// The low `bits` (16 or 32) of a register in network order; the rest becomes 0.
-    pub(super) fn to_network(&mut self, register: Register, bits: i32) {
+    pub(super) fn big_endian(&mut self, register: Register, bits: i32) {
         self.push(TO_NETWORK, register, 0, 0, bits);
     }
 

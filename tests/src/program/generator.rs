@@ -61,7 +61,7 @@ pub enum Variation<'a> {
 impl Clients {
     /// The address and port of flow `index`: what the generator writes.
     pub fn client(&self, index: u32) -> (Ipv4Addr, u16) {
-        let port = u32::from(FIRST_PORT.cast_unsigned()) + index % PORTS;
+        let port = FIRST_PORT.cast_unsigned() + index % PORTS;
         (Ipv4Addr::from(u32::from(self.first) + index / PORTS), u16::try_from(port).unwrap_or(u16::MAX))
     }
 }
@@ -215,10 +215,10 @@ fn count_clients(a: &mut Assembler, frame: &Frame, source: Clients) {
     a.alu(Alu::Move, 2, INDEX);
     a.alu_immediate(Alu::ShiftRight, 2, PORTS.ilog2().cast_signed());
     a.alu_immediate(Alu::Add, 2, u32::from(source.first).cast_signed());
-    a.to_network(2, 32);
+    a.big_endian(2, 32);
     a.store(Width::Word, DATA, offset_of(frame.source_at()), 2);
     a.alu32_immediate(Alu::And, INDEX, PORTS - 1);
     a.alu_immediate(Alu::Add, INDEX, FIRST_PORT);
-    a.to_network(INDEX, 16);
+    a.big_endian(INDEX, 16);
     a.store(Width::Half, DATA, offset_of(frame.ports_at()), INDEX);
 }

@@ -81,7 +81,9 @@ const FORBIDDEN: &[Forbidden] = &[
 
 /// membership, ids, maglev, plan, spec: one file or a directory of that name. Their tests may read the clock.
 fn is_core(path: &str) -> bool {
-    let Some(rest) = path.strip_prefix("lb-userspace/src/").filter(|rest| !is_tests(rest)) else {
+    let Some(rest) =
+        path.strip_prefix("lb-userspace/src/").filter(|rest| !is_tests(rest) && !rest.contains("/tests/"))
+    else {
         return false;
     };
     let module = rest.split(['/', '.']).next().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::{ChangeArguments, words};
-use crate::membership::Then;
+use crate::api::types::Then;
 use crate::spec::{BackendAddress, DEFAULT_WEIGHT, Name};
 
 /// A pool and one of its backends.

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{ChangeArguments, words};
-use crate::membership::NewBackend;
+use crate::api::types::NewBackend;
 use crate::spec::{Affinity, Forward, HealthKind, Listener, Name, OnLoss, WhenNone};
 
 /// What `service add` and `service set` say of a service's ways.
@@ -35,14 +35,18 @@ pub enum ServiceCommand {
     Add {
         /// Its name.
         name: Name,
-        /// Where clients reach it: ADDR:PORT/tcp, [ADDR]:PORT/udp, ADDR:any/tcp.
-        #[arg(required = true)]
+        /// Where clients reach it.
+        #[arg(
+            required = true,
+            help = "Where clients reach it: ADDR:PORT/tcp, [ADDR]:PORT/udp, ADDR:any/tcp"
+        )]
         listen: Vec<Listener>,
         /// How packets reach the backends: full-nat, nat, dsr, ipip.
         #[arg(long, value_name = "MODE")]
         forward: Option<Forward>,
-        /// A backend, ADDR[:PORT][,weight=N]; may be repeated.
+        /// A backend; may be repeated.
         #[arg(long = "backend", value_name = "BACKEND", value_parser = words::new_backend)]
+        #[arg(help = "A backend, ADDR[:PORT][,weight=N]; may be repeated")]
         backends: Vec<NewBackend>,
         /// An existing pool instead of backends of its own.
         #[arg(long, conflicts_with_all = ["backends", "health"])]

@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use crate::membership::{NewBackend, Then};
+use crate::api::types::{NewBackend, Then};
 use crate::spec::{DEFAULT_WEIGHT, HealthKind, HttpCheck, parse_duration};
 
 /// The longest that the API lets a change wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// ADDR[:PORT][,weight=N]
+/// `ADDR[:PORT][,weight=N]`
 pub(super) fn new_backend(text: &str) -> Result<NewBackend, String> {
     let (address, rest) = text.split_once(',').map_or((text, None), |(address, rest)| (address, Some(rest)));
     let address = address.parse().map_err(|error: crate::spec::SyntaxError| error.to_string())?;
