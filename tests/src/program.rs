@@ -1,7 +1,7 @@
 //! The program as it is loaded, run by BPF_PROG_TEST_RUN: what its tests and its bench stand on.
 //!
 //! In: a desired state, frames. Out: the daemon's own loader and planner at work over a pin directory of ours ([`Rig`]), single
-//! packets ([`Program::run`]) and millions of them ([`Generator`]). Invariant: what is run is the program that the daemon would
+//! packets ([`Program::run`]) and millions of them ([`Generator`]), the named cases ([`Stand`]). Invariant: what is run is the program that the daemon would
 //! attach, with the constants of exactly the services asked for; nothing is attached to any interface.
 
 mod assembler;
@@ -10,11 +10,13 @@ mod frame;
 mod generator;
 pub mod kernel_helpers;
 pub mod rig;
+mod stand;
 
 pub use bpf::{Calls, Program, Ran};
 pub use frame::{Frame, Payload, flags};
 pub use generator::{Clients, Generator, Listed, Variation};
 pub use rig::{Family, Mode, Rig, Wish, XDP_PASS, XDP_TX};
+pub use stand::Stand;
 
 /// Whether the calling test may go on: it is root and there is a program. Otherwise prints the line that counts as a skip.
 pub fn may_run(test: &str) -> bool {

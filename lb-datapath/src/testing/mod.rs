@@ -4,6 +4,7 @@
 //! one of the kernel; only memory and clock differ.
 
 mod builder;
+pub mod cases;
 mod tables;
 pub mod world;
 

@@ -24,6 +24,8 @@ const PROG_TYPE_XDP: u32 = 6;
 /// `BPF_XDP`; aya loads with it, and a tail call needs both programs to agree.
 const ATTACH_XDP: u32 = 37;
 const CALL: u8 = 0x85;
+/// What a program may take in front of a frame: XDP_PACKET_HEADROOM (256) but for `struct xdp_frame`.
+const HEADROOM: usize = 256 - 40;
 
 /// Kinds of maps in use here (enum bpf_map_type).
 #[derive(Clone, Copy)]
@@ -227,23 +229,39 @@ impl Program {
 
     /// Takes one frame through the program as if it came in by `interface` of the caller's namespace.
     pub fn run(&self, frame: &[u8], interface: u32) -> Result<Ran> {
-        let mut out = vec![0; frame.len() + 256];
-        let done = self.test_run(frame, &mut out, interface, 1)?;
+        self.run_with_room(frame, interface, None)
+    }
+
+    /// As [`Self::run`], with so many bytes of room in front of the frame; `None`: as much as drivers leave. Metadata in front of
+    /// the frame take the rest.
+    pub fn run_with_room(&self, frame: &[u8], interface: u32, room: Option<usize>) -> Result<Ran> {
+        let metadata = room.map_or(0, |room| (HEADROOM - room) & !3);
+        let bytes = [&vec![0; metadata], frame].concat();
+        let mut out = vec![0; bytes.len() + HEADROOM];
+        let done = self.test_run(&bytes, metadata, &mut out, interface, 1)?;
         out.truncate(done.len_out as usize);
-        Ok(Ran { code: done.code, frame: out })
+        Ok(Ran { code: done.code, frame: out.split_off(metadata) })
     }
 
     /// Runs the program `rounds` times in one call, each round over what the one before left. The answer is the time this thread
     /// spent on a CPU and the last return code.
     pub fn repeat(&self, frame: &[u8], interface: u32, rounds: u32) -> Result<(Duration, u32)> {
         let start = cpu_time()?;
-        let done = self.test_run(frame, &mut [], interface, rounds)?;
+        let done = self.test_run(frame, 0, &mut [], interface, rounds)?;
         Ok((cpu_time()?.saturating_sub(start), done.code))
     }
 
-    fn test_run(&self, frame: &[u8], out: &mut [u8], interface: u32, repeat: u32) -> Result<RunAttribute> {
+    /// The frame begins after `metadata` bytes.
+    fn test_run(
+        &self,
+        frame: &[u8],
+        metadata: usize,
+        out: &mut [u8],
+        interface: u32,
+        repeat: u32,
+    ) -> Result<RunAttribute> {
         // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let context = [0, u32::try_from(frame.len())?, 0, interface, 0, 0];
+        let context = [u32::try_from(metadata)?, u32::try_from(frame.len())?, 0, interface, 0, 0];
         let mut attribute = RunAttribute {
             program: raw(&self.0),
             len_in: u32::try_from(frame.len())?,

@@ -27,6 +27,8 @@ use crate::netns::Namespace;
 const INTERFACE: &str = "lb0";
 /// Rigs made so far.
 static RIGS: AtomicU32 = AtomicU32::new(0);
+/// Four digits of the seed: the same in every run, so that the same flows lie in the same places.
+pub(super) const SEED: &str = "5eed";
 /// Link address of every backend and of the gateway in front of the clients, and of the interface that packets come in by.
 pub const BACKEND_MAC: [u8; 6] = [2, 0, 0, 0, 0, 8];
 /// See [`BACKEND_MAC`].
@@ -149,8 +151,7 @@ pub struct Rig {
 impl Rig {
     /// Loads the program and fills its maps.
     pub fn new(label: &str, wish: Wish) -> Result<Self> {
-        // Tests of one process run side by side.
-        let namespace = Namespace::new(&format!("{label}-{}", RIGS.fetch_add(1, Ordering::Relaxed)))?;
+        let namespace = namespace(label)?;
         let interface = cable(&namespace)?;
         let files = tempfile::tempdir()?;
         let spec = DatapathSpec {
@@ -160,8 +161,7 @@ impl Rig {
             timeouts: wish.timeouts.clone(),
             ..DatapathSpec::default()
         };
-        // The same seed in every run: the same flows in the same places.
-        std::fs::write(&spec.seed_file, "5eed".repeat(16))?;
+        std::fs::write(&spec.seed_file, SEED.repeat(16))?;
         let desired = desired(&wish, interface);
         let mut tuning = Tuning::of(&desired, &wish.timeouts);
         tuning.features |= wish.features;
@@ -225,8 +225,32 @@ impl Drop for Rig {
     }
 }
 
+/// A namespace of this process's own: its tests run side by side.
+pub(super) fn namespace(label: &str) -> Result<Namespace> {
+    Namespace::new(&format!("{label}-{}", RIGS.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// Another veth pair, and behind it the way to some other clients (`cases::world::Family::far_client`).
+pub(super) fn second_cable(namespace: &Namespace) -> Result<u32> {
+    namespace.ip("link add lb1 address 02:00:00:00:01:01 type veth peer name peer1")?;
+    for name in ["lb1", "peer1"] {
+        namespace.ip(&format!("link set dev {name} up"))?;
+    }
+    for (own, gateway, clients) in [
+        ("192.0.3.1/24", "192.0.3.9", "172.16.0.0/12"),
+        ("2001:db8:8::1/64", "2001:db8:8::9", "2001:db8:d::/48"),
+    ] {
+        let nodad = if own.contains(':') { " nodad" } else { "" };
+        namespace.ip(&format!("address add {own} dev lb1{nodad}"))?;
+        namespace.ip(&format!("neighbour add {gateway} lladdr 02:00:00:00:01:09 dev lb1 nud permanent"))?;
+        namespace.ip(&format!("route add {clients} via {gateway} dev lb1"))?;
+    }
+    let index = namespace.run(|| nix::net::if_::if_nametoindex("lb1"))?;
+    index.context("the interface has no index")
+}
+
 /// A veth pair, and behind it the way to every client.
-fn cable(namespace: &Namespace) -> Result<u32> {
+pub(super) fn cable(namespace: &Namespace) -> Result<u32> {
     let mac = "02:00:00:00:00:09";
     let own_mac = "02:00:00:00:00:01";
     namespace.ip(&format!("link add {INTERFACE} address {own_mac} type veth peer name peer0"))?;

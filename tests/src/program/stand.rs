@@ -1,0 +1,149 @@
+//! The program as a machine for the named cases: tables as a case describes them, written word by word into the maps.
+//!
+//! In: features and flows, worlds, frames. Out: what the loaded program made of each frame, and every counter. Beside it the host
+//! model over tables of the same sizes with the same seed ([`Stand::twin`]). Invariant: program, maps, constants and counters are the
+//! daemon's own; only what lies in the maps is a case's, so that it can be what no daemon would write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use aya::maps::{DevMapHash, Map, MapData};
+use lb_common::Settings;
+use lb_datapath::pipeline::Verdict;
+use lb_datapath::testing::cases::world::{IDS, Place};
+use lb_datapath::testing::cases::{Counts, Host, Machine, World};
+use lb_datapath::testing::{Counters, HostTables};
+use lb_userspace::datapath::{Datapath, Demand, Tuning, detach};
+use lb_userspace::spec::{DatapathSpec, TimeoutSpec};
+use lb_userspace::store::{Store, Table};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::bpf::Program;
+use super::rig;
+use crate::netns::Namespace;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Stand {
+    /// The namespace that frames are taken in.
+    pub namespace: Arc<Namespace>,
+    datapath: Datapath,
+    program: Program,
+    place: Place,
+    spec: DatapathSpec,
+    _files: tempfile::TempDir,
+}
+
+/// Interfaces that counters are kept for.
+const INTERFACES: u32 = 256;
+
+impl Stand {
+    /// Loads the program with these `FEATURE_*`, over tables for so many flows.
+    pub fn new(label: &str, features: u32, flows: u32) -> Result<Self> {
+        let namespace = Arc::new(rig::namespace(label)?);
+        let place = Place { ingress: rig::cable(&namespace)?, other: rig::second_cable(&namespace)? };
+        let files = tempfile::tempdir()?;
+        let spec = DatapathSpec {
+            flows,
+            pin: namespace.run_dir().new_pin_dir()?,
+            seed_file: files.path().join("seed"),
+            ..DatapathSpec::default()
+        };
+        std::fs::write(&spec.seed_file, rig::SEED.repeat(16))?;
+        // Nothing expires while a case goes on.
+        let hour = Duration::from_secs(3600);
+        let timeouts = TimeoutSpec { tcp: hour, tcp_syn: hour, tcp_closing: hour, udp: hour };
+        let demand = Demand { flows, ..Demand::default() };
+        let datapath = namespace.run(|| Datapath::open(&spec, Tuning { features, timeouts }, &demand))??;
+        ensure!(datapath.settings().features == features, "the program has other features");
+        let program = Program::from_pin(&spec.pin.join("v1/programs/lbd"))?;
+        let devices = MapData::from_pin(spec.pin.join("v1/maps/devices"))?;
+        let mut devices = DevMapHash::try_from(Map::DevMapHash(devices))?;
+        for interface in [place.ingress, place.other] {
+            namespace.run(|| devices.insert(interface, interface, None, 0))??;
+        }
+        Ok(Self { namespace, datapath, program, place, spec, _files: files })
+    }
+
+    /// The host model with this program's constants.
+    pub fn twin(&self) -> Host {
+        Host::twin(HostTables::new(*self.datapath.settings(), IDS), self.place)
+    }
+
+    /// The program's constants.
+    pub fn settings(&self) -> &Settings {
+        self.datapath.settings()
+    }
+
+    /// Forgets every flow.
+    pub fn forget(&self) -> Result<()> {
+        let now = self.datapath.tick_now()?;
+        self.datapath.flows().flush(now, |_| true);
+        Ok(())
+    }
+
+    fn write<T: FromBytes + IntoBytes>(&mut self, table: Table, entries: &mut [T]) -> Result<()> {
+        let (chunks, rest) = entries.as_mut_bytes().as_chunks::<8>();
+        ensure!(rest.is_empty(), "{table:?} is not made of words");
+        let words: Vec<u64> = chunks.iter().map(|chunk| u64::from_ne_bytes(*chunk)).collect();
+        self.datapath.write(table, 0, &words).with_context(|| format!("cannot write {table:?}"))
+    }
+
+    fn fill(&mut self, world: &World) -> Result<()> {
+        let mut tables: HostTables = HostTables::new(*self.datapath.settings(), IDS);
+        world.fill(&mut tables, self.place);
+        self.write(Table::Directory, &mut tables.directory)?;
+        self.write(Table::Services, &mut tables.services)?;
+        self.write(Table::Pools, &mut tables.pools)?;
+        self.write(Table::Maglev, &mut tables.maglev)?;
+        self.write(Table::Backends, &mut tables.backends)?;
+        self.write(Table::NextHops, &mut tables.next_hops)?;
+        self.write(Table::Sources, &mut tables.sources)?;
+        self.write(Table::EndpointFilter, &mut tables.endpoint_filter)
+    }
+
+    fn read_counters(&self) -> Result<Counters> {
+        let counters = self.datapath.counters();
+        let ids = u32::try_from(IDS)?;
+        Ok(Counters {
+            interfaces: (0..INTERFACES).map(|index| counters.interface(index)).collect::<Result<_, _>>()?,
+            services: counters.services(0, ids)?,
+            backends: counters.backends(0, ids)?,
+            reasons: counters.reasons_of(0, ids)?.concat(),
+            flows: counters.flows()?,
+        })
+    }
+}
+
+impl Machine for Stand {
+    fn become_world(&mut self, world: &World) -> Result<(), String> {
+        self.fill(world).map_err(|error| format!("{error:#}"))
+    }
+
+    fn take(&mut self, frame: &[u8], headroom: Option<usize>) -> Result<(Verdict, Vec<u8>), String> {
+        let ran = self.program.run_with_room(frame, self.place.ingress, headroom);
+        let ran = ran.map_err(|error| format!("{error:#}"))?;
+        let verdict = match ran.code {
+            1 => Verdict::Drop,
+            2 => Verdict::Pass,
+            3 => Verdict::Transmit,
+            4 => Verdict::Redirect,
+            code => return Err(format!("return code {code}")),
+        };
+        Ok((verdict, ran.frame))
+    }
+
+    fn counts(&self) -> Result<Counts, String> {
+        let counters = self.read_counters().map_err(|error| format!("{error:#}"))?;
+        Ok(Counts::of(&counters, self.place.ingress))
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        // The lock is this process's own, so the pins go while the datapath is open.
+        let _ = self.datapath.close(lb_userspace::spec::OnExit::Detach);
+        let _ = detach(&self.spec.pin);
+    }
+}

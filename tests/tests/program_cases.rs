@@ -1,0 +1,66 @@
+//! The named cases on the program as it is loaded, by BPF_PROG_TEST_RUN: the same that the host model passes.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use lb_common::{
+    FEATURE_ANY_PORT, FEATURE_DSR, FEATURE_FULL_NAT, FEATURE_GENERIC, FEATURE_IPIP, FEATURE_LOOPBACK,
+    FEATURE_NAT, FEATURE_V4, FEATURE_V6,
+};
+use lb_datapath::testing::cases::{Case, all, judge};
+use lbd_tests::program::{Stand, may_run, stay_on_cpu};
+
+const EVERYTHING: u32 = FEATURE_NAT
+    | FEATURE_FULL_NAT
+    | FEATURE_DSR
+    | FEATURE_IPIP
+    | FEATURE_ANY_PORT
+    | FEATURE_V4
+    | FEATURE_V6
+    | FEATURE_LOOPBACK;
+
+/// Runs the cases, those with equal constants on one program; what differs, for people.
+fn judged(cases: Vec<Case>, features: impl Fn(&Case) -> u32) -> Result<()> {
+    let mut groups: BTreeMap<(u32, u32), Vec<Case>> = BTreeMap::new();
+    let count = cases.len();
+    for case in cases {
+        groups.entry((features(&case), case.world.flows)).or_default().push(case);
+    }
+    let mut wrong = Vec::new();
+    for ((features, flows), cases) in groups {
+        let mut stand = Stand::new("cases", features, flows)?;
+        println!("features {features:#x}, {flows} flows: {} cases", cases.len());
+        let namespace = stand.namespace.clone();
+        namespace.run(|| -> Result<()> {
+            stay_on_cpu(0)?;
+            for case in &cases {
+                stand.forget()?;
+                if let Err(what) = judge(case, &mut stand) {
+                    wrong.push(format!("{}: {what}", case.name));
+                }
+            }
+            Ok(())
+        })??;
+    }
+    ensure!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// With the constants that the daemon would load for each case's services alone: dead branches are gone.
+#[test]
+fn every_case_goes_as_written() -> Result<()> {
+    if !may_run("every_case_goes_as_written") {
+        return Ok(());
+    }
+    judged(all(), |case| case.world.features())
+}
+
+/// With every mode and family in use: what one does not mean for another.
+#[test]
+fn every_case_goes_as_written_with_every_feature() -> Result<()> {
+    if !may_run("every_case_goes_as_written_with_every_feature") {
+        return Ok(());
+    }
+    // Generic mode is no feature of a service: it changes what becomes of large packets.
+    judged(all(), |case| EVERYTHING | case.world.features() & FEATURE_GENERIC)
+}
