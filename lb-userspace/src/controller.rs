@@ -121,7 +121,14 @@ pub struct Controller {
     faults: BTreeMap<Fault, Vec<String>>,
     /// Sentences worth knowing that are no fault.
     notices: Vec<String>,
+    /// The host's network is to be looked at again.
+    host_changed: bool,
     inbox: Inbox,
+}
+
+/// What a check has found, for the membership.
+fn found(event: HealthEvent<MemberId>) -> Event {
+    Event::Health { id: event.id, health: event.health, detail: event.detail }
 }
 
 /// What a sentence in `degraded` is about; a new finding replaces the old one.
@@ -157,13 +164,16 @@ impl Controller {
                     Some(Order::Stop) | None => return self,
                 },
                 Some(command) = self.inbox.commands.recv() => self.command(command),
-                Some(event) = self.inbox.health.recv() => {
-                    self.observe(Event::Health { id: event.id, health: event.health, detail: event.detail });
-                }
-                Some(event) = self.inbox.network.recv() => self.network(event).await,
+                Some(event) = self.inbox.health.recv() => self.observe(found(event)),
+                Some(event) = self.inbox.network.recv() => if let Some(event) = self.way(event) {
+                    self.observe(event);
+                },
                 () = tokio::time::sleep(timer.unwrap_or(Duration::MAX)), if timer.is_some() => self.observe(Event::Tick),
                 _ = beat.tick() => self.beat(),
                 _ = walk.tick() => self.walk(),
+            }
+            if self.host_changed {
+                self.look_at_host().await;
             }
         }
     }
@@ -172,11 +182,23 @@ impl Controller {
     fn observe(&mut self, event: Event) {
         let now = self.clock.now();
         let mut outcome = self.membership.handle(now, event);
-        while let Ok(event) = self.inbox.health.try_recv() {
-            let event = Event::Health { id: event.id, health: event.health, detail: event.detail };
+        while let Some(event) = self.waiting() {
             outcome.absorb(self.membership.handle(now, event));
         }
         self.follow(outcome);
+    }
+
+    /// An observation that waits to be taken.
+    fn waiting(&mut self) -> Option<Event> {
+        if let Ok(event) = self.inbox.health.try_recv() {
+            return Some(found(event));
+        }
+        while let Ok(event) = self.inbox.network.try_recv() {
+            if let Some(event) = self.way(event) {
+                return Some(event);
+            }
+        }
+        None
     }
 
     fn beat(&mut self) {

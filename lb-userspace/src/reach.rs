@@ -88,6 +88,15 @@ pub fn judge(spec: &Spec, host: &HostNetwork) -> Judgement {
     judgement
 }
 
+/// Whether a socket on this host is one that a listener of this spec would take packets from: only of those [`judge`] tells
+/// the program.
+pub fn is_shadowed(spec: &Spec, host: &HostNetwork, socket: &LocalSocket) -> bool {
+    let exposed = spec.services.iter().filter(|service| !service.shadow_local);
+    exposed
+        .flat_map(|service| &service.listen)
+        .any(|listener| socket.takes(listener) && host.owns(listener.addr))
+}
+
 /// Clients of this service are on this host: its packets pass `lo`, nothing comes from outside.
 pub fn on_loopback(service: &ServiceSpec, listed: &[String]) -> bool {
     let by_lo = |name: &String| name == LOOPBACK;

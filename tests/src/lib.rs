@@ -20,6 +20,7 @@ pub mod program;
 pub mod run_dir;
 pub mod server;
 pub mod topology;
+pub mod web;
 
 /// Whether the calling test may go on: it runs as root. Otherwise prints the line that `cargo xtask test` counts as a skip.
 pub fn root_or_skip(test: &str) -> bool {

@@ -7,28 +7,32 @@ use crate::netlink::{NetworkEvent, Unresolved, read_host_network};
 use std::net::IpAddr;
 
 impl Controller {
-    pub(super) async fn network(&mut self, event: NetworkEvent) {
-        match event {
-            NetworkEvent::NextHop { address, next_hop } => {
-                let on_lo = self.membership.file().datapath.interfaces.iter().any(|name| name == "lo");
-                let state = match next_hop {
-                    Ok(hop) => WayState::Resolved { hop: DesiredNextHop::from(hop), source: hop.source },
-                    Err(reason) => way_without_hop(address, &reason, on_lo),
-                };
-                self.observe(Event::Way { ip: address, state });
-                // Replies to clients may go another way as well.
-                self.read_datapath().bump_route_generation();
-            }
-            NetworkEvent::HostChanged => {
-                self.read_datapath().bump_route_generation();
-                match read_host_network().await {
-                    Ok(host) => self.host = host,
-                    Err(error) => tracing::warn!("cannot read this host's network: {error}"),
-                }
-                self.mend_interfaces();
-                self.judge_reach();
-            }
+    /// The event as an observation; `None`: it is one of the host, which is looked at next.
+    pub(super) fn way(&mut self, event: NetworkEvent) -> Option<Event> {
+        let NetworkEvent::NextHop { address, next_hop } = event else {
+            self.host_changed = true;
+            return None;
+        };
+        // Replies to clients may go another way as well.
+        self.read_datapath().bump_route_generation();
+        let on_lo = self.membership.file().datapath.interfaces.iter().any(|name| name == "lo");
+        let state = match next_hop {
+            Ok(hop) => WayState::Resolved { hop: DesiredNextHop::from(hop), source: hop.source },
+            Err(reason) => way_without_hop(address, &reason, on_lo),
+        };
+        Some(Event::Way { ip: address, state })
+    }
+
+    /// The host's links, addresses, routes or rules are others than before.
+    pub(super) async fn look_at_host(&mut self) {
+        self.host_changed = false;
+        self.read_datapath().bump_route_generation();
+        match read_host_network().await {
+            Ok(host) => self.host = host,
+            Err(error) => tracing::warn!("cannot read this host's network: {error}"),
         }
+        self.mend_interfaces();
+        self.judge_reach();
     }
 }
 
@@ -40,5 +44,8 @@ fn way_without_hop(address: IpAddr, reason: &Unresolved, on_lo: bool) -> WayStat
             DesiredNextHop { interface: 0, destination_mac: [0; 6], source_mac: [0; 6], mtu: 0, local: true };
         return WayState::Resolved { hop, source: Some(address) };
     }
-    WayState::Unresolved { reason: reason.to_string() }
+    match reason {
+        Unresolved::Resolving => WayState::Resolving,
+        reason => WayState::Unresolved { reason: reason.to_string() },
+    }
 }

@@ -7,7 +7,7 @@ use crate::api::{ApiError, ErrorCode};
 use crate::config;
 use crate::membership::{Candidate, Options};
 use crate::netlink::{local_listening_sockets, read_host_network};
-use crate::reach::{self, Judgement};
+use crate::reach::{self, HostNetwork, Judgement};
 use crate::spec::{Problem, Spec};
 
 impl Controller {
@@ -71,12 +71,7 @@ impl Controller {
 
     /// What this host, as last seen, makes of a configuration; the sockets that listen are looked at now.
     pub(super) fn judge(&self, spec: &Spec) -> Judgement {
-        let mut host = self.host.clone();
-        match local_listening_sockets() {
-            Ok(sockets) => host.sockets = sockets,
-            Err(error) => tracing::warn!("cannot see which ports are in use here: {error}"),
-        }
-        reach::judge(spec, &host)
+        judge(spec, &self.host)
     }
 
     /// The host has changed: where the backends are now.
@@ -91,6 +86,16 @@ impl Controller {
         self.reach = judgement.reach;
         self.publish();
     }
+}
+
+/// What a host makes of a configuration; the sockets that listen are looked at now.
+pub(super) fn judge(spec: &Spec, host: &HostNetwork) -> Judgement {
+    let mut host = host.clone();
+    match local_listening_sockets(|socket| reach::is_shadowed(spec, &host, socket)) {
+        Ok(sockets) => host.sockets = sockets,
+        Err(error) => tracing::warn!("cannot see which ports are in use here: {error}"),
+    }
+    reach::judge(spec, &host)
 }
 
 /// The errors among these as one refusal.

@@ -17,8 +17,7 @@ use crate::desired::{Desired, DesiredNextHop};
 use crate::health::{HealthEngine, default_probe_limit};
 use crate::image::Image;
 use crate::membership::{Held, MemberId, Membership, Pinned, Start, WayState};
-use crate::netlink::{NextHopResolver, local_listening_sockets, read_host_network};
-use crate::reach;
+use crate::netlink::{NextHopResolver, read_host_network};
 use crate::spec::{Problem, Spec};
 use crate::state::{Left, StateDir};
 use crate::store::{Store, Table};
@@ -56,11 +55,10 @@ impl Controller {
     pub async fn start(given: Given) -> anyhow::Result<(Self, Senders)> {
         let Given { config, spec, warnings, invalid, state, left } = given;
         let clock = Clock::start();
-        let mut host = read_host_network().await?;
-        host.sockets = local_listening_sockets().unwrap_or_default();
+        let host = read_host_network().await?;
         let alone = Membership::start(clock.now(), beginning(&spec, &left, Pinned::default()))
             .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-        let judgement = reach::judge(&alone.membership.merged_spec(), &host);
+        let judgement = super::reload::judge(&alone.membership.merged_spec(), &host);
         refuse_errors(&judgement.problems)?;
         let datapath = open_datapath(&spec, alone.membership.desired())?;
         let image = Image::read(&datapath).context("cannot read the tables of an earlier run")?;
@@ -101,6 +99,7 @@ impl Controller {
             },
             faults: BTreeMap::new(),
             notices,
+            host_changed: false,
             inbox: Inbox {
                 commands: command_inbox,
                 orders: order_inbox,

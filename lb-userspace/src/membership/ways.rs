@@ -25,6 +25,8 @@ pub enum WayState {
         /// As in `Resolved`.
         source: Option<IpAddr>,
     },
+    /// It is being looked for. A way that was known before stands meanwhile: the kernel says soon that there is none.
+    Resolving,
     /// There is none, or it does not answer.
     Unresolved {
         /// In words, such as `neighbour 10.0.0.1 on eth0 does not answer`.
@@ -43,12 +45,17 @@ impl Ways {
         match self.states.get(&ip) {
             None => Way::Unreported,
             Some(WayState::Resolved { .. } | WayState::Unneeded { .. }) => Way::Known,
+            Some(WayState::Resolving) => Way::Unresolved("neighbour not known yet"),
             Some(WayState::Unresolved { reason }) => Way::Unresolved(reason),
         }
     }
 
     /// True: it is another than before.
     pub(super) fn report(&mut self, ip: IpAddr, state: WayState) -> bool {
+        let is_known = matches!(self.of(ip), Way::Known);
+        if is_known && state == WayState::Resolving {
+            return false;
+        }
         self.states.insert(ip, state.clone()).as_ref() != Some(&state)
     }
 

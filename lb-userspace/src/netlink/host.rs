@@ -15,7 +15,7 @@ use super::interface::Interface;
 use super::{NetlinkError, local_listening_sockets, route};
 use crate::reach::{HostAddress, HostNetwork, Routes};
 
-/// Reads links, addresses, routes and listening sockets.
+/// Reads links, addresses, routes and listening sockets (without their programs).
 ///
 /// # Errors
 /// The kernel does not answer, or /proc is not there.
@@ -32,7 +32,7 @@ pub async fn read_host_network() -> Result<HostNetwork, NetlinkError> {
         let messages = collect("the routes", handle.route().get(all).execute()).await?;
         routes.extend(messages.iter().flat_map(route::table_routes));
     }
-    let sockets = local_listening_sockets()?;
+    let sockets = local_listening_sockets(|_| false)?;
     Ok(HostNetwork { links, addresses, routes: Routes::from_iter(routes), sockets })
 }
 

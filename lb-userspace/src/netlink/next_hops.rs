@@ -112,7 +112,8 @@ pub(super) struct NextHops {
     neighbours: BTreeMap<NeighbourKey, Tracked>,
     stale: BTreeSet<IpAddr>,
     actions: Vec<Action>,
-    news: Vec<(IpAddr, Resolution)>,
+    /// The addresses to tell of.
+    news: BTreeSet<IpAddr>,
 }
 
 impl NextHops {
@@ -223,9 +224,21 @@ impl NextHops {
         std::mem::take(&mut self.actions)
     }
 
-    /// The addresses whose resolution changed since the last call.
+    /// The addresses whose resolution is another than at the last call. What came and went between is not told: that a
+    /// neighbour is looked for, when the kernel already knows it, least of all.
     pub(super) fn take_news(&mut self) -> Vec<(IpAddr, Resolution)> {
-        std::mem::take(&mut self.news)
+        let mut news = Vec::new();
+        for address in std::mem::take(&mut self.news) {
+            let Some(way) = self.wanted.get(&address).and_then(|wanted| wanted.way) else { continue };
+            let resolution = self.resolve(address, way);
+            if let Some(wanted) =
+                self.wanted.get_mut(&address).filter(|w| w.told.as_ref() != Some(&resolution))
+            {
+                wanted.told = Some(resolution.clone());
+                news.push((address, resolution));
+            }
+        }
+        news
     }
 
     /// Neighbours that somebody wants.
@@ -276,14 +289,9 @@ impl NextHops {
         users.into_iter().for_each(|address| self.review(address));
     }
 
-    /// Tells the address's resolution if it is not the one told last.
+    /// The address's resolution may be another than the one told last.
     fn review(&mut self, address: IpAddr) {
-        let Some(way) = self.wanted.get(&address).and_then(|wanted| wanted.way) else { return };
-        let resolution = self.resolve(address, way);
-        if let Some(wanted) = self.wanted.get_mut(&address).filter(|w| w.told.as_ref() != Some(&resolution)) {
-            wanted.told = Some(resolution.clone());
-            self.news.push((address, resolution));
-        }
+        self.news.insert(address);
     }
 
     fn resolve(&self, address: IpAddr, way: Way) -> Resolution {

@@ -65,6 +65,7 @@ pub struct Lbd {
     binaries: Binaries,
     dir: PathBuf,
     pin: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 impl Lbd {
@@ -76,16 +77,22 @@ impl Lbd {
         fs::create_dir_all(dir.join("state")).with_context(|| format!("cannot create {}", dir.display()))?;
         write_config(&dir, &topology.plan.config(settings, &dir, &pin))?;
         let binaries = Binaries::find()?;
-        let process = spawn(&topology.balancer, &binaries, &dir)?;
-        let mut lbd = Lbd { process, binaries, dir, pin };
+        let process = spawn(&topology.balancer, &binaries, &dir, &[])?;
+        let mut lbd = Lbd { process, binaries, dir, pin, environment: Vec::new() };
         lbd.wait_ready()?;
         Ok(lbd)
     }
 
     /// Starts it again after [`Lbd::stop`] or [`Lbd::kill`], on the same state, socket and pins.
     pub fn start_again(&mut self, topology: &Topology) -> Result<()> {
-        self.process = spawn(&topology.balancer, &self.binaries, &self.dir)?;
+        self.process = spawn(&topology.balancer, &self.binaries, &self.dir, &self.environment)?;
         self.wait_ready()
+    }
+
+    /// Variables for the starts to come.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.environment = variables.iter().map(owned).collect();
     }
 
     /// Writes another lbd.toml; nothing changes until [`Lbd::reload`] or a restart.
@@ -224,10 +231,16 @@ impl Lbd {
     }
 }
 
-fn spawn(balancer: &Namespace, binaries: &Binaries, dir: &Path) -> Result<Process> {
+fn spawn(
+    balancer: &Namespace,
+    binaries: &Binaries,
+    dir: &Path,
+    environment: &[(String, String)],
+) -> Result<Process> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let mut command = balancer.command(&binaries.lbd);
     command.arg("run").arg("--config").arg(dir.join("lbd.toml"));
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     Process::spawn(&name, &mut command, balancer.run_dir())
 }
 

@@ -33,6 +33,19 @@ fn after_a_restart_the_pinned_state_stands_until_checks_have_spoken() {
 }
 
 #[test]
+fn a_way_that_is_looked_for_again_stands_until_it_is_lost() {
+    let mut world = restarted(WEB, served_one());
+    let before = world.membership.desired().clone();
+    let outcome = world.way("10.0.0.1", WayState::Resolving);
+    assert!(!outcome.desired_changed && world.membership.desired() == &before);
+    world.way("10.0.0.1", unresolved("no route"));
+    assert_eq!(world.reason(ONE), "next hop unresolved: no route");
+    world.way("10.0.0.1", WayState::Resolving);
+    assert_eq!(world.reason(ONE), "next hop unresolved: neighbour not known yet");
+    assert_eq!(world.membership.desired().next_hops.len(), 0);
+}
+
+#[test]
 fn a_pinned_backend_that_is_drained_takes_nothing() {
     let entry = OverrideEntry {
         pool: name("web"),

@@ -76,6 +76,17 @@ fn a_backend_on_the_link_is_resolved_and_followed() {
 }
 
 #[test]
+fn a_neighbour_that_the_kernel_knows_already_is_never_told_as_looked_for() {
+    let mut table = table(&["10.0.0.2"], via(None));
+    table.neighbour(key("10.0.0.2"), answering(MAC));
+    assert_eq!(table.take_news(), [(ip("10.0.0.2"), Ok(hop(MAC, None)))]);
+    table.answer(ip("10.0.0.2"), Way::NoRoute);
+    table.answer(ip("10.0.0.2"), via(None));
+    table.neighbour(key("10.0.0.2"), answering(MAC));
+    assert_eq!(table.take_news(), [], "it came and went between two looks");
+}
+
+#[test]
 fn one_router_serves_all_behind_it_until_the_last_has_gone() {
     let mut table = table(&["10.1.0.2", "10.1.0.3"], via(Some("10.0.0.254")));
     assert_eq!(table.take_actions(), [Action::Ensure(key("10.0.0.254"))]);
