@@ -67,8 +67,10 @@ impl Stand {
     }
 
     /// The host model with this program's constants.
-    pub fn twin(&self) -> Host {
-        Host::twin(HostTables::new(*self.datapath.settings(), IDS), self.place)
+    pub fn twin(&self) -> Result<Host> {
+        let mut tables = HostTables::new(*self.datapath.settings(), IDS);
+        tables.now = self.datapath.tick_now()?;
+        Ok(Host::twin(tables, self.place))
     }
 
     /// The program's constants.

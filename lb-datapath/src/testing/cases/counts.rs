@@ -17,7 +17,8 @@ impl Counts {
     /// Every counter that is not 0. `ingress` is the interface that frames come in by.
     pub fn of(counters: &Counters, ingress: u32) -> Self {
         let mut counts = Self::default();
-        for (index, interface) in counters.interfaces.iter().enumerate() {
+        let is_used = |interface: &InterfaceCounters| *interface != InterfaceCounters::default();
+        for (index, interface) in counters.interfaces.iter().enumerate().filter(|(_, it)| is_used(it)) {
             let prefix =
                 if index == ingress as usize { "ingress".into() } else { format!("interface {index}") };
             counts.interface(&prefix, interface);
@@ -28,7 +29,7 @@ impl Counts {
         for (index, backend) in counters.backends.iter().enumerate() {
             counts.backend(&format!("backend {index}"), backend);
         }
-        for (index, count) in counters.reasons.iter().enumerate() {
+        for (index, count) in counters.reasons.iter().enumerate().filter(|(_, count)| **count != 0) {
             let (service, number) = (index / REASON_COUNT as usize, index % REASON_COUNT as usize);
             let reason = u8::try_from(number).ok().and_then(Reason::from_number);
             let name = reason.map_or_else(|| format!("{number}"), |reason| reason.name().to_owned());

@@ -14,6 +14,9 @@ use crate::{
 /// The interfaces of the host model.
 const PLACE: Place = Place { ingress: 3, other: 4 };
 
+/// The tick at which the cases happen.
+const NOW: u16 = 1000;
+
 /// See the module.
 pub struct Host {
     /// The tables, for a look.
@@ -24,7 +27,9 @@ pub struct Host {
 impl Host {
     /// Tables for worlds that need no more than this one.
     pub fn new(world: &World) -> Self {
-        Self { tables: HostTables::new(world.settings(), IDS), place: PLACE }
+        let mut tables = HostTables::new(world.settings(), IDS);
+        tables.now = NOW;
+        Self { tables, place: PLACE }
     }
 
     /// The twin of a machine with these tables, between these interfaces.
