@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lb_common::FlowCounters;
+use lb_common::{FlowCounters, Reason};
 use lb_datapath::flow_table::State;
 use lb_userspace::spec::TimeoutSpec;
 use lbd_tests::program::{
@@ -18,25 +18,21 @@ const SYN: Payload = Payload::Tcp(flags::SYN);
 const ACK: Payload = Payload::Tcp(flags::ACK);
 /// Where the flows that shall stay come from, and where floods come from.
 const CUSTOMERS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const ATTACKERS: Ipv4Addr = Ipv4Addr::new(10, 128, 0, 1);
-/// Flows that are established at a time.
-const CHUNK: u32 = 64;
-
+/// Each flood has clients of its own: an ACK of one whose SYN is still on probation would establish a flow, and rightly.
+const ATTACKERS: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(10, 128, 0, 1), Ipv4Addr::new(10, 160, 0, 1), Ipv4Addr::new(10, 192, 0, 1)];
 /// A generator for the rig's program whose every packet is another flow.
 fn distinct(rig: &Rig, first: Ipv4Addr, payload: Payload) -> Result<Generator> {
     let frame = rig.request(first, 1, payload)?;
     Generator::new(&frame, Variation::Clients(Clients { first, flows: None }), &rig.program)
 }
 
-/// Begins `flows` flows and establishes each before many others begin.
+/// Begins `flows` flows and establishes each before the next one begins. (All in one run: to change over to a program that is run
+/// repeatedly costs the kernel a grace period, some 40 ms.)
 fn establish(rig: &Rig, flows: u32) -> Result<()> {
-    let generator = distinct(rig, CUSTOMERS, ACK)?;
-    for chunk in (0..flows).step_by(CHUNK as usize) {
-        for _ in 0..2 {
-            generator.rewind(chunk.into())?;
-            generator.send(CHUNK, rig.interface)?;
-        }
-    }
+    let frame = rig.request(CUSTOMERS, 1, ACK)?;
+    let clients = Variation::Pairs(Clients { first: CUSTOMERS, flows: None });
+    Generator::new(&frame, clients, &rig.program)?.send(2 * flows, rig.interface)?;
     Ok(())
 }
 
@@ -53,7 +49,6 @@ fn flow_counters(rig: &Rig) -> Result<FlowCounters> {
 }
 
 #[test]
-#[ignore = "not yet seen green on a quiet machine"]
 fn as_many_flows_as_were_asked_for_find_room_but_for_a_thousandth() -> Result<()> {
     if !may_run("as_many_flows_as_were_asked_for_find_room_but_for_a_thousandth") {
         return Ok(());
@@ -71,13 +66,18 @@ fn as_many_flows_as_were_asked_for_find_room_but_for_a_thousandth() -> Result<()
     Ok(())
 }
 
+/// Packets of new flows that nat and full-nat dropped for want of room.
+fn flow_table_full(rig: &Rig) -> Result<u64> {
+    let counts = rig.datapath.counters().reasons_of(0, 256)?;
+    Ok(counts.iter().map(|reasons| reasons[Reason::FlowTableFull as usize]).sum())
+}
+
 /// Packets of one flood.
 const FLOOD: u32 = 10_000_000;
 /// Where a packet costs more and the table is the same.
 const SHORT_FLOOD: u32 = 1_000_000;
 
 #[test]
-#[ignore = "not yet seen green on a quiet machine"]
 fn floods_of_syns_acks_and_datagrams_evict_no_established_flow() -> Result<()> {
     if !may_run("floods_of_syns_acks_and_datagrams_evict_no_established_flow") {
         return Ok(());
@@ -91,9 +91,9 @@ fn floods_of_syns_acks_and_datagrams_evict_no_established_flow() -> Result<()> {
         rig.namespace.run(|| establish(&rig, 1 << 13))??;
         let before = established(&rig)?;
         ensure!(before.len() >= (1 << 13) - 8, "only {} flows to begin with", before.len());
-        for payload in [SYN, ACK, Payload::Udp] {
+        for (payload, attackers) in [SYN, ACK, Payload::Udp].into_iter().zip(ATTACKERS) {
             let start = Instant::now();
-            rig.namespace.run(|| distinct(&rig, ATTACKERS, payload)?.send(packets, rig.interface))??;
+            rig.namespace.run(|| distinct(&rig, attackers, payload)?.send(packets, rig.interface))??;
             println!("{mode:?} {family:?}: {packets} × {payload:?} in {:.1?}", start.elapsed());
             let after = established(&rig)?;
             let lost = before.iter().find(|(flow, backend)| after.get(flow) != Some(backend));
@@ -101,8 +101,38 @@ fn floods_of_syns_acks_and_datagrams_evict_no_established_flow() -> Result<()> {
             // Every packet of the flood was a flow of its own, and none promoted itself.
             ensure!(after.len() == before.len(), "{payload:?}: {} flows established", after.len());
         }
-        let counters = flow_counters(&rig)?;
-        ensure!(counters.inserted + counters.not_stored >= u64::from(packets), "no flood: {counters:?}");
+        let (counters, dropped) = (flow_counters(&rig)?, flow_table_full(&rig)?);
+        println!("{mode:?} {family:?}: {counters:?}, {dropped} dropped as flow_table_full");
+        let flood = counters.inserted + counters.not_stored + dropped;
+        ensure!(flood >= u64::from(packets), "no flood: {counters:?}");
+    }
+    Ok(())
+}
+
+/// Clients that come while the table is full of forged SYNs still find room: a newcomer takes the place of a flow on probation.
+#[test]
+#[ignore = "nat and full-nat: the reply index frees no word of a flow on probation, 4 of 1000 newcomers get in during a flood"]
+fn a_flood_of_syns_does_not_shut_newcomers_out() -> Result<()> {
+    if !may_run("a_flood_of_syns_does_not_shut_newcomers_out") {
+        return Ok(());
+    }
+    const NEWCOMERS: u32 = 1000;
+    for (mode, family) in [
+        (Mode::Dsr, Family::V4),
+        (Mode::Nat, Family::V4),
+        (Mode::FullNat, Family::V4),
+        (Mode::Nat, Family::V6),
+    ] {
+        let rig = Rig::new("shutout", Wish::new(mode, family, 1 << 14))?;
+        rig.namespace.run(|| distinct(&rig, ATTACKERS[0], SYN)?.send(SHORT_FLOOD, rig.interface))??;
+        let before = flow_table_full(&rig)?;
+        rig.namespace.run(|| establish(&rig, NEWCOMERS))??;
+        let found = established(&rig)?.len();
+        let dropped = flow_table_full(&rig)? - before;
+        println!(
+            "{mode:?} {family:?}: {found} of {NEWCOMERS} newcomers have an entry, {dropped} packets dropped"
+        );
+        ensure!(found * 100 >= NEWCOMERS as usize * 99, "{mode:?} {family:?}: only {found} of {NEWCOMERS}");
     }
     Ok(())
 }
@@ -133,7 +163,6 @@ fn hammer(rig: &Rig, cpu: usize, frame: &Frame, list: &[Listed], until: Instant)
 /// taken for a flow, its packet would be counted for another backend. Each flow is sent equally often, so the counters
 /// must be an exact multiple of what one quiet round of all flows leaves.
 #[test]
-#[ignore = "not yet seen green on a quiet machine"]
 fn two_cpus_at_one_small_table_never_give_a_flow_the_backend_of_another() -> Result<()> {
     if !may_run("two_cpus_at_one_small_table_never_give_a_flow_the_backend_of_another") {
         return Ok(());
@@ -187,7 +216,6 @@ fn two_cpus_at_one_small_table_never_give_a_flow_the_backend_of_another() -> Res
 
 /// Nobody but the program touches the table here: there is no daemon, and the flows are looked at through the maps.
 #[test]
-#[ignore = "not yet seen green on a quiet machine"]
 fn flows_expire_and_begin_anew_without_a_daemon() -> Result<()> {
     if !may_run("flows_expire_and_begin_anew_without_a_daemon") {
         return Ok(());

@@ -54,6 +54,8 @@ pub enum Variation<'a> {
     None,
     /// Clients are counted through: 16,384 ports an address.
     Clients(Clients),
+    /// As `Clients`, but each sends two packets in a row, so that its flow is established before the next one begins.
+    Pairs(Clients),
     /// As listed, by turns; their number is a power of two.
     List(&'a [Listed]),
 }
@@ -71,10 +73,8 @@ impl Clients {
 pub struct Generator {
     program: Program,
     frame: Frame,
-    turn: Map,
     /// Kept: the program refers to them by number alone.
-    _targets: Map,
-    _list: Option<Map>,
+    _maps: (Map, Map, Option<Map>),
 }
 
 impl Generator {
@@ -89,7 +89,7 @@ impl Generator {
         };
         let code = write(frame, variation, &turn, &targets, list.as_ref());
         let program = Program::load("lbd_generator", &code)?;
-        Ok(Self { program, frame: frame.clone(), turn, _targets: targets, _list: list })
+        Ok(Self { program, frame: frame.clone(), _maps: (turn, targets, list) })
     }
 
     /// A generator whose packets go to nobody: what the others' figures are over.
@@ -98,11 +98,6 @@ impl Generator {
         assembler.alu_immediate(Alu::Move, 0, XDP_DROP.cast_signed());
         assembler.exit();
         Self::new(frame, variation, &Program::load("lbd_null", &assembler.finish())?)
-    }
-
-    /// The next packet is number `turn`.
-    pub fn rewind(&self, turn: u64) -> Result<()> {
-        self.turn.set(0, &turn)
     }
 
     /// Sends `packets` packets as from `interface` of the caller's namespace: the CPU time they took and the last one's return code.
@@ -151,12 +146,17 @@ fn write(frame: &Frame, variation: Variation<'_>, turn: &Map, targets: &Map, lis
     let count = match variation {
         Variation::None => Some(1),
         Variation::Clients(source) => source.flows,
+        Variation::Pairs(source) => source.flows.map(|flows| 2 * flows),
         Variation::List(entries) => u32::try_from(entries.len()).ok(),
     };
     next_turn(&mut a, turn, count);
     match variation {
         Variation::None => {}
         Variation::Clients(source) => count_clients(&mut a, frame, source),
+        Variation::Pairs(source) => {
+            a.alu_immediate(Alu::ShiftRight, INDEX, 1);
+            count_clients(&mut a, frame, source);
+        }
         Variation::List(_) => {
             a.store(Width::Word, STACK, -4, INDEX);
             a.load_map(1, Pseudo::Map, list.map_or(-1, Map::descriptor));
