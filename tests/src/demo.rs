@@ -10,6 +10,8 @@ mod screen;
 mod signals;
 mod stage;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::run_dir;
@@ -28,6 +30,8 @@ pub struct Options {
     pub family: Family,
     /// Leave everything standing.
     pub keep: bool,
+    /// Length of every phase; none: as long as it takes to judge it.
+    pub phase: Option<Duration>,
 }
 
 /// How a demo ended.
@@ -84,7 +88,7 @@ pub fn clean() -> Result<Ending> {
 /// Builds the stage, plays, takes the stage down on every way out.
 fn perform(options: &Options, signals: &Signals, screen: &mut Screen) -> Result<Ending> {
     let mut stage = Stage::build(options, signals, screen)?;
-    let played = phases::play(&mut stage, signals, screen);
+    let played = phases::play(&mut stage, signals, screen, options.phase);
     screen.clear();
     let reports = match played {
         Ok(reports) => reports,

@@ -23,11 +23,12 @@ const ECHO: u16 = 7;
 
 const CONNECTIONS: u64 = 10_000;
 const CONNECTIONS_PER_SECOND: u32 = 600;
+const CONNECTIONS_AT_ONCE: usize = 200;
 const CAPTURED_CONNECTIONS: u64 = 200;
 const UDP_FLOWS: usize = 10_000;
 const ROUNDS_BEFORE_AND_AFTER: usize = 5;
-const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(2);
-const HEALTHY_TIMEOUT: Duration = Duration::from_secs(15);
+const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(10);
+const HEALTHY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Two CPUs do not measure two of these at once.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -35,7 +36,6 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 macro_rules! modes {
     ($($name:ident: $mode:ident, $family:ident, $backend_family:ident;)*) => {$(
         #[test]
-        #[ignore = "not yet seen green on a quiet machine"]
         fn $name() -> Result<()> {
             carries_everything(stringify!($name), Mode::$mode, Family::$family, Family::$backend_family)
         }
@@ -62,11 +62,7 @@ fn carries_everything(name: &str, mode: Mode, family: Family, backend_family: Fa
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let plan = Plan { backend_family, ..Plan::new(&name.replace('_', ""), mode, family) };
     let mut stage = Stage::build(plan)?;
-    stage.small_transfers_have_right_checksums().context("a capture at the client")?;
-    stage.large_transfers_arrive().context("100 MiB each way")?;
-    stage.connections_bring_right_bytes().context("many connections")?;
-    stage.udp_flows_stay().context("UDP flows")?;
-    stage.no_kernel_complains()?;
+    stage.carries().map_err(|error| error.context(format!("lbd's log ends:\n{}", stage.lbd.log_tail())))?;
     stage.lbd.stop()
 }
 
@@ -87,14 +83,14 @@ impl Stage {
             sinks.push(Sink::start(&backend.namespace, &backend.name, SINK)?);
             echoes.push(echo(&topology, index)?);
         }
-        let checked =
-            r#"{ type = "http", port = 80, path = "/healthz", interval = "500ms", timeout = "400ms" }"#;
+        // No server fails here. A busy machine must not look like one that does: its flows would be reset.
+        let checked = r#"{ type = "http", port = 80, path = "/healthz", interval = "500ms", timeout = "5s", fall = 3 }"#;
         let services = [
             topology.service("web", &["80/tcp"], checked),
             topology.service(
                 "sink",
                 &["8080/tcp"],
-                r#"{ type = "tcp", interval = "500ms", timeout = "400ms" }"#,
+                r#"{ type = "tcp", interval = "500ms", timeout = "5s", fall = 3 }"#,
             ),
             topology.service("echo", &["7/udp"], checked),
         ];
@@ -105,6 +101,14 @@ impl Stage {
         Ok(Stage { lbd, nginx, _sinks: sinks, echoes, topology })
     }
 
+    fn carries(&mut self) -> Result<()> {
+        self.small_transfers_have_right_checksums().context("a capture at the client")?;
+        self.large_transfers_arrive().context("100 MiB each way")?;
+        self.connections_bring_right_bytes().context("many connections")?;
+        self.udp_flows_stay().context("UDP flows")?;
+        self.no_kernel_complains()
+    }
+
     fn small_transfers_have_right_checksums(&self) -> Result<()> {
         let capture = Capture::start(&self.topology.client, "eth0")?;
         self.connections(CAPTURED_CONNECTIONS)?;
@@ -112,7 +116,7 @@ impl Stage {
         up.expect_content(1024 * 1024)?;
         let mut flows = UdpFlows::open(&self.topology.client, self.topology.vip_port(ECHO), 100)?;
         let round = flows.round(0..100, DATAGRAM_TIMEOUT)?;
-        ensure!(round == Round { answered: 100, lost: 0, moved: 0 }, "{round:?}");
+        ensure!(round == Round { answered: 100, ..Round::default() }, "{round:?}");
         let report = capture.finish()?;
         ensure!(report.faulty == 0 && report.unfinished == 0, "{report:?}");
         ensure!(report.lost == 0, "the capture lost {} frames", report.lost);
@@ -148,7 +152,7 @@ impl Stage {
     fn udp_flows_stay(&mut self) -> Result<()> {
         let target = self.topology.vip_port(ECHO);
         let mut flows = UdpFlows::open(&self.topology.client, target, UDP_FLOWS)?;
-        let all_stay = Round { answered: UDP_FLOWS as u64, lost: 0, moved: 0 };
+        let all_stay = Round { answered: UDP_FLOWS as u64, ..Round::default() };
         for _ in 0..ROUNDS_BEFORE_AND_AFTER {
             let round = flows.round(0..UDP_FLOWS, DATAGRAM_TIMEOUT)?;
             ensure!(round == all_stay, "before the change: {round:?}");
@@ -161,7 +165,7 @@ impl Stage {
         }
         let mut newcomers = UdpFlows::open(&self.topology.client, target, UDP_FLOWS / 10)?;
         let round = newcomers.round(0..UDP_FLOWS / 10, DATAGRAM_TIMEOUT)?;
-        ensure!(round.lost == 0, "new flows: {round:?}");
+        ensure!(round.lost == 0 && round.crossed == 0, "new flows: {round:?}");
         ensure!(
             newcomers.shares().contains_key("b4"),
             "the new backend has no flow: {:?}",
@@ -189,7 +193,8 @@ impl Stage {
             body,
             total: Some(total),
         });
-        plan.timeout = Duration::from_secs(20);
+        plan.most_at_once = Some(CONNECTIONS_AT_ONCE);
+        plan.timeout = Duration::from_secs(60);
         let begin = Instant::now();
         let recorder = Load::start(&self.topology.client, plan)?.wait()?;
         let summary = recorder.summary(begin, Instant::now());

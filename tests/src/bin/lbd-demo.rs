@@ -4,6 +4,7 @@
 //! when every phase held what it promises, 1 with what did not, 130 after a Ctrl-C.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use lbd_tests::demo::{self, Ending, Options};
@@ -23,8 +24,11 @@ struct Arguments {
     /// Leave everything standing at the end and print commands to play with.
     #[arg(long)]
     keep: bool,
+    /// Seconds of every phase. Below the usual nine or ten the judgement means little; for looking at one phase.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    phase: Option<u64>,
     /// Only tear down what an earlier `--keep` left.
-    #[arg(long, conflicts_with_all = ["mode", "ipv6", "keep"])]
+    #[arg(long, conflicts_with_all = ["mode", "ipv6", "keep", "phase"])]
     clean: bool,
 }
 
@@ -34,7 +38,8 @@ fn main() -> ExitCode {
         demo::clean()
     } else {
         let family = if arguments.ipv6 { Family::V6 } else { Family::V4 };
-        demo::run(&Options { mode: arguments.mode, family, keep: arguments.keep })
+        let phase = arguments.phase.map(Duration::from_secs);
+        demo::run(&Options { mode: arguments.mode, family, keep: arguments.keep, phase })
     };
     match outcome {
         Ok(Ending::Held) => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -17,6 +18,11 @@ use crate::netns::Namespace;
 
 /// Datagrams under way at a time: more would only fill queues.
 const WINDOW: usize = 256;
+/// Length of what a datagram says: the flow's number, the datagram's number.
+const DATAGRAM_LEN: usize = 16;
+
+/// No two flows of a process say the same.
+static NEXT_FLOW: AtomicU64 = AtomicU64::new(0);
 
 /// What one round brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,11 +33,14 @@ pub struct Round {
     pub lost: u64,
     /// Flows answered by another backend than before.
     pub moved: u64,
+    /// Answers that reached a flow and were to another one: a wrong translation.
+    pub crossed: u64,
 }
 
 #[derive(Debug)]
 struct Flow {
     socket: UdpSocket,
+    number: u64,
     backend: Option<String>,
     sent: u64,
 }
@@ -52,7 +61,8 @@ impl UdpFlows {
         let open = || -> std::io::Result<Flow> {
             let socket = UdpSocket::bind((any, 0))?;
             socket.set_nonblocking(true)?;
-            Ok(Flow { socket, backend: None, sent: 0 })
+            let number = NEXT_FLOW.fetch_add(1, Ordering::Relaxed);
+            Ok(Flow { socket, number, backend: None, sent: 0 })
         };
         let flows = namespace.run(|| (0..count).map(|_| open()).collect::<std::io::Result<Vec<_>>>())?;
         Ok(UdpFlows { flows: flows.context("cannot open a UDP socket for every flow")?, target })
@@ -65,7 +75,7 @@ impl UdpFlows {
             for flow in &mut *window {
                 flow.sent += 1;
                 // What cannot be sent is not answered, and counted as that.
-                let _ = flow.socket.send_to(&flow.sent.to_be_bytes(), self.target);
+                let _ = flow.socket.send_to(&flow.datagram(), self.target);
             }
             collect(window, timeout, &mut round)?;
         }
@@ -112,13 +122,28 @@ fn collect(window: &mut [Flow], timeout: Duration, round: &mut Round) -> Result<
 }
 
 impl Flow {
+    /// What the last datagram said.
+    fn datagram(&self) -> [u8; DATAGRAM_LEN] {
+        let mut datagram = [0; DATAGRAM_LEN];
+        let (number, sent) = datagram.split_at_mut(DATAGRAM_LEN / 2);
+        number.copy_from_slice(&self.number.to_be_bytes());
+        sent.copy_from_slice(&self.sent.to_be_bytes());
+        datagram
+    }
+
     /// Reads what is there; whether the answer to the last datagram was among it.
     fn take_answer(&mut self, round: &mut Round) -> bool {
         let mut buffer = [0; 256];
         // An error (an ICMP answer) is no answer; the flow goes on waiting.
         while let Ok(len) = self.socket.recv(&mut buffer) {
-            let answer = &buffer[..len];
-            let Some(name) = answer.strip_suffix(&self.sent.to_be_bytes()) else { continue };
+            let Some((name, said)) = buffer[..len].split_last_chunk::<DATAGRAM_LEN>() else { continue };
+            if !said.starts_with(&self.number.to_be_bytes()) {
+                round.crossed += 1;
+                continue;
+            }
+            if *said != self.datagram() {
+                continue;
+            }
             let name = String::from_utf8_lossy(name).trim_end().to_owned();
             round.answered += 1;
             if self.backend.as_ref().is_some_and(|before| *before != name) {

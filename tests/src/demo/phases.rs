@@ -26,8 +26,13 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
 const DRAINED: usize = 1;
 const KILLED: usize = 2;
 
-/// Plays all phases.
-pub(super) fn play(stage: &mut Stage, signals: &Signals, screen: &mut Screen) -> Result<Vec<Report>> {
+/// Plays all phases, each for its own time or all for `length`.
+pub(super) fn play(
+    stage: &mut Stage,
+    signals: &Signals,
+    screen: &mut Screen,
+    length: Option<Duration>,
+) -> Result<Vec<Report>> {
     let live = Live::default();
     let mut player = Player {
         stage,
@@ -38,7 +43,7 @@ pub(super) fn play(stage: &mut Stage, signals: &Signals, screen: &mut Screen) ->
         from: Instant::now(),
         reports: Vec::new(),
     };
-    let seconds = Duration::from_secs;
+    let seconds = |usual| length.unwrap_or(Duration::from_secs(usual));
     player.phase("baseline", seconds(10), |_| Ok(Instant::now()), judge::baseline)?;
     player.phase("add b4", seconds(9), |stage| stage.add().map(|()| Instant::now()), judge::add)?;
     player.phase(

@@ -25,13 +25,14 @@ pub(super) const PROMISED_PER_SECOND: f64 = 500.0;
 
 const HTTP: u16 = 80;
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
-const HEALTH_TIMEOUT: Duration = Duration::from_millis(300);
+/// A killed server refuses at once and need not be waited for; a living one on a busy machine may be slow and shall not be taken out.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 const HEALTH_FALL: u32 = 2;
 const HEALTHY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long after a server's death no connection may be lost to it any more.
 pub(super) fn detection_time() -> Duration {
-    HEALTH_INTERVAL * HEALTH_FALL + HEALTH_TIMEOUT + Duration::from_millis(100)
+    HEALTH_INTERVAL * HEALTH_FALL + Duration::from_millis(400)
 }
 
 /// The running whole.

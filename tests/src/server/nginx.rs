@@ -23,7 +23,7 @@ pub const SMALL_FILE_LEN: u64 = 64 * 1024;
 /// Length of `/100m`.
 pub const LARGE_FILE_LEN: u64 = 100 * 1024 * 1024;
 /// Rate of everything under `/slow/`.
-pub const SLOW_BYTES_PER_SECOND: u64 = 256 * 1024;
+pub const SLOW_BYTES_PER_SECOND: u64 = 64 * 1024;
 
 /// One line of the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ http {{
         add_header X-Backend {backend} always;
         location = / {{ default_type text/plain; return 200 "{backend}\n"; }}
         location = /healthz {{ access_log off; default_type text/plain; return 200 "ok\n"; }}
-        location /slow/ {{ alias {files}/; limit_rate {SLOW_BYTES_PER_SECOND}; sendfile_max_chunk 16k; }}
+        location /slow/ {{ alias {files}/; limit_rate {SLOW_BYTES_PER_SECOND}; sendfile_max_chunk 4k; }}
     }}
 }}
 "#

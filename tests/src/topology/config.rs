@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use super::addresses::BALANCER_SOURCES;
 use super::{Mode, Plan, Topology};
 
 /// What a test may choose.
@@ -17,6 +18,8 @@ pub struct Settings {
     pub attach: String,
     /// `detach` or `keep`.
     pub on_exit: String,
+    /// How many of the balancer's addresses full-nat may use as sources.
+    pub snat_sources: usize,
     /// More lines for `[datapath]`.
     pub datapath: String,
     /// The `[[pool]]` and `[[service]]` tables; see [`Topology::service`].
@@ -30,6 +33,7 @@ impl Settings {
             flows: 65_536,
             attach: "native".to_owned(),
             on_exit: "detach".to_owned(),
+            snat_sources: usize::from(BALANCER_SOURCES),
             datapath: String::new(),
             services,
         }
@@ -73,7 +77,9 @@ impl Plan {
         let sources = match self.mode {
             // The default would be the first alone; its 4,536 ports are too few for a load without pauses between
             // connections to two or three backends.
-            Mode::FullNat => format!("snat = {}\n", list(sources)),
+            Mode::FullNat => {
+                format!("snat = {}\n", list(sources.into_iter().take(settings.snat_sources)))
+            }
             Mode::Ipip => format!("tunnel_source = {}\n", list(sources.into_iter().take(1))),
             Mode::Nat | Mode::Dsr => String::new(),
         };
