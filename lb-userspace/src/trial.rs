@@ -19,6 +19,9 @@ use crate::daemon;
 use crate::spec::{OnExit, Spec};
 use crate::state::StateDir;
 
+/// How long the list of servers may wait for what is known of them: more than a first check takes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Runs until SIGINT or SIGTERM.
 ///
 /// # Errors
@@ -138,7 +141,7 @@ async fn serve(vip: SocketAddr, spec: &Arc<Spec>) -> anyhow::Result<()> {
     let (_stop_api, stopped) = tokio::sync::watch::channel(false);
     tokio::spawn(api::serve(socket, handle.clone(), Access::of_this_process(), stopped));
     let controller = tokio::spawn(controller.run());
-    wait_for_first_checks(&handle).await;
+    wait_for_servers(&handle).await;
     println!(
         "http://{}/ is spread over:",
         if vip.port() == 80 { vip.ip().to_string() } else { vip.to_string() }
@@ -158,14 +161,15 @@ async fn serve(vip: SocketAddr, spec: &Arc<Spec>) -> anyhow::Result<()> {
     controller.await.context("the controller has failed; this is a fault of lbd")?.end(OnExit::Detach)
 }
 
-/// Until every server has been checked once; a second is more than a first check takes.
-async fn wait_for_first_checks(handle: &Handle) {
+/// Until every server takes connections, or is known not to answer. Healthy alone is not enough: the way to it may not be known yet.
+async fn wait_for_servers(handle: &Handle) {
     let mut published = handle.published.clone();
-    let checked = async {
+    let known = async {
         loop {
             let snapshot = handle.snapshot.load();
-            let waiting =
-                |backend: &crate::membership::BackendView| backend.health == crate::health::Health::Unknown;
+            let waiting = |backend: &crate::membership::BackendView| {
+                !backend.eligible && backend.health != crate::health::Health::Unhealthy
+            };
             if !snapshot.pools.iter().flat_map(|pool| &pool.backends).any(waiting) {
                 return;
             }
@@ -175,8 +179,8 @@ async fn wait_for_first_checks(handle: &Handle) {
             }
         }
     };
-    // Those that do not answer are shown as they are.
-    let _ = tokio::time::timeout(Duration::from_secs(2), checked).await;
+    // Those that nothing is known of by then are shown as they are.
+    let _ = tokio::time::timeout(PATIENCE, known).await;
 }
 
 #[cfg(test)]

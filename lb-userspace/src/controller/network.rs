@@ -18,7 +18,13 @@ impl Controller {
         let on_lo = self.membership.file().datapath.interfaces.iter().any(|name| name == "lo");
         let state = match next_hop {
             Ok(hop) => WayState::Resolved { hop: DesiredNextHop::from(hop), source: hop.source },
-            Err(reason) => way_without_hop(address, &reason, on_lo),
+            Err(reason) => {
+                let state = way_without_hop(address, &reason, on_lo);
+                if is_here(&reason) && matches!(state, WayState::Unresolved { .. }) {
+                    tracing::warn!(%address, "no next hop: {reason}");
+                }
+                state
+            }
         };
         Some(Event::Way { ip: address, state })
     }
@@ -36,10 +42,14 @@ impl Controller {
     }
 }
 
+/// The address is one of this host.
+fn is_here(reason: &Unresolved) -> bool {
+    matches!(reason, Unresolved::Local | Unresolved::Loopback)
+}
+
 /// A service on `lo` reaches this host's own addresses by leaving the packet to the kernel.
 fn way_without_hop(address: IpAddr, reason: &Unresolved, on_lo: bool) -> WayState {
-    let is_here = matches!(reason, Unresolved::Local | Unresolved::Loopback);
-    if on_lo && is_here {
+    if on_lo && is_here(reason) {
         let hop =
             DesiredNextHop { interface: 0, destination_mac: [0; 6], source_mac: [0; 6], mtu: 0, local: true };
         return WayState::Resolved { hop, source: Some(address) };

@@ -361,6 +361,10 @@ fn log(address: IpAddr, next_hop: &Result<NextHop, Unresolved>) {
     match next_hop {
         Ok(hop) => tracing::debug!(%address, interface = hop.interface, "next hop is known"),
         Err(Unresolved::Resolving) => tracing::debug!(%address, "next hop is being resolved"),
+        // As it should be for a service on `lo`; where it should not, its reader says so.
+        Err(reason @ (Unresolved::Local | Unresolved::Loopback)) => {
+            tracing::debug!(%address, "no next hop: {reason}");
+        }
         Err(reason) => tracing::warn!(%address, "no next hop: {reason}"),
     }
 }

@@ -1,0 +1,137 @@
+//! `lbd try`: what a newcomer sees first. A balancer on `lo` for servers of this machine, and no trace of it afterwards.
+
+use std::io::{BufRead, BufReader, Lines};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lbd_tests::client;
+use lbd_tests::load::{Body, Load, LoadPlan, OpenLoop};
+use lbd_tests::netns::{Namespace, output_of};
+use lbd_tests::root_or_skip;
+use lbd_tests::server::nginx::{LARGE_FILE_LEN, Nginx};
+use lbd_tests::topology::Binaries;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const REQUESTS: u64 = 10_000;
+const SERVERS: [(&str, u16); 2] = [("s1", 8081), ("s2", 8082)];
+
+/// A running `lbd try`; killed if the test ends before it.
+struct Trial {
+    child: Child,
+    said: Lines<BufReader<ChildStdout>>,
+    log: std::path::PathBuf,
+}
+
+impl Trial {
+    fn start(namespace: &Namespace) -> Result<Trial> {
+        let log = namespace.run_dir().path().join("try.log");
+        let mut command = namespace.command(Binaries::find()?.lbd);
+        command.arg("try").args(SERVERS.map(|(_, port)| format!("127.0.0.1:{port}")));
+        command.stdout(Stdio::piped()).stderr(std::fs::File::create(&log)?);
+        let mut child = command.spawn().context("cannot start lbd try")?;
+        let said = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
+        Ok(Trial { child, said, log })
+    }
+
+    /// What it says up to a line with `marker`, that line included.
+    fn until(&mut self, marker: &str) -> Result<String> {
+        let mut text = String::new();
+        for line in self.said.by_ref() {
+            text += &(line? + "\n");
+            if text.contains(marker) {
+                return Ok(text);
+            }
+        }
+        let log = std::fs::read_to_string(&self.log)?;
+        anyhow::bail!("it ended without {marker:?}: {text}{log}")
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        // It has ended already where all is well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_newcomer_gets_all_bytes_and_keeps_no_trace() -> Result<()> {
+    if !root_or_skip("a_newcomer_gets_all_bytes_and_keeps_no_trace") {
+        return Ok(());
+    }
+    let host = Namespace::new("try")?;
+    let _servers: Vec<Nginx> =
+        SERVERS.iter().map(|(name, port)| Nginx::start(&host, name, *port)).collect::<Result<_>>()?;
+    let before = (host.ip("-details link show")?, host.ip("address show")?);
+
+    let mut trial = Trial::start(&host)?;
+    let said = trial.until("Ctrl-C ends it")?;
+    for (_, port) in SERVERS {
+        let line = said.lines().find(|line| line.contains(&format!("127.0.0.1:{port}")));
+        let words: Vec<&str> =
+            line.with_context(|| format!("no {port} in {said}"))?.split_whitespace().collect();
+        ensure!(words.get(1..) == Some(&["healthy"]), "more to say than that {port} is healthy: {said}");
+    }
+    ensure!(host.ip("-details link show dev lo")?.contains("xdp"), "no XDP on lo: what is tested?");
+    carries(&host)?;
+
+    kill(Pid::from_raw(i32::try_from(trial.child.id())?), Signal::SIGINT)?;
+    trial.until("removed; nothing is left")?;
+    let status = trial.child.wait()?;
+    let log = std::fs::read_to_string(&trial.log)?;
+    ensure!(status.success(), "{status}: {log}");
+    ensure!(!log.contains("WARN") && !log.contains("ERROR"), "a first experience with complaints: {log}");
+    ensure!(
+        (host.ip("-details link show")?, host.ip("address show")?) == before,
+        "an interface is not as before"
+    );
+    let name = format!("lbd-try-{}", trial.child.id());
+    for path in [Path::new("/sys/fs/bpf").join(&name), std::env::temp_dir().join(&name)] {
+        ensure!(!path.exists(), "{} is left", path.display());
+    }
+    Ok(())
+}
+
+/// Many requests and a large body through the vip, while the servers are asked directly.
+fn carries(host: &Namespace) -> Result<()> {
+    let vip = SocketAddr::from(([127, 0, 0, 100], 80));
+    let (over, direct) = (AtomicBool::new(false), AtomicU64::new(0));
+    let ask_directly = || -> Result<()> {
+        while !over.load(Ordering::Relaxed) {
+            let mut curl = host.command("curl");
+            let answer =
+                output_of(curl.args(["-sS", "--fail", "--max-time", "20", "http://127.0.0.1:8081/"]))?;
+            ensure!(answer == "s1\n", "curl got {answer:?}");
+            direct.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    let through = || -> Result<()> {
+        let mut plan = LoadPlan::new(vip);
+        let (path, body) = ("/".to_owned(), Body::Any);
+        plan.open_loop = Some(OpenLoop { per_second: 2_000, path, body, total: Some(REQUESTS) });
+        plan.most_at_once = Some(100);
+        plan.timeout = Duration::from_secs(60);
+        let begin = Instant::now();
+        let summary = Load::start(host, plan)?.wait()?.summary(begin, Instant::now());
+        ensure!(summary.ok == REQUESTS && summary.failures() == 0, "{summary:?}");
+        ensure!(summary.answered.len() == SERVERS.len(), "not every server answered: {:?}", summary.answered);
+        client::download(host, vip, "/100m")?.expect_content(LARGE_FILE_LEN)
+    };
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(ask_directly);
+        let carried = through();
+        over.store(true, Ordering::Relaxed);
+        let asked = asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        carried.context("through the vip")?;
+        asked.context("directly, meanwhile")
+    })?;
+    ensure!(direct.load(Ordering::Relaxed) > 10, "only {direct:?} direct requests");
+    Ok(())
+}
