@@ -19,7 +19,7 @@ pub mod types;
 pub use error::{ApiError, ErrorCode};
 pub use events::EventLog;
 pub use handle::{Command, Handle, Reply};
-pub use server::{Access, serve};
+pub use server::{Access, serve, serve_starting};
 pub use snapshot::{Counters, Placement, Snapshot, TableInfo};
 pub use socket::{Socket, SocketError, bind};
 

@@ -37,6 +37,7 @@ use crate::state::{Record, StateDir, StateError};
 pub use counters::{Counters, Shared};
 pub use names::Names;
 use return_path::ReturnPaths;
+pub(crate) use start::left_behind;
 pub use start::{Given, Senders};
 
 /// How often return paths are looked at and what nobody reports is noticed (an interface that came back).
@@ -119,8 +120,10 @@ pub struct Controller {
     published: Published,
     /// Sentences for `degraded`, by what they are about.
     faults: BTreeMap<Fault, Vec<String>>,
-    /// Sentences worth knowing that are no fault.
-    notices: Vec<String>,
+    /// Sentences worth knowing that are no fault, by what they are about.
+    notices: BTreeMap<Notice, Vec<String>>,
+    /// Why the program is not on an interface.
+    not_attached: BTreeMap<String, String>,
     /// The host's network is to be looked at again.
     host_changed: bool,
     inbox: Inbox,
@@ -142,6 +145,17 @@ enum Fault {
     Interfaces,
     /// The maps could not be written.
     Datapath,
+}
+
+/// What a sentence in `notices` is about; a new finding replaces the old one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Notice {
+    /// Another version's pins.
+    Pins,
+    /// What the configuration file says.
+    File,
+    /// What the host makes of it.
+    Host,
 }
 
 impl Controller {
@@ -255,6 +269,17 @@ impl Controller {
             cli: Arc::clone(membership.cli_objects()),
             overrides: membership.overrides(),
         })
+    }
+
+    /// The sentences worth knowing of a matter; those that are new are logged.
+    fn set_notices(&mut self, notice: Notice, problems: &[impl ToString]) {
+        let sentences: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let before = self.notices.insert(notice, sentences).unwrap_or_default();
+        let mut new = self.notices.get(&notice).cloned().unwrap_or_default();
+        new.dedup();
+        for sentence in new.iter().filter(|sentence| !before.contains(sentence)) {
+            tracing::warn!("{sentence}");
+        }
     }
 
     /// The sentences of a matter; none: it is well.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
@@ -15,6 +16,7 @@ use crate::api::{self, Access, Handle};
 use crate::config;
 use crate::controller::{Controller, Given, Order, Senders};
 use crate::metrics;
+use crate::netlink;
 use crate::spec::{DaemonSpec, OnExit, Spec};
 use crate::state::{Left, StateDir};
 
@@ -38,8 +40,21 @@ pub fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
         Ok(given) => given,
         Err(code) => return Ok(code),
     };
+    raise_file_limit();
     runtime()?.block_on(serve(given))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A check of each backend, a socket each: the soft limit of 1,024 descriptors that most systems give is for programs that use
+/// select(2).
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| match soft < hard {
+        true => setrlimit(Resource::RLIMIT_NOFILE, hard, hard),
+        false => Ok(()),
+    });
+    if let Err(error) = raised {
+        tracing::warn!("the limit of open files stays as it is, fewer health checks run at a time: {error}");
+    }
 }
 
 /// Two threads: one for the controller (which waits for the kernel at times), one for checks, API and netlink.
@@ -106,10 +121,16 @@ async fn serve(given: Given) -> anyhow::Result<()> {
         Some(address) => Some(metrics::listen(address).await?),
         None => None,
     };
+    // The kernel takes its time over the programs: who asks meanwhile is told so.
+    let (started, starting) = watch::channel(false);
+    let access = Access::of_this_process();
+    let greeter = tokio::spawn(api::serve_starting(socket, access, starting));
     let (controller, senders) = Controller::start(given).await?;
     let handle = handle(&controller, &senders);
+    drop(started);
+    let socket = greeter.await.context("the API has failed; this is a fault of lbd")?;
     let (stop_api, stopped) = watch::channel(false);
-    let api = tokio::spawn(api::serve(socket, handle.clone(), Access::of_this_process(), stopped));
+    let api = tokio::spawn(api::serve(socket, handle.clone(), access, stopped));
     if let Some(listener) = metrics_listener {
         tokio::spawn(metrics::serve(listener, handle, controller.health_engine()));
     }
@@ -124,7 +145,13 @@ async fn serve(given: Given) -> anyhow::Result<()> {
     signals.abort();
     drop(stop_api);
     api.await.context("the API has failed; this is a fault of lbd")?;
-    controller.end(daemon.on_exit)
+    controller.end(daemon.on_exit)?;
+    if daemon.on_exit == OnExit::Detach
+        && let Err(error) = netlink::release_neighbours().await
+    {
+        tracing::warn!("the backends' neighbours stay resolved: {error}");
+    }
+    Ok(())
 }
 
 /// What API and metrics hold.

@@ -39,12 +39,23 @@ use std::path::PathBuf;
 pub use attach::{InterfaceState, Mode};
 pub use decap::Decapsulator;
 pub use object::{OBJECT_VARIABLE, is_available};
-pub use open::{Datapath, detach};
+pub use open::{Datapath, detach, foreign_pins};
 pub use pinned::Pinned;
 pub use pins::Adoption;
 pub use seed::Seed;
 pub use sizes::{Demand, Sizes};
 pub use tuning::Tuning;
+
+impl DatapathError {
+    /// The interface it is about, if it is about one.
+    pub fn interface(&self) -> Option<&str> {
+        match self {
+            Self::NoInterface { name } => Some(name),
+            Self::Occupied { interface, .. } | Self::Attach { interface, .. } => Some(interface),
+            _ => None,
+        }
+    }
+}
 
 /// What went wrong between the daemon and the kernel: what was tried, on what, why it failed, what to do.
 #[derive(Debug, thiserror::Error)]

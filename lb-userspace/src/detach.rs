@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use crate::config;
+use crate::controller::left_behind;
 use crate::datapath;
+use crate::netlink;
 use crate::spec::{DaemonSpec, DatapathSpec};
 
 /// Removes what the pin directory (of `pin`, else of the configuration, else the default) holds; `state` too if wanted.
@@ -31,6 +33,14 @@ pub fn run(config: &Path, pin: Option<&Path>, remove_state: bool) -> anyhow::Res
     match interfaces.as_slice() {
         [] => println!("{}: nothing was attached", pin.display()),
         some => println!("{}: detached from {}", pin.display(), some.join(", ")),
+    }
+    for pins in datapath::foreign_pins(pin) {
+        eprintln!("lbd: {}", left_behind(&pins));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let released = runtime.block_on(netlink::release_neighbours()).context("neighbours stay resolved")?;
+    if released > 0 {
+        println!("{released} neighbours are left to the kernel's ordinary ageing");
     }
     if remove_state && daemon.state.exists() {
         std::fs::remove_dir_all(&daemon.state)

@@ -48,6 +48,24 @@ pub enum NetlinkError {
     },
 }
 
+/// Lets go of every neighbour that an lbd of this network namespace had the kernel keep resolved; how many there were.
+///
+/// # Errors
+/// The kernel does not answer, or refuses (without CAP_NET_ADMIN).
+pub async fn release_neighbours() -> Result<usize, NetlinkError> {
+    let (connection, handle, _events) = rtnetlink::new_connection().map_err(NetlinkError::Open)?;
+    // The connection ends with its last handle, at the end of this function.
+    tokio::spawn(connection);
+    let mut released = 0;
+    for (key, seen) in neighbour::all(&handle).await? {
+        if seen.ours && seen.managed && !seen.fixed {
+            neighbour::release(&handle, key).await?;
+            released += 1;
+        }
+    }
+    Ok(released)
+}
+
 impl NetlinkError {
     /// For `map_err` on a request.
     fn asking(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {

@@ -1,5 +1,6 @@
 //! lbctl as a person uses it, on a real lbd with real traffic: what it shows is what happens, what it does takes effect.
 
+use std::net::SocketAddr;
 use std::process::Output;
 use std::time::Duration;
 
@@ -126,6 +127,12 @@ fn explain_decides_as_the_kernel_does_and_changes_nothing() -> Result<()> {
         ensure!(found["verdict"] == "redirect" && found["interface"] == "back", "{found}");
     }
     let found = stage.lbd.lbctl(&["explain", "tcp", "198.51.100.77:4321", &vip])?;
+    let leaves = |end: &str| found["packet"][end].as_str().and_then(|text| text.parse::<SocketAddr>().ok());
+    let (from, to) =
+        (leaves("source").context("no source")?, leaves("destination").context("no destination")?);
+    let own = stage.topology.balancer_addresses();
+    ensure!(own.contains(&from.ip()) && from.port() >= 61_000 && to.port() == HTTP, "{found}");
+    ensure!(found["backend"] == to.ip().to_string(), "{found}");
     ensure!(found["selected_by"] == "maglev" && found["service"] == "web", "{found}");
     let again = stage.lbd.lbctl(&["explain", "tcp", "198.51.100.77:4321", &vip])?;
     ensure!(found == again, "asked twice, answered {found} and {again}");

@@ -55,6 +55,14 @@ pub(super) fn router(handle: Handle) -> Router {
         .with_state(handle)
 }
 
+/// The answer to everything while there is nobody to ask.
+pub(super) fn starting() -> Router {
+    Router::new().fallback(async || {
+        ApiError::new(ErrorCode::Unavailable, "lbd is starting; packets are forwarded as before meanwhile")
+            .hint("repeat it in a moment; the log says what it is at (journalctl -u lbd)")
+    })
+}
+
 async fn no_path(uri: Uri) -> ApiError {
     ApiError::new(ErrorCode::NotFound, format!("there is no path {}", uri.path()))
         .hint("all paths begin with /v1, such as /v1/status")

@@ -72,7 +72,16 @@ impl fmt::Display for Peer {
 
 /// Serves until `stop` says true (or its sender is gone), then lets requests under way end, for two seconds at most.
 pub async fn serve(socket: Socket, handle: Handle, access: Access, stop: watch::Receiver<bool>) {
-    let router = routes::router(handle);
+    serve_router(&socket, routes::router(handle), access, stop).await;
+}
+
+/// Says to everybody that lbd is starting, until `stop` says true (or its sender is gone); then the socket is free again.
+pub async fn serve_starting(socket: Socket, access: Access, stop: watch::Receiver<bool>) -> Socket {
+    serve_router(&socket, routes::starting(), access, stop).await;
+    socket
+}
+
+async fn serve_router(socket: &Socket, router: axum::Router, access: Access, stop: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut stopping = stop.clone();
     let accepted = async {

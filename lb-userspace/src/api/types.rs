@@ -20,7 +20,10 @@ pub use crate::membership::{
 };
 
 pub use changes::{ChangeDone, ChangeRequest, Event, EventList, EventQuery, OverrideList, PlanReport};
-pub use flows::{ExplainRequest, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowsFlushed};
+pub use flows::{
+    ExplainRequest, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowsFlushed, LeavingPacket,
+    OuterHeader,
+};
 pub use objects::{
     Backend, BackendDetail, BackendList, Pool, PoolDetail, PoolList, Service, ServiceDetail, ServiceList,
 };

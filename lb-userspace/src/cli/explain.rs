@@ -6,7 +6,7 @@ use lb_common::Reason;
 
 use super::Outcome;
 use super::session::Session;
-use crate::api::types::{Backend, ExplainRequest, Explanation, ServiceDetail};
+use crate::api::types::{Backend, ExplainRequest, Explanation, LeavingPacket, ServiceDetail};
 use crate::api::{ApiError, ErrorCode};
 use crate::spec::{Forward, Protocol};
 
@@ -36,7 +36,13 @@ pub(super) async fn run(
     Ok(0)
 }
 
-/// One step a line: service, selection, backend, forwarding, next hop, verdict.
+/// `192.0.2.2:61000 → 10.0.0.11:8443`, and the header around it.
+fn leaving(packet: &LeavingPacket) -> String {
+    let around = packet.outer.map(|outer| format!(", carried in {} → {}", outer.source, outer.destination));
+    format!("{} → {}{}", packet.source, packet.destination, around.unwrap_or_default())
+}
+
+/// One step a line: service, selection, backend, forwarding, packet, next hop, verdict.
 fn steps(request: &ExplainRequest, found: &Explanation, detail: Option<&ServiceDetail>) -> String {
     let mut text = format!("{} {} → {}\n", request.protocol, request.source, request.destination);
     let mut step = |name: &str, what: String| text.push_str(&format!("  {name:<9} {what}\n"));
@@ -51,6 +57,9 @@ fn steps(request: &ExplainRequest, found: &Explanation, detail: Option<&ServiceD
         if let Some(detail) = detail {
             step("forward", forward(detail.service.forward, found.is_reply).to_owned());
         }
+    }
+    if let Some(packet) = &found.packet {
+        step("packet", leaving(packet));
     }
     if let (Some(interface), Some(hop)) = (&found.interface, &found.next_hop) {
         step("next hop", format!("{hop} by {interface}"));
@@ -123,6 +132,7 @@ fn verdict(found: &Explanation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::types::OuterHeader;
 
     fn request() -> ExplainRequest {
         ExplainRequest {
@@ -142,6 +152,14 @@ mod tests {
             selected_by: "maglev".to_owned(),
             interface: Some("eth1".to_owned()),
             next_hop: Some("02:00:00:00:00:0b".to_owned()),
+            packet: Some(LeavingPacket {
+                source: "198.51.100.7:4321".parse().unwrap(),
+                destination: "203.0.113.10:443".parse().unwrap(),
+                outer: Some(OuterHeader {
+                    source: "10.0.0.1".parse().unwrap(),
+                    destination: "10.0.0.11".parse().unwrap(),
+                }),
+            }),
             slot: Some(512),
             ..Explanation::default()
         }
@@ -152,8 +170,14 @@ mod tests {
         let text = steps(&request(), &found(), None);
         let names: Vec<&str> =
             text.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
-        assert_eq!(names, ["service", "selected", "backend", "next", "verdict"]);
-        for part in ["slot 512", "no flow is tracked", "10.0.0.11:8443", "02:00:00:00:00:0b by eth1"] {
+        assert_eq!(names, ["service", "selected", "backend", "packet", "next", "verdict"]);
+        for part in [
+            "198.51.100.7:4321 → 203.0.113.10:443, carried in 10.0.0.1 → 10.0.0.11",
+            "slot 512",
+            "no flow is tracked",
+            "10.0.0.11:8443",
+            "02:00:00:00:00:0b by eth1",
+        ] {
             assert!(text.contains(part), "{text}");
         }
     }

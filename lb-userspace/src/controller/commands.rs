@@ -8,10 +8,11 @@ use lb_datapath::flow_table::State;
 
 use super::{Controller, names::Names};
 use crate::api::types::{
-    ChangeDone, ExplainRequest, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowsFlushed, PlanReport,
+    ChangeDone, ExplainRequest, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowsFlushed,
+    LeavingPacket, OuterHeader, PlanReport,
 };
 use crate::api::{ApiError, Command, ErrorCode};
-use crate::datapath::explain::{Explained, Question};
+use crate::datapath::explain::{Addresses, Explained, Question};
 use crate::datapath::flows;
 use crate::datapath::{Datapath, DatapathError};
 use crate::membership::Change;
@@ -43,11 +44,15 @@ impl Controller {
             plan: self.report(&candidate.membership)?,
         };
         if change.options.dry_run {
-            super::reload::refuse_errors(&self.judge(&candidate.membership.merged_spec()).problems)?;
+            let judgement = self.judge(&candidate.membership.merged_spec());
+            super::reload::refuse_errors(&judgement.problems)?;
+            done.warnings.extend(self.new_warnings(&judgement));
             return Ok(done);
         }
         if candidate.outcome.revised {
-            done.revision = self.accept(candidate, who)?;
+            let accepted = self.accept(candidate, who)?;
+            done.revision = accepted.revision;
+            done.warnings.extend(accepted.warnings);
         }
         Ok(done)
     }
@@ -125,6 +130,7 @@ impl Controller {
             selected_by: selected_by.to_owned(),
             interface: is_sent.then(|| self.interface_name(found.next_hop.interface)),
             next_hop: is_sent.then(|| link_address(&found.next_hop)),
+            packet: is_sent.then(|| leaving(&explained.frame)).flatten(),
             slot: (found.slot != u32::MAX).then_some(found.slot),
             is_reply: found.is_reply != 0,
             sentence: String::new(),
@@ -240,6 +246,13 @@ fn link_address(hop: &NextHop) -> String {
     let [a, b, _] = hop.ethernet;
     let ([a, b, c, d], [e, f, ..]) = (a.to_ne_bytes(), b.to_ne_bytes());
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+/// The addresses of a frame, for people and programs.
+fn leaving(frame: &[u8]) -> Option<LeavingPacket> {
+    let Addresses { outer, source, destination } = Addresses::of(frame)?;
+    let outer = outer.map(|(source, destination)| OuterHeader { source, destination });
+    Some(LeavingPacket { source, destination, outer })
 }
 
 /// All of it in words.

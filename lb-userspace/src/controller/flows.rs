@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Controller, Counters, Fault};
 use crate::api::Counters as _;
 use crate::api::types::Totals;
+use crate::datapath::DatapathError;
 use crate::membership::MemberId;
 use crate::store::Store;
 
@@ -39,13 +40,17 @@ impl Controller {
         if !missing && !self.faults.contains_key(&Fault::Interfaces) {
             return;
         }
-        let sentences = match self.write_datapath().attach() {
-            Ok(errors) => errors.iter().map(ToString::to_string).collect(),
-            Err(error) => vec![error.to_string()],
-        };
-        if self.set_fault(Fault::Interfaces, sentences) {
+        let attached = self.write_datapath().attach();
+        if self.note_attach_errors(&attached.unwrap_or_else(|error| vec![error])) {
             self.publish();
         }
+    }
+
+    /// Why the program is not where it should be, for `degraded` and for each interface. True: it is another than before.
+    pub(super) fn note_attach_errors(&mut self, errors: &[DatapathError]) -> bool {
+        let of_interface = |error: &DatapathError| Some((error.interface()?.to_owned(), error.to_string()));
+        self.not_attached = errors.iter().filter_map(of_interface).collect();
+        self.set_fault(Fault::Interfaces, errors.iter().map(ToString::to_string).collect())
     }
 
     /// True: somebody has lost or found the way back through this host.

@@ -8,7 +8,7 @@ use super::names::Names;
 use crate::api::types::Interface;
 use crate::api::{Placement, Snapshot, TableInfo};
 use crate::datapath::InterfaceState;
-use crate::membership::MemberId;
+use crate::membership::{MemberId, PoolView};
 
 /// What `no_return_path` means and how it is mended.
 pub(super) const NO_RETURN_PATH: &str = "connections are begun and no reply comes back through this host: route the backend's replies \
@@ -22,7 +22,7 @@ impl Controller {
         let mut degraded: Vec<String> = self.faults.values().flatten().cloned().collect();
         for pool in self.membership.pool_views() {
             if !pool.services.is_empty() && !pool.backends.iter().any(|backend| backend.eligible) {
-                degraded.push(format!("pool {} has no usable backend", pool.name));
+                degraded.push(nobody(&pool));
             }
         }
         for id in self.return_paths.lost() {
@@ -30,8 +30,14 @@ impl Controller {
         }
         degraded.extend(self.forwarding_off());
         let datapath = self.read_datapath();
-        let states = datapath.interfaces();
-        let mut notices = self.notices.clone();
+        let mut states = datapath.interfaces();
+        for state in states.iter_mut().filter(|state| state.mode.is_none()) {
+            let why = self.not_attached.get(&state.name).cloned();
+            state.warning = why.or_else(|| state.warning.take());
+        }
+        let mut notices: Vec<String> = self.notices.values().flatten().cloned().collect();
+        // Two listeners of a service on one vip have one fault.
+        notices.dedup();
         notices.extend(states.iter().filter_map(|state| state.warning.clone()));
         let snapshot = Snapshot {
             revision: self.membership.revision(),
@@ -104,6 +110,16 @@ impl Controller {
         }
         placements
     }
+}
+
+/// That a pool has nobody to take flows, why, and where to look.
+fn nobody(pool: &PoolView) -> String {
+    let why = pool.backends.iter().find(|backend| !backend.reason.is_empty());
+    let why = why.map(|backend| format!(", {}: {}", backend.id.address, backend.reason)).unwrap_or_default();
+    format!(
+        "pool {name} has no usable backend{why}: lbctl backend list {name} tells of each",
+        name = pool.name
+    )
 }
 
 fn interface(state: InterfaceState) -> Interface {

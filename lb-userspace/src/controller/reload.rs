@@ -2,13 +2,21 @@
 
 use std::sync::Arc;
 
-use super::{Controller, Fault};
+use super::{Controller, Fault, Notice};
 use crate::api::{ApiError, ErrorCode};
 use crate::config;
 use crate::membership::{Candidate, Options};
 use crate::netlink::{local_listening_sockets, read_host_network};
 use crate::reach::{self, HostNetwork, Judgement};
 use crate::spec::{Problem, Spec};
+
+/// What became of a candidate.
+pub(super) struct Accepted {
+    /// Its number.
+    pub(super) revision: u64,
+    /// What the host makes of it and did not before.
+    pub(super) warnings: Vec<Problem>,
+}
 
 impl Controller {
     /// Applies the changed file, or keeps what runs and says why.
@@ -39,17 +47,17 @@ impl Controller {
             .membership
             .reload(self.clock.now(), Arc::new(loaded.spec), &Options::default())
             .map_err(|refusal| refusal.to_string())?;
-        let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-        let revision = self.accept(candidate, "the configuration file").map_err(|error| error.to_string())?;
-        self.notices = warnings;
-        Ok(format!("the configuration is at revision {revision}"))
+        let accepted = self.accept(candidate, "the configuration file").map_err(|error| error.to_string())?;
+        self.set_notices(Notice::File, &loaded.warnings);
+        Ok(format!("the configuration is at revision {}", accepted.revision))
     }
 
-    /// Judges a candidate against this host and the maps, writes it down, and puts it in force. Returns its revision.
-    pub(super) fn accept(&mut self, candidate: Candidate, who: &str) -> Result<u64, ApiError> {
+    /// Judges a candidate against this host and the maps, writes it down, and puts it in force.
+    pub(super) fn accept(&mut self, candidate: Candidate, who: &str) -> Result<Accepted, ApiError> {
         let Candidate { membership, mut outcome } = candidate;
         let judgement = self.judge(&membership.merged_spec());
         refuse_errors(&judgement.problems)?;
+        let warnings = self.new_warnings(&judgement);
         let desired = Arc::clone(membership.desired());
         self.make_room(&desired).map_err(|reason| ApiError::new(ErrorCode::Invalid, reason))?;
         let plan =
@@ -60,13 +68,23 @@ impl Controller {
         }
         self.membership = membership;
         self.reach = judgement.reach;
+        self.set_notices(Notice::Host, &judgement.problems);
         if outcome.desired_changed {
             let result = self.carry_out(&desired, plan);
             self.set_fault(Fault::Datapath, result.err().into_iter().collect());
             outcome.desired_changed = false;
         }
         self.follow(outcome);
-        Ok(self.membership.revision())
+        Ok(Accepted { revision: self.membership.revision(), warnings })
+    }
+
+    /// What the host makes of a configuration that it did not make of the one in force.
+    pub(super) fn new_warnings(&self, judgement: &Judgement) -> Vec<Problem> {
+        let known = self.notices.get(&Notice::Host);
+        let is_new = |problem: &&Problem| known.is_none_or(|known| !known.contains(&problem.to_string()));
+        let mut warnings: Vec<Problem> = judgement.problems.iter().filter(is_new).cloned().collect();
+        warnings.dedup();
+        warnings
     }
 
     /// What this host, as last seen, makes of a configuration; the sockets that listen are looked at now.
@@ -77,12 +95,7 @@ impl Controller {
     /// The host has changed: where the backends are now.
     pub(super) fn judge_reach(&mut self) {
         let judgement = self.judge(&self.membership.merged_spec());
-        for problem in judgement.problems.iter().filter(|problem| problem.is_error()) {
-            if !self.notices.contains(&problem.to_string()) {
-                tracing::warn!("{problem}");
-                self.notices.push(problem.to_string());
-            }
-        }
+        self.set_notices(Notice::Host, &judgement.problems);
         self.reach = judgement.reach;
         self.publish();
     }

@@ -2,7 +2,7 @@
 //! are this one path.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use anyhow::{Context as _, bail};
@@ -10,15 +10,15 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use super::return_path::ReturnPaths;
-use super::{Clock, Controller, Fault, Inbox, Names, Order, Published};
+use super::{Clock, Controller, Fault, Inbox, Names, Notice, Order, Published};
 use crate::api::{self, EventLog, Snapshot};
-use crate::datapath::{Datapath, Demand, Tuning};
+use crate::datapath::{Adoption, Datapath, Demand, Tuning};
 use crate::desired::{Desired, DesiredNextHop};
 use crate::health::{HealthEngine, default_probe_limit};
 use crate::image::Image;
 use crate::membership::{Held, MemberId, Membership, Pinned, Start, WayState};
 use crate::netlink::{NextHopResolver, read_host_network};
-use crate::spec::{Problem, Spec};
+use crate::spec::{OnExit, Problem, Spec};
 use crate::state::{Left, StateDir};
 use crate::store::{Store, Table};
 
@@ -71,13 +71,6 @@ impl Controller {
         let (resolver, _) = NextHopResolver::start(network_events)?;
         let (commands, command_inbox) = mpsc::channel(64);
         let (orders, order_inbox) = mpsc::channel(4);
-        let mut notices =
-            warnings.iter().chain(&judgement.problems).map(ToString::to_string).collect::<Vec<_>>();
-        // Two listeners of a service on one vip have one fault.
-        notices.dedup();
-        for notice in &notices {
-            tracing::warn!("{notice}");
-        }
         let mut controller = Self {
             clock,
             config,
@@ -98,7 +91,8 @@ impl Controller {
                 flows: Arc::default(),
             },
             faults: BTreeMap::new(),
-            notices,
+            notices: BTreeMap::new(),
+            not_attached: BTreeMap::new(),
             host_changed: false,
             inbox: Inbox {
                 commands: command_inbox,
@@ -107,13 +101,17 @@ impl Controller {
                 network: network_inbox,
             },
         };
+        let foreign = controller.read_datapath().foreign_pins();
+        controller
+            .set_notices(Notice::Pins, &foreign.iter().map(|pins| left_behind(pins)).collect::<Vec<_>>());
+        controller.set_notices(Notice::File, &warnings);
+        controller.set_notices(Notice::Host, &judgement.problems);
         controller.set_fault(Fault::Config, invalid.into_iter().collect());
         controller.set_fault(Fault::State, left.complaints);
-        controller.enforce();
-        if let Some(sentences) = controller.faults.get(&Fault::Datapath) {
-            bail!("{}", sentences.join("; "));
+        if let Err(error) = controller.take_up() {
+            controller.give_up();
+            return Err(error);
         }
-        controller.attach()?;
         controller.resolver.set(controller.membership.next_hop_targets());
         controller.health.set(controller.membership.health_targets());
         let mut outcome = candidate.outcome;
@@ -123,17 +121,35 @@ impl Controller {
         Ok((controller, Senders { commands, orders }))
     }
 
-    /// Puts the program on the interfaces. One that cannot be had ends the start, unless others can and a running program
-    /// would be lost: a balancer that was working before a restart goes on with what it has.
+    /// Fills the tables and puts the program on the interfaces.
+    fn take_up(&mut self) -> anyhow::Result<()> {
+        self.enforce();
+        if let Some(sentences) = self.faults.get(&Fault::Datapath) {
+            bail!("{}", sentences.join("; "));
+        }
+        self.attach()
+    }
+
+    /// Takes back what this start has made; what an earlier run left goes on.
+    fn give_up(&mut self) {
+        let mut datapath = self.write_datapath();
+        if *datapath.adoption() == Adoption::Fresh
+            && let Err(error) = datapath.close(OnExit::Detach)
+        {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Puts the program on the interfaces. One that cannot be had ends the start, unless a running program would be lost: a
+    /// balancer that was working before a restart goes on with what it has.
     fn attach(&mut self) -> anyhow::Result<()> {
+        let is_running = self.read_datapath().interfaces().iter().any(|state| state.mode.is_some());
         let errors = self.write_datapath().attach()?;
         let states = self.read_datapath().interfaces();
-        if let Some(error) = errors.first()
-            && states.iter().all(|state| state.mode.is_none())
-        {
-            bail!("{error}");
+        if !errors.is_empty() && !is_running {
+            bail!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
         }
-        self.set_fault(Fault::Interfaces, errors.iter().map(ToString::to_string).collect());
+        self.note_attach_errors(&errors);
         for state in states {
             if let Some(mode) = state.mode {
                 let why = state.warning.map(|warning| format!(": {warning}")).unwrap_or_default();
@@ -142,6 +158,16 @@ impl Controller {
         }
         Ok(())
     }
+}
+
+/// The sentence on pins that only another version of lbd can use.
+pub(crate) fn left_behind(pins: &Path) -> String {
+    format!(
+        "{} holds the pins of another version of lbd: its flows are not taken over, and its program, if it is still on an \
+         interface, keeps this one off: remove the directory when that version is not to run again (rm -r, its program goes \
+         with it)",
+        pins.display()
+    )
 }
 
 /// What a membership begins with.

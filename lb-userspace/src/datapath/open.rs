@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
@@ -42,7 +43,7 @@ pub struct Datapath {
     adoption: Adoption,
     /// The set of maps that is not yet in the place of the old one.
     staged: Option<Staged>,
-    _lock: Lock,
+    _lock: Arc<Lock>,
 }
 
 impl Datapath {
@@ -50,11 +51,29 @@ impl Datapath {
     /// kept their contents.
     ///
     /// # Errors
-    /// [`DatapathError`]; nothing on any interface has changed then.
+    /// [`DatapathError`]; nothing on any interface has changed then, and nothing is left where nothing was.
     pub fn open(config: &DatapathSpec, tuning: Tuning, demand: &Demand) -> Result<Self, DatapathError> {
         let object = object::bytes()?;
         bpffs::prepare(&config.pin)?;
-        let lock = Lock::take(&config.pin)?;
+        let lock = Arc::new(Lock::take(&config.pin)?);
+        let is_new = !Layout::new(&config.pin).base().is_dir();
+        let opened = Self::open_locked(config, tuning, demand, object, Arc::clone(&lock));
+        if opened.is_err()
+            && is_new
+            && let Err(error) = remove_all(&config.pin)
+        {
+            tracing::warn!("{error}");
+        }
+        opened
+    }
+
+    fn open_locked(
+        config: &DatapathSpec,
+        tuning: Tuning,
+        demand: &Demand,
+        object: Vec<u8>,
+        lock: Arc<Lock>,
+    ) -> Result<Self, DatapathError> {
         let layout = Layout::new(&config.pin);
         for directory in [layout.base().to_path_buf(), layout.links(), layout.programs()] {
             bpffs::make_directory(&directory).map_err(|error| pins::broken(&directory, &error))?;
@@ -160,6 +179,11 @@ impl Datapath {
     /// [`DatapathError`]; the old ones stay.
     pub fn settle_maps(&mut self) -> Result<(), DatapathError> {
         if self.staged.is_some() { self.take_over() } else { Ok(()) }
+    }
+
+    /// Directories under the pin path that another version of lbd left: this one can neither use nor follow them.
+    pub fn foreign_pins(&self) -> Vec<PathBuf> {
+        foreign_pins(&self.pin)
     }
 
     /// What was found under the pin path.
@@ -329,6 +353,16 @@ pub fn detach(pin: &Path) -> Result<Vec<String>, DatapathError> {
     let interfaces = bpffs::names(&Layout::new(pin).links()).map_err(|error| pins::broken(pin, &error))?;
     remove_all(pin)?;
     Ok(interfaces.iter().map(|file| pins::link_interface(file)).collect())
+}
+
+/// Directories of pins under this path that are of another ABI.
+pub fn foreign_pins(pin: &Path) -> Vec<PathBuf> {
+    let own = Layout::new(pin);
+    let is_version = |name: &str| name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
+    // A directory that cannot be read is told of by whoever has to use it.
+    let names = bpffs::names(pin).unwrap_or_default();
+    let directories = names.iter().filter(|name| is_version(name)).map(|name| pin.join(name));
+    directories.filter(|directory| directory != own.base()).collect()
 }
 
 /// Links first: they keep program and maps alive.

@@ -47,6 +47,11 @@ impl Topology {
         self.plan.service(self.backends.len(), name, listen, health)
     }
 
+    /// The whole file for a daemon that keeps its things in `dir` and its pins in `pin`.
+    pub fn config(&self, settings: &Settings, dir: &Path, pin: &Path) -> String {
+        self.plan.config(settings, dir, pin)
+    }
+
     /// The vip with a port, to connect to.
     pub fn vip_port(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.vip(), port)

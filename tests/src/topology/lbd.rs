@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two looks at something that announces itself in no way.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// A user without any right.
+const NOBODY: u32 = 65_534;
+
 static NEXT_INSTANCE: AtomicU32 = AtomicU32::new(0);
 
 /// The programs under test.
@@ -65,27 +68,61 @@ pub struct Lbd {
     binaries: Binaries,
     dir: PathBuf,
     pin: PathBuf,
+    /// Words before the daemon's own.
+    wrapper: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
 impl Lbd {
     /// Writes lbd.toml, starts `lbd run` in the balancer's namespace and waits until it answers.
     pub fn start(topology: &Topology, settings: &Settings) -> Result<Lbd> {
-        let run_dir = topology.balancer.run_dir();
-        let dir = run_dir.path().join(format!("lbd{}", NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed)));
-        let pin = run_dir.new_pin_dir()?;
-        fs::create_dir_all(dir.join("state")).with_context(|| format!("cannot create {}", dir.display()))?;
-        write_config(&dir, &topology.plan.config(settings, &dir, &pin))?;
-        let binaries = Binaries::find()?;
-        let process = spawn(&topology.balancer, &binaries, &dir, &[])?;
-        let mut lbd = Lbd { process, binaries, dir, pin, environment: Vec::new() };
+        let (dir, pin) = prepare(topology, settings)?;
+        Lbd::start_in(topology, Binaries::find()?, dir, pin, Vec::new())
+    }
+
+    /// As [`Lbd::start`], but as another user with these capabilities alone (`bpf`, `net_admin` …).
+    pub fn start_as_nobody(topology: &Topology, settings: &Settings, capabilities: &[&str]) -> Result<Lbd> {
+        let (dir, pin) = prepare(topology, settings)?;
+        // Where the other user may read it, wherever it was built.
+        let mut binaries = Binaries::find()?;
+        let copy = dir.join("lbd");
+        fs::copy(&binaries.lbd, &copy).with_context(|| format!("cannot copy to {}", copy.display()))?;
+        binaries.lbd = copy;
+        fs::create_dir(&pin).with_context(|| format!("cannot create {}", pin.display()))?;
+        for path in [&dir, &dir.join("state"), &pin] {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))
+                .with_context(|| format!("cannot give {} away", path.display()))?;
+        }
+        let capabilities: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
+        let wrapper = [
+            "setpriv".to_owned(),
+            format!("--reuid={NOBODY}"),
+            format!("--regid={NOBODY}"),
+            "--clear-groups".to_owned(),
+            "--no-new-privs".to_owned(),
+            format!("--inh-caps=-all{capabilities}"),
+            format!("--ambient-caps=-all{capabilities}"),
+        ];
+        Lbd::start_in(topology, binaries, dir, pin, wrapper.to_vec())
+    }
+
+    fn start_in(
+        topology: &Topology,
+        binaries: Binaries,
+        dir: PathBuf,
+        pin: PathBuf,
+        wrapper: Vec<String>,
+    ) -> Result<Lbd> {
+        let process = spawn(&topology.balancer, &wrapper, &binaries, &dir, &[])?;
+        let mut lbd = Lbd { process, binaries, dir, pin, wrapper, environment: Vec::new() };
         lbd.wait_ready()?;
         Ok(lbd)
     }
 
     /// Starts it again after [`Lbd::stop`] or [`Lbd::kill`], on the same state, socket and pins.
     pub fn start_again(&mut self, topology: &Topology) -> Result<()> {
-        self.process = spawn(&topology.balancer, &self.binaries, &self.dir, &self.environment)?;
+        let Lbd { binaries, dir, wrapper, environment, .. } = &*self;
+        self.process = spawn(&topology.balancer, wrapper, binaries, dir, environment)?;
         self.wait_ready()
     }
 
@@ -231,14 +268,32 @@ impl Lbd {
     }
 }
 
+/// A directory with lbd.toml, and the name of a pin directory.
+fn prepare(topology: &Topology, settings: &Settings) -> Result<(PathBuf, PathBuf)> {
+    let run_dir = topology.balancer.run_dir();
+    let dir = run_dir.path().join(format!("lbd{}", NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed)));
+    let pin = run_dir.new_pin_dir()?;
+    fs::create_dir_all(dir.join("state")).with_context(|| format!("cannot create {}", dir.display()))?;
+    write_config(&dir, &topology.plan.config(settings, &dir, &pin))?;
+    Ok((dir, pin))
+}
+
 fn spawn(
     balancer: &Namespace,
+    wrapper: &[String],
     binaries: &Binaries,
     dir: &Path,
     environment: &[(String, String)],
 ) -> Result<Process> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let mut command = balancer.command(&binaries.lbd);
+    let mut command = match wrapper {
+        [] => balancer.command(&binaries.lbd),
+        [first, rest @ ..] => {
+            let mut command = balancer.command(first);
+            command.args(rest).arg(&binaries.lbd);
+            command
+        }
+    };
     command.arg("run").arg("--config").arg(dir.join("lbd.toml"));
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     Process::spawn(&name, &mut command, balancer.run_dir())

@@ -1,7 +1,7 @@
 //! Single packets and tracked flows.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -41,12 +41,35 @@ pub struct Explanation {
     pub interface: Option<String>,
     /// Where it would be sent next.
     pub next_hop: Option<String>,
+    /// The packet as it would leave; `None`: it does not leave.
+    pub packet: Option<LeavingPacket>,
     /// The slot of the table that was looked at.
     pub slot: Option<u32>,
     /// It was recognised as a reply.
     pub is_reply: bool,
     /// All of it in words.
     pub sentence: String,
+}
+
+/// The addresses of a packet after it was rewritten or wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeavingPacket {
+    /// Where it says it comes from.
+    pub source: SocketAddr,
+    /// Where it goes.
+    pub destination: SocketAddr,
+    /// The header it travels in, if it is carried whole in another packet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outer: Option<OuterHeader>,
+}
+
+/// The header around a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OuterHeader {
+    /// This host's address.
+    pub source: IpAddr,
+    /// The backend's.
+    pub destination: IpAddr,
 }
 
 /// Which flows: of `GET /v1/flows`, `/v1/flows/count` and `POST /v1/flows/flush`.

@@ -76,7 +76,7 @@ pub enum BackendCommand {
         #[command(flatten)]
         change: ChangeArguments,
     },
-    /// Takes back drain, disable and weight.
+    /// Takes back drain, disable and a weight of 0; another weight stays until `override clear`.
     Enable {
         /// Which backend.
         #[command(flatten)]

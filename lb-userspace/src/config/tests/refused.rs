@@ -136,7 +136,7 @@ fn values_out_of_range_say_the_range() {
         ),
         (
             "[datapath.timeouts]\nudp = \"12h\"\n",
-            &[r#"lbd.toml:4: udp = "12h" is out of range in [datapath.timeouts]: write 1s to 10h"#],
+            &[r#"lbd.toml:4: udp = "12h" is out of range in [datapath.timeouts]: write 1s to 6h"#],
         ),
         (
             "[defaults]\nforward = \"gue\"\n",
