@@ -1,0 +1,45 @@
+//! The daemon as another user with the three capabilities that README names, and no more.
+
+use anyhow::{Result, ensure};
+use lbd_tests::client::download;
+use lbd_tests::root_or_skip;
+use lbd_tests::server::nginx::Nginx;
+use lbd_tests::topology::{Family, Lbd, Mode, Plan, Settings, Topology};
+use lbd_tests::web::{HTTP, PATIENCE, POOL};
+
+const HEALTH: &str = r#"{ type = "http", path = "/healthz", interval = "500ms", timeout = "400ms" }"#;
+const CAPABILITIES: [&str; 3] = ["bpf", "net_admin", "net_raw"];
+
+#[test]
+#[ignore = "waits for constant packet offsets"]
+fn another_user_with_three_capabilities_runs_the_daemon_whole() -> Result<()> {
+    if !root_or_skip("another_user_with_three_capabilities_runs_the_daemon_whole") {
+        return Ok(());
+    }
+    let topology = Topology::build(Plan::new("nobody", Mode::FullNat, Family::V4))?;
+    let servers = topology.backends.iter();
+    let _servers: Vec<Nginx> = servers
+        .map(|backend| Nginx::start(&backend.namespace, &backend.name, HTTP))
+        .collect::<Result<_>>()?;
+    let settings =
+        Settings { on_exit: "keep".to_owned(), ..Settings::new(topology.service(POOL, &["80/tcp"], HEALTH)) };
+    let mut lbd = Lbd::start_as_nobody(&topology, &settings, &CAPABILITIES)?;
+    let owner =
+        std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{}", lbd.process().pid()))?);
+    ensure!(owner != 0, "the daemon runs as root");
+    let vip = topology.vip_port(HTTP);
+    for _ in 0..2 {
+        lbd.wait_eligible(POOL, 3, PATIENCE)?;
+        let status = lbd.lbctl(&["status"])?;
+        ensure!(status["degraded"] == serde_json::json!([]), "{status}");
+        download(&topology.client, vip, "/")?;
+        let found = lbd.lbctl(&["explain", "tcp", "192.0.2.77:4321", &vip.to_string()])?;
+        ensure!(found["verdict"] == "redirect", "{found}");
+        // Another configuration is another program, and a second start replaces it on its links.
+        let more = format!("{}{}", settings.services, topology.service("more", &["81/udp"], HEALTH));
+        lbd.rewrite_config(&topology, &Settings { services: more, ..settings.clone() })?;
+        lbd.stop()?;
+        lbd.start_again(&topology)?;
+    }
+    lbd.stop()
+}
