@@ -7,7 +7,8 @@ use lbd_tests::server::nginx::Nginx;
 use lbd_tests::topology::{Family, Lbd, Mode, Plan, Settings, Topology};
 use lbd_tests::web::{HTTP, PATIENCE, POOL};
 
-const HEALTH: &str = r#"{ type = "http", path = "/healthz", interval = "500ms", timeout = "400ms" }"#;
+const HEALTH: &str =
+    r#"{ type = "http", port = 80, path = "/healthz", interval = "500ms", timeout = "400ms" }"#;
 const CAPABILITIES: [&str; 3] = ["bpf", "net_admin", "net_raw"];
 
 #[test]
