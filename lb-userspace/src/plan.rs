@@ -5,7 +5,7 @@
 //! backend that was or will be its own; a daemon that dies after any of them finds its way with `Image::read` and another
 //! plan; a plan for what is there already is empty; a batch is one plan.
 //!
-//! The order: ways and sources, backends (new entries, blocks that grow), endpoint filter on · grace, if a block moved ·
+//! The order: endpoint filter on, ways and sources, backends (new entries, blocks that grow) · grace, if a block moved ·
 //! directory words of listeners that go · Maglev regions, each swapped in by its pool's table word · services, then the
 //! directory words that name them (`switch`) · grace · services that go, backends that go or keep nothing, pools that go, filter off · grace,
 //! if something was left that a packet under way may still read. Each step refers only to what an earlier one wrote, and
@@ -72,9 +72,10 @@ pub fn plan(image: &Image, desired: &Desired, settings: &Settings) -> Result<Pla
     check::check(image, desired, settings)?;
     let mut planner = Planner::new(image, desired, settings);
     let pools = planner.name_pools()?;
-    let retiring = planner.place_backends(&pools)?;
     let filter = filter::wanted(desired, settings);
+    // Before the backends: one that comes back may still have flows, which meet it as soon as its entry lives.
     planner.widen_filter(&filter);
+    let retiring = planner.place_backends(&pools)?;
     if planner.a_block_moved {
         planner.settle();
     }

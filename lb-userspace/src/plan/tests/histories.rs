@@ -366,6 +366,20 @@ proptest! {
     }
 }
 
+/// Its flows rest in the flow table while it is away: they meet it as soon as its entry lives, and its replies must be known by then.
+#[test]
+fn a_backend_that_comes_back_to_its_flows_is_answered_from_the_first_change_on() {
+    let backend = Event::Backend { pool: 2, number: 5, weight: 1, standing: 0, sources: 0, port: false };
+    let again = Event::Backend { pool: 2, number: 5, weight: 0, standing: 0, sources: 0, port: false };
+    let apply = || Event::Apply { dies_at: None };
+    let service = Event::Service { listener: 0, pool: 2, forward: 0, affinity: 0 };
+    let away = Event::NoBackend { pool: 2, number: 5 };
+    let mut history = History::begin();
+    [service, backend, apply(), away, apply(), again, apply()]
+        .iter()
+        .for_each(|event| history.take_in(event));
+}
+
 /// A history whose next plan does a bit of everything.
 fn eventful() -> History {
     let mut history = History::begin();
