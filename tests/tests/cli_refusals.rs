@@ -295,7 +295,7 @@ fn what_another_daemon_holds_is_left_to_it() -> Result<()> {
     fs::write(&same_pin, text.replace(line, &format!("pin = \"{pin}\"")))?;
     let sentence = ["is in use by process", &pid, "another directory"];
     refused(&web.topology, "same-pin", &same_pin, 1, &sentence, |_| ())?;
-    ensure!(status(&web.lbd)?["pid"].to_string() == pid, "another daemon answers");
+    ensure!(status(&web.lbd)?["pid"] == pid.parse::<u32>()?, "another daemon answers");
     download(&web.topology.client, web.topology.vip_port(HTTP), "/").map(drop)
 }
 

@@ -104,7 +104,7 @@ fn without_a_daemon_flows_expire_and_new_ones_are_made() -> Result<()> {
         for what in ["made", "established"] {
             let round = generation.round(0..GENERATION, DATAGRAM_TIMEOUT)?;
             ensure!(
-                round == Round { answered: GENERATION as u64, lost: 0, moved: 0 },
+                round == Round { answered: GENERATION as u64, ..Round::default() },
                 "{:?} after the stop flows are not {what}: {round:?}",
                 stopped.elapsed()
             );
@@ -113,7 +113,7 @@ fn without_a_daemon_flows_expire_and_new_ones_are_made() -> Result<()> {
         while begun.elapsed() < PAST {
             let round = lasting.round(0..LASTING, DATAGRAM_TIMEOUT)?;
             ensure!(
-                round == Round { answered: LASTING as u64, lost: 0, moved: 0 },
+                round == Round { answered: LASTING as u64, ..Round::default() },
                 "lasting flows: {round:?}"
             );
             // Time passing is what is waited for.
@@ -123,7 +123,7 @@ fn without_a_daemon_flows_expire_and_new_ones_are_made() -> Result<()> {
     web.lbd.start_again(&web.topology)?;
     web.lbd.wait_eligible(POOL, 3, PATIENCE)?;
     let round = lasting.round(0..LASTING, DATAGRAM_TIMEOUT)?;
-    ensure!(round == Round { answered: LASTING as u64, lost: 0, moved: 0 }, "after the start: {round:?}");
+    ensure!(round == Round { answered: LASTING as u64, ..Round::default() }, "after the start: {round:?}");
     let drops = web.lbd.lbctl(&["drops"])?;
     ensure!(!drops.to_string().contains("flow_table_full"), "{drops}");
     web.lbd.stop().context("the second stop")
