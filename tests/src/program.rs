@@ -16,7 +16,7 @@ pub use bpf::{Calls, Program, Ran};
 pub use frame::{Frame, Payload, flags};
 pub use generator::{Clients, Generator, Listed, Variation};
 pub use rig::{Family, Mode, Rig, Wish, XDP_PASS, XDP_TX};
-pub use stand::Stand;
+pub use stand::{Explained, Stand};
 
 /// Whether the calling test may go on: it is root and there is a program. Otherwise prints the line that counts as a skip.
 pub fn may_run(test: &str) -> bool {

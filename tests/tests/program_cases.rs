@@ -7,8 +7,8 @@ use lb_common::{
     FEATURE_ANY_PORT, FEATURE_DSR, FEATURE_FULL_NAT, FEATURE_GENERIC, FEATURE_IPIP, FEATURE_LOOPBACK,
     FEATURE_NAT, FEATURE_V4, FEATURE_V6,
 };
-use lb_datapath::testing::cases::{Case, all, judge};
-use lbd_tests::program::{Stand, may_run, stay_on_cpu};
+use lb_datapath::testing::cases::{Case, Step, all, judge};
+use lbd_tests::program::{Explained, Stand, may_run, stay_on_cpu};
 
 const EVERYTHING: u32 = FEATURE_NAT
     | FEATURE_FULL_NAT
@@ -20,7 +20,11 @@ const EVERYTHING: u32 = FEATURE_NAT
     | FEATURE_LOOPBACK;
 
 /// Runs the cases, those with equal constants on one program; what differs, for people.
-fn judged(cases: Vec<Case>, features: impl Fn(&Case) -> u32) -> Result<()> {
+fn judged(
+    cases: Vec<Case>,
+    features: impl Fn(&Case) -> u32,
+    run: impl Fn(&Case, &mut Stand) -> Result<(), String> + Sync,
+) -> Result<()> {
     let mut groups: BTreeMap<(u32, u32), Vec<Case>> = BTreeMap::new();
     let count = cases.len();
     for case in cases {
@@ -35,7 +39,7 @@ fn judged(cases: Vec<Case>, features: impl Fn(&Case) -> u32) -> Result<()> {
             stay_on_cpu(0)?;
             for case in &cases {
                 stand.forget()?;
-                if let Err(what) = judge(case, &mut stand) {
+                if let Err(what) = run(case, &mut stand) {
                     wrong.push(format!("{}: {what}", case.name));
                 }
             }
@@ -52,7 +56,7 @@ fn every_case_goes_as_written() -> Result<()> {
     if !may_run("every_case_goes_as_written") {
         return Ok(());
     }
-    judged(all(), |case| case.world.features())
+    judged(all(), |case| case.world.features(), judge)
 }
 
 /// With every mode and family in use: what one does not mean for another.
@@ -62,5 +66,21 @@ fn every_case_goes_as_written_with_every_feature() -> Result<()> {
         return Ok(());
     }
     // Generic mode is no feature of a service: it changes what becomes of large packets.
-    judged(all(), |case| EVERYTHING | case.world.features() & FEATURE_GENERIC)
+    judged(all(), with_everything, judge)
+}
+
+fn with_everything(case: &Case) -> u32 {
+    EVERYTHING | case.world.features() & FEATURE_GENERIC
+}
+
+/// `lbctl explain` asks the explaining program: what it says of a packet is what becomes of it, and asking changes nothing.
+#[test]
+fn what_is_explained_is_what_happens() -> Result<()> {
+    if !may_run("what_is_explained_is_what_happens") {
+        return Ok(());
+    }
+    let mut cases = all();
+    // Thousands of packets that only make a crowd are not asked about one by one.
+    cases.retain(|case| !case.before.iter().any(|step| matches!(step, Step::Many(_))));
+    judged(cases, with_everything, |case, stand| judge(case, &mut Explained(stand)))
 }

@@ -14,6 +14,7 @@ use lb_datapath::pipeline::Verdict;
 use lb_datapath::testing::cases::world::{IDS, Place};
 use lb_datapath::testing::cases::{Counts, Host, Machine, World};
 use lb_datapath::testing::{Counters, HostTables};
+use lb_userspace::datapath::flows::Flow;
 use lb_userspace::datapath::{Datapath, Demand, Tuning, detach};
 use lb_userspace::spec::{DatapathSpec, TimeoutSpec};
 use lb_userspace::store::{Store, Table};
@@ -30,6 +31,7 @@ pub struct Stand {
     pub namespace: Arc<Namespace>,
     datapath: Datapath,
     program: Program,
+    explainer: Program,
     place: Place,
     spec: DatapathSpec,
     _files: tempfile::TempDir,
@@ -58,12 +60,13 @@ impl Stand {
         let datapath = namespace.run(|| Datapath::open(&spec, Tuning { features, timeouts }, &demand))??;
         ensure!(datapath.settings().features == features, "the program has other features");
         let program = Program::from_pin(&spec.pin.join("v1/programs/lbd"))?;
+        let explainer = Program::from_pin(&spec.pin.join("v1/programs/lbd_explain"))?;
         let devices = MapData::from_pin(spec.pin.join("v1/maps/devices"))?;
         let mut devices = DevMapHash::try_from(Map::DevMapHash(devices))?;
         for interface in [place.ingress, place.other] {
             namespace.run(|| devices.insert(interface, interface, None, 0))??;
         }
-        Ok(Self { namespace, datapath, program, place, spec, _files: files })
+        Ok(Self { namespace, datapath, program, explainer, place, spec, _files: files })
     }
 
     /// The host model with this program's constants.
@@ -124,21 +127,70 @@ impl Machine for Stand {
     }
 
     fn take(&mut self, frame: &[u8], headroom: Option<usize>) -> Result<(Verdict, Vec<u8>), String> {
-        let ran = self.program.run_with_room(frame, self.place.ingress, headroom);
-        let ran = ran.map_err(|error| format!("{error:#}"))?;
-        let verdict = match ran.code {
-            1 => Verdict::Drop,
-            2 => Verdict::Pass,
-            3 => Verdict::Transmit,
-            4 => Verdict::Redirect,
-            code => return Err(format!("return code {code}")),
-        };
-        Ok((verdict, ran.frame))
+        run(&self.program, frame, self.place.ingress, headroom)
     }
 
     fn counts(&self) -> Result<Counts, String> {
         let counters = self.read_counters().map_err(|error| format!("{error:#}"))?;
         Ok(Counts::of(&counters, self.place.ingress))
+    }
+}
+
+/// Takes a frame through a program.
+fn run(
+    program: &Program,
+    frame: &[u8],
+    ingress: u32,
+    headroom: Option<usize>,
+) -> Result<(Verdict, Vec<u8>), String> {
+    let ran = program.run_with_room(frame, ingress, headroom).map_err(|error| format!("{error:#}"))?;
+    let verdict = match ran.code {
+        1 => Verdict::Drop,
+        2 => Verdict::Pass,
+        3 => Verdict::Transmit,
+        4 => Verdict::Redirect,
+        code => return Err(format!("return code {code}")),
+    };
+    Ok((verdict, ran.frame))
+}
+
+/// A stand whose explaining program is asked before each frame: it must say what the program then does, and change nothing.
+#[derive(Debug)]
+pub struct Explained<'a>(pub &'a mut Stand);
+
+impl Explained<'_> {
+    /// Every counter and every flow.
+    fn state(&self) -> Result<(Counts, Vec<Flow>), String> {
+        let datapath = &self.0.datapath;
+        let now = datapath.tick_now().map_err(|error| error.to_string())?;
+        // Ages go on by themselves.
+        let flows = datapath.flows().list(now, usize::MAX, |_| true).into_iter();
+        let flows = flows.map(|flow| Flow { idle: Duration::ZERO, ..flow }).collect();
+        Ok((self.0.counts()?, flows))
+    }
+}
+
+impl Machine for Explained<'_> {
+    fn become_world(&mut self, world: &World) -> Result<(), String> {
+        self.0.become_world(world)
+    }
+
+    fn take(&mut self, frame: &[u8], headroom: Option<usize>) -> Result<(Verdict, Vec<u8>), String> {
+        let before = self.state()?;
+        let said = run(&self.0.explainer, frame, self.0.place.ingress, headroom)?;
+        let after = self.state()?;
+        if before != after {
+            return Err(format!("explaining changed {before:?}\ninto {after:?}"));
+        }
+        let done = self.0.take(frame, headroom)?;
+        if said.0 != done.0 || (done.0 != Verdict::Drop && said.1 != done.1) {
+            return Err(format!("explained as {said:02x?}\nwhat became {done:02x?}"));
+        }
+        Ok(done)
+    }
+
+    fn counts(&self) -> Result<Counts, String> {
+        self.0.counts()
     }
 }
 
