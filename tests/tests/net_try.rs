@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 const REQUESTS: u64 = 10_000;
 const SERVERS: [(&str, u16); 2] = [("s1", 8081), ("s2", 8082)];
 
-/// A running `lbd try`; killed if the test ends before it.
+/// A running `lbd try`; ended by Ctrl-C if the test ends before it: what a failing test leaves would be pins.
 struct Trial {
     child: Child,
     said: Lines<BufReader<ChildStdout>>,
@@ -54,9 +54,11 @@ impl Trial {
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        // It has ended already where all is well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Where all is well it has ended and is reaped, and its number may be somebody else's.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = i32::try_from(self.child.id()).map(|pid| kill(Pid::from_raw(pid), Signal::SIGINT));
+            let _ = self.child.wait();
+        }
     }
 }
 
