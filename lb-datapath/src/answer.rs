@@ -23,9 +23,13 @@ pub fn reset<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment) -> Optio
     if segment.flags & tcp::RST != 0 || !is_host(&to) {
         return None;
     }
-    let [_, sequence, acknowledgment, word] = packet.load_words(segment.transport)?;
+    let addresses = packet.load_words(0)?;
+    // Options and extension headers are cut out: the fresh header will stand right before the segment.
+    packet.move_head(i32::try_from(segment.extra_len).ok()?)?;
+    let [_, sequence, acknowledgment, word] = packet.load_words(H::TRANSPORT)?;
     let (header_len, flags) = tcp::offset_and_flags(word);
-    let data_len = (segment.packet_len + ethernet::LEN).wrapping_sub(segment.transport + header_len);
+    let data_len =
+        (segment.packet_len + ethernet::LEN).wrapping_sub(H::TRANSPORT + segment.extra_len + header_len);
     let control = ((flags & tcp::SYN != 0) as u32) + ((flags & tcp::FIN != 0) as u32);
     let (seq, ack, answer) = if flags & tcp::ACK != 0 {
         (acknowledgment, 0, tcp::RST)
@@ -38,16 +42,10 @@ pub fn reset<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment) -> Optio
     let words = [ports, seq, ack, u32::from_ne_bytes([0x50, answer, 0, 0]), 0];
     let checksum = H::pseudo_header(&from, &to, tcp::PROTOCOL, tcp::LEN).add_all(&words).checksum();
     let [ports, seq, ack, word, _] = words;
-    let addresses = packet.load_words(0)?;
-
-    let transport = ethernet::LEN + H::LEN;
-    let options_len = segment.transport.checked_sub(transport)?;
-    cut(packet, segment.packet_len, options_len + H::LEN + tcp::LEN)?;
-    // Options and extension headers are cut out: the fresh header stands right before the segment.
-    packet.move_head(i32::try_from(options_len).ok()?)?;
+    cut(packet, segment.packet_len, segment.extra_len + H::LEN + tcp::LEN)?;
     front::<H, P>(packet, &addresses)?;
     H::store_answer(packet, &from, &to, tcp::PROTOCOL, tcp::LEN)?;
-    packet.store_words(transport, &[ports, seq, ack, word, first_half(checksum)])
+    packet.store_words(H::TRANSPORT, &[ports, seq, ack, word, first_half(checksum)])
 }
 
 /// Answers with an ICMP error that quotes the packet; `first` is the message's first word, `rest` its second.

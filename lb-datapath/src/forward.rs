@@ -29,11 +29,22 @@ use crate::{
 pub enum Stop {
     /// It is dropped.
     Drop(Reason),
+    /// The link address of its next hop is not known, and nobody was asked ([`Way::Resolved`]).
+    Unresolved,
     /// It is larger than the way takes and its sender is told.
     TooBig {
         /// Largest packet the sender may send, bytes.
         mtu: u32,
     },
+}
+
+/// Which ways a packet may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// By a next hop that the backend names; else [`Stop::Unresolved`].
+    Resolved,
+    /// Also one that the kernel is asked for.
+    Any,
 }
 
 impl From<Reason> for Stop {
@@ -53,23 +64,24 @@ pub fn request<H: IpHeader, P: Packet, T: Tables>(
     tables: &T,
     request: &Request<'_>,
     chosen: &Chosen<'_>,
+    ways: Way,
 ) -> Result<Verdict, Stop> {
     let constants = tables.constants();
     let policy = request.policy;
     if has(constants, FEATURE_DSR) && policy.is(Forward::Dsr) {
-        let way = way_to_backend(tables, chosen)?;
+        let way = way_to_backend(tables, chosen, ways)?;
         fits::<H, P, T>(packet, tables, &request.segment, &way, 0)?;
         H::take_hop(packet).ok_or(SHORT)?;
         return send(packet, tables, &way);
     }
     if has(constants, FEATURE_IPIP) && policy.is(Forward::Ipip) {
-        return encapsulated::<H, P, T>(packet, tables, request, chosen);
+        return encapsulated::<H, P, T>(packet, tables, request, chosen, ways);
     }
     if has(constants, FEATURE_NAT) && policy.is(Forward::Nat) {
-        return translated::<H, P, T>(packet, tables, request, chosen, false);
+        return translated::<H, P, T>(packet, tables, request, (chosen, ways), false);
     }
     if has(constants, FEATURE_FULL_NAT) && policy.is(Forward::FullNat) {
-        return translated::<H, P, T>(packet, tables, request, chosen, true);
+        return translated::<H, P, T>(packet, tables, request, (chosen, ways), true);
     }
     Err(Stop::Drop(Reason::BackendMissing))
 }
@@ -80,6 +92,7 @@ fn encapsulated<H: IpHeader, P: Packet, T: Tables>(
     tables: &T,
     request: &Request<'_>,
     chosen: &Chosen<'_>,
+    ways: Way,
 ) -> Result<Verdict, Stop> {
     let backend = chosen.backend;
     let index = hash::scale(hash::low(chosen.hash), backend.source_count as u32);
@@ -87,7 +100,7 @@ fn encapsulated<H: IpHeader, P: Packet, T: Tables>(
         return Err(Stop::Drop(Reason::SourceMissing));
     }
     let source = tables.source((backend.source as u32).wrapping_add(index)).ok_or(Reason::SourceMissing)?;
-    let way = way_to_backend(tables, chosen)?;
+    let way = way_to_backend(tables, chosen, ways)?;
     let overhead = if backend.family == 6 { encap::IPV6_LEN } else { encap::IPV4_LEN };
     fits::<H, P, T>(packet, tables, &request.segment, &way, overhead)?;
     H::take_hop(packet).ok_or(SHORT)?;
@@ -107,7 +120,7 @@ fn translated<H: IpHeader, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     request: &Request<'_>,
-    chosen: &Chosen<'_>,
+    (chosen, ways): (&Chosen<'_>, Way),
     full_nat: bool,
 ) -> Result<Verdict, Stop> {
     let segment = &request.segment;
@@ -125,7 +138,7 @@ fn translated<H: IpHeader, P: Packet, T: Tables>(
         note(tables, request.service_id, Reason::LocalDelivery);
         return Ok(Verdict::Pass);
     }
-    let way = match way_to_backend(tables, chosen) {
+    let way = match way_to_backend(tables, chosen, ways) {
         Ok(way) => way,
         // The kernel resolves the next hop and sends. With full-nat the source is an address of this host, which it
         // would not forward from.
@@ -163,14 +176,18 @@ pub(crate) fn translate<H: IpHeader, P: Packet>(
         .replace(segment.ports, ends.ports);
     let (checksum, zero) =
         if segment.is_tcp() { (tcp::CHECKSUM, Zero::Sum) } else { (udp::CHECKSUM, Zero::Absent) };
-    packet.update_checksum(segment.transport + checksum, delta, zero).ok_or(SHORT)?;
-    packet.store_words(segment.transport, &[ends.ports]).ok_or(SHORT)?;
+    parse::behind(packet, segment.extra_len, |packet| {
+        packet.update_checksum(H::TRANSPORT + checksum, delta, zero)?;
+        packet.store_words(H::TRANSPORT, &[ends.ports])
+    })
+    .flatten()
+    .ok_or(SHORT)?;
     ip.store_translated(packet, ends.source, ends.destination, hop).ok_or(SHORT)
 }
 
 /// The way to a backend: the next hop its state names, else the kernel's.
 #[inline(always)]
-fn way_to_backend<T: Tables>(tables: &T, chosen: &Chosen<'_>) -> Result<NextHop, Stop> {
+fn way_to_backend<T: Tables>(tables: &T, chosen: &Chosen<'_>, ways: Way) -> Result<NextHop, Stop> {
     let backend: &Backend = chosen.backend;
     let index = hash::low(backend.state.load() & (backend_state::LIVE - 1));
     let known = if index != 0 { tables.next_hop(index) } else { None };
@@ -178,6 +195,9 @@ fn way_to_backend<T: Tables>(tables: &T, chosen: &Chosen<'_>) -> Result<NextHop,
         && next_hop.interface != 0
     {
         return Ok(*next_hop);
+    }
+    if ways == Way::Resolved {
+        return Err(Stop::Unresolved);
     }
     route::way_to(tables, &backend.address, &backend.address).ok_or(Stop::Drop(Reason::NextHopUnknown))
 }

@@ -15,6 +15,7 @@
 )]
 
 pub mod pipeline;
+pub mod rounds;
 
 pub mod parse;
 

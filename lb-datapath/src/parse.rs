@@ -2,7 +2,7 @@
 //!
 //! In: a frame whose Ethernet type says IPv4 or IPv6. Out: a [`Segment`] of TCP or UDP whose headers are whole, or the
 //! finding that it is something else. Nothing is judged yet: whether a fault matters depends on whether the destination is a
-//! vip. Invariant: reads only; offsets are bounded here and nowhere else.
+//! vip. Invariant: the frame is the same afterwards.
 
 use lb_common::Reason;
 
@@ -20,8 +20,8 @@ use crate::{
 /// 512 bytes, and what else is needed of the headers is read again from the frame, which lies in the first-level cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {
-    /// Offset of the transport header in the frame.
-    pub transport: u32,
+    /// Bytes of IPv4 options or IPv6 extension headers before the transport header: as a rule none.
+    pub extra_len: u32,
     /// Both ports as they lie in the frame.
     pub ports: u32,
     /// 6 or 17.
@@ -35,6 +35,8 @@ pub struct Segment {
 }
 
 impl Segment {
+    const NONE: Self = Self { extra_len: 0, ports: 0, protocol: 0, flags: 0, hops: 0, packet_len: 0 };
+
     /// Source port, network bytes.
     #[inline(always)]
     pub const fn source_port_be(&self) -> u16 {
@@ -76,145 +78,226 @@ pub const fn ports(source_be: u16, destination_be: u16) -> u32 {
 }
 
 /// What a frame turned out to be.
-#[derive(Clone, Copy, Debug)]
-pub enum Parsed {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
     /// TCP or UDP.
-    Segment(Segment),
-    /// The family's ICMP, of this type.
-    Icmp(u8),
-    /// A packet that would be dropped for this reason if its destination is a vip.
-    Fault(Reason),
+    Segment,
+    /// The family's ICMP.
+    Icmp,
+    /// A packet that would be dropped if its destination is a vip.
+    Fault,
     /// Nothing lbd has to do with.
     Foreign,
 }
 
+/// A frame parsed.
+///
+/// VERIFIER: "R4 !read_ok": of an enum with fields the compiler carries those of the other variants along as whatever a register holds.
+/// Here every field always has a value.
+#[derive(Clone, Copy, Debug)]
+pub struct Parsed {
+    /// What it is.
+    pub kind: Kind,
+    /// Of a fault: why it would be dropped.
+    pub reason: Reason,
+    /// Of ICMP: its type.
+    pub icmp_type: u8,
+    /// Of a segment: the segment.
+    pub segment: Segment,
+}
+
+impl Parsed {
+    const FOREIGN: Self =
+        Self { kind: Kind::Foreign, reason: Reason::BadHeader, icmp_type: 0, segment: Segment::NONE };
+
+    #[inline(always)]
+    const fn fault(reason: Reason) -> Self {
+        Self { kind: Kind::Fault, reason, ..Self::FOREIGN }
+    }
+}
+
 /// A header that can be walked to its transport header.
+///
+/// The frame is only ever read at constant offsets: the kernel lets a program without CAP_PERFMON add no variable to a pointer into a
+/// packet. What lies behind options or extension headers is brought to its usual offset by moving the frame's head.
 pub trait Parse: IpHeader {
+    /// The segment of a packet without options or extension headers: nearly every one. `None`: [`Parse::parse`] knows.
+    fn plain(packet: &impl Packet) -> Option<Segment>;
+
+    /// Where the transport header is.
+    fn walk(self, packet: &mut impl Packet) -> Walked;
+
     /// Parses what follows the link header.
-    fn parse(packet: &impl Packet) -> Parsed;
+    #[inline(always)]
+    fn parse(packet: &mut impl Packet) -> Parsed {
+        let Some(ip) = Self::load(packet) else { return Parsed::FOREIGN };
+        if ip.version() != Self::VERSION {
+            return Parsed::FOREIGN;
+        }
+        let Walked { extra_len, protocol, fault } = ip.walk(packet);
+        if let Some(reason) = fault {
+            return Parsed::fault(reason);
+        }
+        match behind(packet, extra_len, |packet| payload(packet, ip, protocol, extra_len)) {
+            Some(parsed) => parsed,
+            None => Parsed::fault(Reason::Truncated),
+        }
+    }
+}
+
+/// The way from an IP header to the transport header.
+pub struct Walked {
+    /// Bytes between the two.
+    extra_len: u32,
+    /// The transport protocol.
+    protocol: u8,
+    /// Why it cannot be reached.
+    fault: Option<Reason>,
+}
+
+/// Does something with the frame while its first `extra_len` bytes are cut off; `None` if they cannot be. (The link and IP headers are
+/// not at their places then; what is behind them is.)
+#[inline(always)]
+pub(crate) fn behind<P: Packet, R>(
+    packet: &mut P,
+    extra_len: u32,
+    action: impl FnOnce(&mut P) -> R,
+) -> Option<R> {
+    #[expect(clippy::cast_possible_wrap, reason = "at most five extension headers of 2,048 bytes")]
+    let delta = extra_len as i32;
+    if extra_len != 0 {
+        packet.move_head(delta)?;
+    }
+    let result = action(packet);
+    if extra_len != 0 {
+        packet.move_head(-delta)?;
+    }
+    Some(result)
 }
 
 impl Parse for Ipv4 {
     #[inline(always)]
-    fn parse(packet: &impl Packet) -> Parsed {
-        let Some(ip) = Self::load(packet) else { return Parsed::Foreign };
-        if ip.version() != 4 {
-            return Parsed::Foreign;
+    fn plain(packet: &impl Packet) -> Option<Segment> {
+        let ip = Self::load(packet)?;
+        // Version 4, five words; no fragment.
+        if ip.words[0].to_ne_bytes()[0] != 0x45 || ip.is_fragment() {
+            return None;
         }
-        let header_len = ip.header_len();
-        if header_len < Self::LEN {
-            return Parsed::Fault(Reason::BadHeader);
-        }
-        if ip.is_fragment() {
-            return Parsed::Fault(Reason::Fragment);
-        }
-        payload(packet, ip, ip.protocol(), ethernet::LEN + header_len)
+        segment(packet, ip, ip.protocol(), 0).ok()
+    }
+
+    #[inline(always)]
+    fn walk(self, _packet: &mut impl Packet) -> Walked {
+        let header_len = self.header_len();
+        let fault = if header_len < Self::LEN {
+            Some(Reason::BadHeader)
+        } else if self.is_fragment() {
+            Some(Reason::Fragment)
+        } else {
+            None
+        };
+        Walked { extra_len: header_len.wrapping_sub(Self::LEN), protocol: self.protocol(), fault }
     }
 }
 
 impl Parse for Ipv6 {
     #[inline(always)]
-    fn parse(packet: &impl Packet) -> Parsed {
-        let Some(ip) = Self::load(packet) else { return Parsed::Foreign };
+    fn plain(packet: &impl Packet) -> Option<Segment> {
+        let ip = Self::load(packet)?;
         if ip.version() != 6 {
-            return Parsed::Foreign;
+            return None;
         }
-        let mut next = ip.next_header();
-        let mut offset = ethernet::LEN + Self::LEN;
-        if matches!(next, tcp::PROTOCOL | udp::PROTOCOL) {
-            return payload(packet, ip, next, offset);
-        }
+        segment(packet, ip, ip.next_header(), 0).ok()
+    }
+
+    #[inline(always)]
+    fn walk(self, packet: &mut impl Packet) -> Walked {
+        let mut walked = Walked { extra_len: 0, protocol: self.next_header(), fault: None };
         for _ in 0..ipv6::MAX_EXTENSIONS {
-            match extension(packet, next, offset) {
-                Extension::None => return payload(packet, ip, next, offset),
-                Extension::Some { next: following, len } => (next, offset) = (following, offset + len),
-                Extension::Fault(reason) => return Parsed::Fault(reason),
+            if !is_extension(walked.protocol) {
+                return walked;
+            }
+            let word = behind(packet, walked.extra_len, |packet| packet.load_words(Self::TRANSPORT));
+            let Some(Some([word])) = word else {
+                return Walked { fault: Some(Reason::Truncated), ..walked };
+            };
+            walked = after(walked, word);
+            if walked.fault.is_some() {
+                return walked;
             }
         }
-        match extension(packet, next, offset) {
-            Extension::None => payload(packet, ip, next, offset),
-            _ => Parsed::Fault(Reason::ExtensionHeader),
-        }
+        let fault = is_extension(walked.protocol).then_some(Reason::ExtensionHeader);
+        Walked { fault, ..walked }
     }
 }
 
-/// An extension header, judged.
-enum Extension {
-    /// `next` is no extension header.
-    None,
-    /// Go on after it.
-    Some { next: u8, len: u32 },
-    /// The transport header cannot be reached.
-    Fault(Reason),
-}
-
 #[inline(always)]
-fn extension(packet: &impl Packet, kind: u8, offset: u32) -> Extension {
+const fn is_extension(kind: u8) -> bool {
     use ipv6::{AUTHENTICATION, DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING};
-    if !matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION) {
-        return Extension::None;
-    }
-    let Some([word]) = packet.load_words(offset) else { return Extension::Fault(Reason::Truncated) };
+    matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION)
+}
+
+/// The way on after the extension header that begins with `word`.
+#[inline(always)]
+const fn after(walked: Walked, word: u32) -> Walked {
+    use ipv6::{AUTHENTICATION, FRAGMENT, ROUTING};
     let [next, len, third, fourth] = word.to_ne_bytes();
-    match kind {
+    let (len, fault) = match walked.protocol {
         // Offset or "more": a fragment. Neither: an atomic fragment (RFC 6946), as good as whole.
-        FRAGMENT if third != 0 || fourth & !0x06 != 0 => Extension::Fault(Reason::Fragment),
-        FRAGMENT => Extension::Some { next, len: 8 },
+        FRAGMENT if third != 0 || fourth & !0x06 != 0 => (8, Some(Reason::Fragment)),
+        FRAGMENT => (8, None),
         // Segments left: the destination in the header is not the last one.
-        ROUTING if fourth != 0 => Extension::Fault(Reason::ExtensionHeader),
-        AUTHENTICATION => Extension::Some { next, len: (len as u32 + 2) * 4 },
-        _ => Extension::Some { next, len: (len as u32 + 1) * 8 },
-    }
-}
-
-/// The transport header, if it is one of ours.
-#[inline(always)]
-fn payload<H: IpHeader>(packet: &impl Packet, ip: H, protocol: u8, transport: u32) -> Parsed {
-    match protocol {
-        tcp::PROTOCOL => tcp_segment(packet, ip, transport),
-        udp::PROTOCOL => udp_segment(packet, ip, transport),
-        _ if protocol == H::ICMP => match packet.load_half(transport) {
-            Some(half) => Parsed::Icmp(half.to_ne_bytes()[0]),
-            None => Parsed::Fault(Reason::Truncated),
-        },
-        _ => Parsed::Foreign,
-    }
-}
-
-/// Whether an IP packet with a transport header of `len` bytes contradicts itself or the frame.
-#[inline(always)]
-fn is_bad(packet: &impl Packet, packet_len: u32, transport: u32, len: u32) -> bool {
-    let end = packet_len + ethernet::LEN;
-    end < transport + len || !packet.has(end)
-}
-
-#[inline(always)]
-fn tcp_segment<H: IpHeader>(packet: &impl Packet, ip: H, transport: u32) -> Parsed {
-    let Some([ports]) = packet.load_words(transport) else { return Parsed::Fault(Reason::Truncated) };
-    let Some([word, _]) = packet.load_words(transport + tcp::FLAGS_WORD) else {
-        return Parsed::Fault(Reason::Truncated);
+        ROUTING if fourth != 0 => (8, Some(Reason::ExtensionHeader)),
+        AUTHENTICATION => ((len as u32 + 2) * 4, None),
+        _ => ((len as u32 + 1) * 8, None),
     };
-    let (header_len, flags) = tcp::offset_and_flags(word);
-    let packet_len = ip.packet_len();
-    if header_len < tcp::LEN || is_bad(packet, packet_len, transport, header_len) {
-        return Parsed::Fault(Reason::BadHeader);
-    }
-    Parsed::Segment(Segment { transport, ports, protocol: tcp::PROTOCOL, flags, hops: ip.hops(), packet_len })
+    Walked { extra_len: walked.extra_len + len, protocol: next, fault }
 }
 
+/// What the transport header turned out to be. It is where it usually is: `extra_len` bytes are cut off.
 #[inline(always)]
-fn udp_segment<H: IpHeader>(packet: &impl Packet, ip: H, transport: u32) -> Parsed {
-    let Some([ports, _]) = packet.load_words(transport) else { return Parsed::Fault(Reason::Truncated) };
-    let packet_len = ip.packet_len();
-    if is_bad(packet, packet_len, transport, udp::LEN) {
-        return Parsed::Fault(Reason::BadHeader);
+fn payload<H: IpHeader>(packet: &impl Packet, ip: H, protocol: u8, extra_len: u32) -> Parsed {
+    let mut parsed = Parsed::FOREIGN;
+    if protocol == H::ICMP {
+        let Some(half) = packet.load_half(H::TRANSPORT) else { return Parsed::fault(Reason::Truncated) };
+        parsed.kind = Kind::Icmp;
+        parsed.icmp_type = half.to_ne_bytes()[0];
+        return parsed;
     }
-    Parsed::Segment(Segment {
-        transport,
-        ports,
-        protocol: udp::PROTOCOL,
-        flags: 0,
-        hops: ip.hops(),
-        packet_len,
-    })
+    match segment(packet, ip, protocol, extra_len) {
+        Ok(segment) => {
+            parsed.kind = Kind::Segment;
+            parsed.segment = segment;
+            parsed
+        }
+        Err(None) => parsed,
+        Err(Some(reason)) => Parsed::fault(reason),
+    }
+}
+
+/// The segment, if the transport header is one of ours (else `None` is the error) and whole (else why not).
+#[inline(always)]
+fn segment<H: IpHeader>(
+    packet: &impl Packet,
+    ip: H,
+    protocol: u8,
+    extra_len: u32,
+) -> Result<Segment, Option<Reason>> {
+    if !matches!(protocol, tcp::PROTOCOL | udp::PROTOCOL) {
+        return Err(None);
+    }
+    let [ports, _] = packet.load_words(H::TRANSPORT).ok_or(Some(Reason::Truncated))?;
+    let (mut header_len, mut flags) = (udp::LEN, 0);
+    if protocol == tcp::PROTOCOL {
+        let [word, _] = packet.load_words(H::TRANSPORT + tcp::FLAGS_WORD).ok_or(Some(Reason::Truncated))?;
+        (header_len, flags) = tcp::offset_and_flags(word);
+    }
+    let packet_len = ip.packet_len();
+    // Both where the headers are now: `extra_len` bytes are cut off.
+    let end = (packet_len + ethernet::LEN).wrapping_sub(extra_len);
+    let is_short = protocol == tcp::PROTOCOL && header_len < tcp::LEN;
+    if is_short || packet_len < extra_len || end < H::TRANSPORT + header_len || !packet.has(end) {
+        return Err(Some(Reason::BadHeader));
+    }
+    Ok(Segment { extra_len, ports, protocol, flags, hops: ip.hops(), packet_len })
 }

@@ -131,11 +131,13 @@ pub fn known<'t, K: Kind, T: Tables>(
     tables: &'t T,
     request: &Request<'t>,
     client: Address,
-    begun: &Begun,
+    begun: Option<&Begun>,
 ) -> Result<Known<'t>, Reason> {
     let flow = request.key(client);
     let hash = K::hash(tables.constants(), &flow, request.service.salt);
-    if begun.backend != 0 {
+    if let Some(begun) = begun
+        && begun.backend != 0
+    {
         let backend = tables.backend(begun.backend).ok_or(Reason::BackendMissing)?;
         return Ok(Known::Chosen(Chosen { backend, attempt: begun.attempt, hash, is_new: begun.is_new }));
     }

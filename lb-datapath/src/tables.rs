@@ -14,7 +14,8 @@ use crate::{
     constants::Constants,
     flow_table::Kind,
     packet::Packet,
-    pipeline::{self, Family, Notes, Outcome, Round, Verdict},
+    pipeline::{Family, Verdict},
+    rounds::{self, Notes, Round, Turn},
 };
 
 /// What happened in a flow table; the fields of [`lb_common::FlowCounters`].
@@ -107,10 +108,22 @@ pub trait Tables: Sized {
     /// Counts an event of the IPv4 (0) or wide (1) flow table.
     fn count_flow(&self, table: u32, event: FlowEvent);
 
-    /// `pipeline::round`, which see.
+    /// `rounds::round`, which see. The kernel makes each round a function of its own.
     #[inline(always)]
-    fn round<H: Family, P: Packet>(&self, round: Round, packet: &mut P, notes: &mut Notes) -> Outcome {
-        pipeline::round::<H, P, Self>(round, packet, self, notes)
+    fn round<H: Family, P: Packet>(
+        &self,
+        round: Round,
+        packet: &mut P,
+        turn: Turn,
+        notes: Option<&mut Notes>,
+    ) -> Turn {
+        rounds::round::<H, P, Self>(round, packet, self, turn, notes)
+    }
+
+    /// Does something with fresh notes. The kernel keeps them in a map: the stack of 512 bytes is for the rounds.
+    #[inline(always)]
+    fn with_notes<R>(&self, action: impl FnOnce(&mut Notes) -> R) -> Option<R> {
+        Some(action(&mut Notes::default()))
     }
 
     /// `cold::place::<K>`, `cold::hint::<K>` and `cold::occupant::<K>`: searches that are rarely needed. The kernel puts them into functions

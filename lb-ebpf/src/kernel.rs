@@ -15,13 +15,13 @@ use lb_datapath::{
     constants::Constants,
     flow_table::{Kind, Narrow, Wide},
     packet::Packet,
-    pipeline::{Family, Notes, Outcome, Round, Verdict},
+    pipeline::{Family, Verdict},
+    rounds::{Notes, Round, Turn},
     tables::{FlowEvent, Tables, Traffic},
 };
 
 use crate::{
-    maps,
-    rounds::{self, outcome},
+    maps, rounds,
     settings::{Loaded, tick_shift},
 };
 
@@ -268,8 +268,23 @@ impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
     }
 
     #[inline(always)]
-    fn round<H: Family, P: Packet>(&self, round: Round, _packet: &mut P, notes: &mut Notes) -> Outcome {
-        outcome(rounds::call(OBSERVE, H::VERSION == 4, round, self.context, notes))
+    fn with_notes<R>(&self, action: impl FnOnce(&mut Notes) -> R) -> Option<R> {
+        let notes = maps::notes.get_ptr_mut(u32::from(OBSERVE))?;
+        // SAFETY: a valid entry of a per-CPU array, of this CPU and this program, which nothing interrupts for another packet.
+        let notes = unsafe { &mut *notes };
+        *notes = Notes::default();
+        Some(action(notes))
+    }
+
+    #[inline(always)]
+    fn round<H: Family, P: Packet>(
+        &self,
+        round: Round,
+        _packet: &mut P,
+        turn: Turn,
+        notes: Option<&mut Notes>,
+    ) -> Turn {
+        rounds::call((OBSERVE, H::VERSION == 4, round), self.context, turn, notes)
     }
 
     #[inline(always)]

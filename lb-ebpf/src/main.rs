@@ -29,12 +29,14 @@ use self::{kernel::Kernel, packet::XdpPacket};
 
 /// The balancer.
 #[xdp]
+#[inline(always)]
 pub fn lbd(context: XdpContext) -> u32 {
     action(balance(&mut XdpPacket::new(context.ctx), &Kernel::<false>::new(context.ctx)))
 }
 
 /// The same pipeline over a frame of the daemon's (BPF_PROG_TEST_RUN): changes nothing, leaves an `Explanation`.
 #[xdp]
+#[inline(always)]
 pub fn lbd_explain(context: XdpContext) -> u32 {
     action(balance(&mut XdpPacket::new(context.ctx), &Kernel::<true>::new(context.ctx)))
 }

@@ -10,6 +10,7 @@ use lb_common::{
     FlowBucket4, FlowBucket6, FlowCounters, InterfaceCounters, MaglevWord, NameEntry, NextHop, Pool,
     REASON_COUNT, ReplyBucket, RouteEntry, Service, ServiceCounters, Source,
 };
+use lb_datapath::rounds::Notes;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
@@ -48,5 +49,6 @@ maps! {
     flow_counters: PerCpuArray<FlowCounters, 2>;
     devices: DevMapHash<64>;
     explanation: Array<Explanation, 1, MMAPABLE>;
+    notes: PerCpuArray<Notes, 2>;
     decap_sources: LpmTrie<[u8; 16], u32, 256>;
 }

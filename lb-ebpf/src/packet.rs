@@ -6,30 +6,40 @@ use aya_ebpf::{
 };
 use lb_datapath::packet::Packet;
 
-/// A frame in the driver's buffer. Holds nothing but the context: the bounds are read for every access, so none survives a move of
-/// the head.
+/// A frame in the driver's buffer.
+///
+/// Its bounds are read once, and anew whenever its head or tail moved. All offsets are constants when compiled, so every access is compared
+/// with the same pair of registers: what the verifier needs to see.
 pub struct XdpPacket {
     context: *mut xdp_md,
+    start: usize,
+    end: usize,
 }
 
 impl XdpPacket {
     /// The frame of this context.
     #[inline(always)]
     pub fn new(context: *mut xdp_md) -> Self {
-        Self { context }
+        let mut packet = Self { context, start: 0, end: 0 };
+        packet.find();
+        packet
+    }
+
+    /// Reads the bounds.
+    #[inline(always)]
+    fn find(&mut self) {
+        // SAFETY: the kernel gives a valid context. Volatile: a pointer from before a move is nobody's.
+        unsafe {
+            self.start = (&raw const (*self.context).data).read_volatile() as usize;
+            self.end = (&raw const (*self.context).data_end).read_volatile() as usize;
+        }
     }
 
     /// `len` bytes at `offset`, if the frame has them.
     #[inline(always)]
     fn at(&self, offset: u32, len: u32) -> Option<*mut u8> {
-        // SAFETY: the kernel gives a valid context.
-        let start = unsafe { (*self.context).data as usize };
-        // VERIFIER: "invalid access to packet": the compiler drops a comparison that an earlier one on another register implies,
-        // which the verifier does not see. Read volatile, the end may be another one each time.
-        // SAFETY: as above.
-        let end = unsafe { (&raw const (*self.context).data_end).read_volatile() as usize };
-        let pointer = start + offset as usize;
-        if pointer + len as usize > end { None } else { Some(pointer as *mut u8) }
+        let pointer = self.start + offset as usize;
+        if pointer + len as usize > self.end { None } else { Some(pointer as *mut u8) }
     }
 }
 
@@ -79,13 +89,17 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn move_head(&mut self, delta: i32) -> Option<()> {
-        // SAFETY: a valid context; every pointer into the frame is computed anew afterwards.
-        (unsafe { bpf_xdp_adjust_head(self.context, delta) } == 0).then_some(())
+        // SAFETY: a valid context; the bounds are read anew.
+        let moved = unsafe { bpf_xdp_adjust_head(self.context, delta) } == 0;
+        self.find();
+        moved.then_some(())
     }
 
     #[inline(always)]
     fn move_tail(&mut self, delta: i32) -> Option<()> {
         // SAFETY: as in `move_head`.
-        (unsafe { bpf_xdp_adjust_tail(self.context, delta) } == 0).then_some(())
+        let moved = unsafe { bpf_xdp_adjust_tail(self.context, delta) } == 0;
+        self.find();
+        moved.then_some(())
     }
 }

@@ -26,12 +26,6 @@ impl Ipv4 {
         u32::from_be(word)
     }
 
-    /// Version field.
-    #[inline(always)]
-    pub const fn version(&self) -> u32 {
-        Self::host(self.words[0]) >> 28
-    }
-
     /// Bytes of the header with its options.
     #[inline(always)]
     pub const fn header_len(&self) -> u32 {
@@ -106,6 +100,11 @@ impl IpHeader for Ipv4 {
     #[inline(always)]
     fn load(packet: &impl Packet) -> Option<Self> {
         Some(Self { words: packet.load_words(ethernet::LEN)? })
+    }
+
+    #[inline(always)]
+    fn version(&self) -> u8 {
+        self.words[0].to_ne_bytes()[0] >> 4
     }
 
     #[inline(always)]

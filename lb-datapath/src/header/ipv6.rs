@@ -27,12 +27,6 @@ pub struct Ipv6 {
 }
 
 impl Ipv6 {
-    /// Version field.
-    #[inline(always)]
-    pub const fn version(&self) -> u32 {
-        u32::from_be(self.words[0]) >> 28
-    }
-
     /// The protocol or extension header that follows.
     #[inline(always)]
     pub const fn next_header(&self) -> u8 {
@@ -65,6 +59,11 @@ impl IpHeader for Ipv6 {
     #[inline(always)]
     fn load(packet: &impl Packet) -> Option<Self> {
         Some(Self { words: packet.load_words(ethernet::LEN)? })
+    }
+
+    #[inline(always)]
+    fn version(&self) -> u8 {
+        self.words[0].to_ne_bytes()[0] >> 4
     }
 
     #[inline(always)]

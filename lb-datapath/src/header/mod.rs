@@ -18,6 +18,8 @@ pub trait IpHeader: Copy {
     const ETHERTYPE_BE: u16;
     /// Bytes without options or extension headers.
     const LEN: u32;
+    /// Where the transport header is unless options or extension headers stand before it.
+    const TRANSPORT: u32 = ethernet::LEN + Self::LEN;
     /// 4 or 6.
     const VERSION: u8;
     /// The family's ICMP.
@@ -28,6 +30,8 @@ pub trait IpHeader: Copy {
 
     /// The header after the link header.
     fn load(packet: &impl Packet) -> Option<Self>;
+    /// Version field.
+    fn version(&self) -> u8;
     /// Source address.
     fn source(&self) -> Address;
     /// Destination address.

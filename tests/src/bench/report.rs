@@ -59,8 +59,8 @@ impl Report {
     /// The head of the table.
     pub fn head() -> String {
         format!(
-            "{:<9} {:<6} {:<14} {:>8} {:>7} {:>15} {:>6} {:>7}  MET",
-            "MODE", "FAMILY", "PATH", "FLOWS", "NS", "LEAST..MOST", "NULL", "BUDGET"
+            "{:<9} {:<6} {:<14} {:>8} {:>7} {:>7} {:>15} {:>6} {:>7}  MET",
+            "MODE", "FAMILY", "PATH", "FLOWS", "NS", "FLOOR", "LEAST..MOST", "NULL", "BUDGET"
         )
     }
 
@@ -87,6 +87,10 @@ impl fmt::Display for Row {
         let spread = format!("{:.0}..{:.0}", figure.least_ns, figure.most_ns);
         let budget = self.budget_ns.map_or("-".to_owned(), |budget| format!("{budget:.0}"));
         let met = self.met.map_or("-", |met| if met { "yes" } else { "no" });
-        write!(f, "{:>7.1} {spread:>15} {:>6.1} {budget:>7}  {met}", figure.ns, figure.null_ns)
+        write!(
+            f,
+            "{:>7.1} {:>7.1} {spread:>15} {:>6.1} {budget:>7}  {met}",
+            figure.ns, figure.floor_ns, figure.null_ns
+        )
     }
 }

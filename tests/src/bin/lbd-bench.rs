@@ -60,9 +60,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
     ensure!(nix::unistd::geteuid().is_root(), "measuring loads programs: run it as root");
     let is_json = arguments.json || arguments.output == Output::Json;
     let scale = if arguments.quick {
-        Scale { turns: 5, packets: 200_000 }
+        Scale { turns: 31, packets: 100_000 }
     } else {
-        Scale { turns: 9, packets: 1 << 20 }
+        Scale { turns: 21, packets: 1 << 20 }
     };
     match arguments.only {
         Part::Program => {}

@@ -1,0 +1,313 @@
+//! The rounds a packet goes through: each a function of its own in the kernel. Nearly every packet needs one, the quick one.
+//!
+//! In: the frame, the [`Turn`] the round before ended with, notes of a flow that begins. Out: the next turn. The kernel's verifier judges each
+//! round once, by itself, over any turn and any notes ([`Tables::round`]), and each has the stack of 512 bytes nearly to itself.
+//! Invariant: a round that ends with `Begins` or `Reply` has not changed the frame.
+
+use lb_common::{FEATURE_ANY_PORT, Reason};
+
+use crate::{
+    answer, classify,
+    constants::has,
+    flow_table::{Kind, Wide},
+    forward::Stop,
+    icmp, nat,
+    packet::Packet,
+    parse::{self, Parsed},
+    pipeline::{Family, Served, Verdict, classified, is_wide, quick, serve, unclassified},
+    reply,
+    select::{self, Begun, Request, Wish},
+    tables::{Tables, explain, note},
+};
+
+/// What a round came to.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It goes no further; the turn says why. (0: what no round left behind stops.)
+    Stops = 0,
+    /// Left to the kernel.
+    Pass = 1,
+    /// Sent back.
+    Transmit = 2,
+    /// Sent on.
+    Redirect = 3,
+    /// Dropped, and counted.
+    Drop = 4,
+    /// The packet begins a flow, or its flow needs another backend.
+    Begins = 5,
+    /// It may be the reply of a backend.
+    Reply = 6,
+    /// It is nothing that can be done at once.
+    Rare = 7,
+}
+
+/// What a round leaves for the next, in one word: outcome 8 · reason 8 · service 16 · MTU 16 · flags.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Turn(pub u64);
+
+/// The service answers clients when no backend is usable.
+const ANSWERS_WHEN_NONE: u64 = 1 << 48;
+/// The flow lies in the family's other table.
+const IS_WIDE: u64 = 1 << 49;
+
+impl Turn {
+    /// A turn of no service.
+    #[inline(always)]
+    pub const fn new(outcome: Outcome) -> Self {
+        Self(outcome as u64)
+    }
+
+    /// It stops for this reason.
+    #[inline(always)]
+    const fn stop(stop: Stop) -> Self {
+        let (reason, mtu) = match stop {
+            Stop::Drop(reason) => (reason, 0),
+            Stop::Unresolved => (Reason::NextHopUnknown, 0),
+            Stop::TooBig { mtu } => (Reason::TooBigAnswered, mtu as u64 & 0xffff),
+        };
+        Self(Outcome::Stops as u64 | (reason as u64) << 8 | mtu << 32)
+    }
+
+    /// With this service.
+    #[inline(always)]
+    const fn of(self, service: u16) -> Self {
+        Self(self.0 | (service as u64) << 16)
+    }
+
+    #[inline(always)]
+    const fn with(self, flag: u64, is_set: bool) -> Self {
+        Self(if is_set { self.0 | flag } else { self.0 })
+    }
+
+    /// The same service and flags, another outcome.
+    #[inline(always)]
+    const fn then(self, next: Self) -> Self {
+        Self(self.0 & !0xffff_0000_ffff | next.0 | self.0 & 0xffff_0000)
+    }
+
+    /// What the round came to.
+    #[inline(always)]
+    pub const fn outcome(self) -> Outcome {
+        match self.0 as u8 {
+            1 => Outcome::Pass,
+            2 => Outcome::Transmit,
+            3 => Outcome::Redirect,
+            4 => Outcome::Drop,
+            5 => Outcome::Begins,
+            6 => Outcome::Reply,
+            7 => Outcome::Rare,
+            _ => Outcome::Stops,
+        }
+    }
+
+    /// Why it stops.
+    #[inline(always)]
+    fn reason(self) -> Reason {
+        Reason::from_number((self.0 >> 8) as u8).unwrap_or(Reason::BackendMissing)
+    }
+
+    #[inline(always)]
+    const fn service(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// What a packet would have to fit in, if its sender is to be told.
+    #[inline(always)]
+    const fn mtu(self) -> u32 {
+        (self.0 >> 32) as u32 & 0xffff
+    }
+
+    #[inline(always)]
+    const fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+}
+
+impl From<Verdict> for Turn {
+    #[inline(always)]
+    fn from(verdict: Verdict) -> Self {
+        Self::new(match verdict {
+            Verdict::Pass => Outcome::Pass,
+            Verdict::Drop => Outcome::Drop,
+            Verdict::Transmit => Outcome::Transmit,
+            Verdict::Redirect => Outcome::Redirect,
+        })
+    }
+}
+
+/// A flow that begins: plain and without holes, because the kernel's verifier judges each round over any bytes of it.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Notes {
+    /// The flow that is to begin.
+    wish: Wish,
+    /// What it was given.
+    begun: Begun,
+}
+
+const _: () = assert!(size_of::<Notes>() == size_of::<Wish>() + size_of::<Begun>());
+
+/// One round.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Round {
+    /// The packet of a known flow, or one that is none of ours, done at once (`pipeline::quick`).
+    Quick,
+    /// Parse, classify, select, forward: whatever the packet is. Ends early for what has rounds of its own. Needs notes.
+    Steps,
+    /// Selects a backend for the flow in the notes.
+    Choose,
+    /// Enters that flow.
+    Enter,
+    /// Frees a word of the reply index for it.
+    MakeRoom,
+    /// Translates a packet that may be a backend's reply.
+    Back,
+    /// Answers or drops a packet that goes no further, and counts why.
+    Stop,
+}
+
+/// Takes a packet through one round.
+#[inline(always)]
+pub fn round<H: Family, P: Packet, T: Tables>(
+    round: Round,
+    packet: &mut P,
+    tables: &T,
+    turn: Turn,
+    notes: Option<&mut Notes>,
+) -> Turn {
+    match (round, notes) {
+        (Round::Quick, _) => quick::<H, P, T>(packet, tables),
+        (Round::Back, _) => translate_back::<H, P, T>(packet, tables),
+        (Round::Stop, _) => stop::<H, P, T>(packet, tables, turn).into(),
+        (Round::Steps, Some(notes)) => steps::<H, P, T>(packet, tables, notes),
+        (_, Some(notes)) => {
+            if H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) && turn.has(IS_WIDE) {
+                flow_round::<Wide, T>(round, tables, turn, notes)
+            } else {
+                flow_round::<H::Fixed, T>(round, tables, turn, notes)
+            }
+        }
+        // Cannot happen, and costs a drop instead of a panic.
+        (_, None) => Turn::default(),
+    }
+}
+
+#[inline(always)]
+fn flow_round<K: Kind, T: Tables>(round: Round, tables: &T, turn: Turn, notes: &mut Notes) -> Turn {
+    let done = match round {
+        Round::Choose => match select::begin::<K, T>(tables, &notes.wish) {
+            Ok(begun) => {
+                notes.begun = begun;
+                true
+            }
+            Err(reason) => return turn.then(Turn::stop(Stop::Drop(reason))),
+        },
+        Round::Enter => select::enter::<K, T>(tables, &notes.wish, &notes.begun),
+        _ => nat::make_room::<K, T>(tables, &notes.wish, &notes.begun),
+    };
+    if done { turn } else { turn.then(Turn::stop(Stop::Drop(Reason::FlowTableFull))) }
+}
+
+/// [`Round::Steps`].
+#[inline(always)]
+fn steps<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mut Notes) -> Turn {
+    let Parsed { kind, reason, icmp_type, segment } = H::parse(packet);
+    match kind {
+        parse::Kind::Segment => {}
+        parse::Kind::Icmp => {
+            icmp::to_vip::<H, T>(tables, packet, icmp_type);
+            return Turn::new(Outcome::Pass);
+        }
+        parse::Kind::Fault => return faulty::<H, P, T>(packet, tables, reason),
+        parse::Kind::Foreign => return Turn::new(Outcome::Pass),
+    }
+    let Some(request) = classified::<H, P, T>(packet, tables, segment) else {
+        return Turn::new(unclassified::<H, T>(packet, tables, &segment));
+    };
+    explain_request(tables, &request);
+    let is_wide = is_wide::<H, T>(tables, &request);
+    let result = if is_wide {
+        serve::<H, Wide, P, T>(packet, tables, &request, Some(&notes.begun))
+    } else {
+        serve::<H, H::Fixed, P, T>(packet, tables, &request, Some(&notes.begun))
+    };
+    let turn = match result {
+        Ok(Served::Done(verdict)) => return verdict.into(),
+        Ok(Served::Begins(wish)) => {
+            notes.wish = wish;
+            Turn::new(Outcome::Begins)
+        }
+        Err(stop) => Turn::stop(stop),
+    };
+    turn.of(request.service_id)
+        .with(ANSWERS_WHEN_NONE, request.policy.answers_when_none())
+        .with(IS_WIDE, is_wide)
+}
+
+/// [`Round::Back`].
+#[inline(always)]
+fn translate_back<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Turn {
+    let segment = match H::plain(packet) {
+        Some(segment) => segment,
+        None => {
+            let parsed = H::parse(packet);
+            if parsed.kind != parse::Kind::Segment {
+                return Turn::new(Outcome::Pass);
+            }
+            parsed.segment
+        }
+    };
+    let mut outcome = reply::reply::<H, H::Fixed, P, T>(packet, tables, &segment);
+    if outcome.is_none() && H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) {
+        outcome = reply::reply::<H, Wide, P, T>(packet, tables, &segment);
+    }
+    match outcome {
+        None => Turn::new(Outcome::Pass),
+        Some(reply::Outcome { verdict: Ok(verdict), .. }) => verdict.into(),
+        Some(reply::Outcome { service, verdict: Err(stop) }) => Turn::stop(stop).of(service),
+    }
+}
+
+/// A packet with a fault: dropped if it is for a vip, else none of our business.
+#[inline(always)]
+fn faulty<H: Family, P: Packet, T: Tables>(packet: &P, tables: &T, reason: Reason) -> Turn {
+    let found = H::load_destination(packet).and_then(|destination| classify::vip(tables, &destination));
+    let Some(found) = found else { return Turn::new(Outcome::Pass) };
+    explain(tables, |explanation| explanation.service = found.id);
+    Turn::stop(Stop::Drop(reason)).of(found.id)
+}
+
+/// [`Round::Stop`].
+#[inline(always)]
+fn stop<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, turn: Turn) -> Verdict {
+    let (answered, answer, otherwise) = match turn.reason() {
+        Reason::TooBigAnswered => {
+            (answer::too_big::<H, P>(packet, turn.mtu()), Reason::TooBigAnswered, Reason::TooBig)
+        }
+        Reason::NoBackend if turn.has(ANSWERS_WHEN_NONE) => {
+            let Parsed { kind, segment, .. } = H::parse(packet);
+            if kind == parse::Kind::Segment && segment.is_tcp() {
+                (answer::reset::<H, P>(packet, &segment), Reason::ResetAnswered, Reason::NoBackend)
+            } else {
+                (answer::unreachable::<H, P>(packet), Reason::UnreachableAnswered, Reason::NoBackend)
+            }
+        }
+        reason => (None, reason, reason),
+    };
+    let (verdict, reason) = match answered {
+        Some(()) => (Verdict::Transmit, answer),
+        None => (Verdict::Drop, otherwise),
+    };
+    note(tables, turn.service(), reason);
+    verdict
+}
+
+#[inline(always)]
+fn explain_request<T: Tables>(tables: &T, request: &Request<'_>) {
+    #[expect(clippy::cast_possible_truncation, reason = "pool ids have 16 bits")]
+    explain(tables, |explanation| {
+        explanation.service = request.service_id;
+        explanation.pool = request.policy.pool() as u16;
+    });
+}
