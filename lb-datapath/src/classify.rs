@@ -75,6 +75,67 @@ pub fn service<'t, T: Tables>(
     listener(tables, destination, 0, protocol)
 }
 
+/// What the first look at the directory says.
+pub enum Glance<'t> {
+    /// It is this service.
+    Found(Found<'t>),
+    /// There is none.
+    Nobody,
+    /// [`service`] knows: the bucket is full, or a word's tag is that of another listener (once in 2^32).
+    Unsure,
+}
+
+/// [`service`], as far as one bucket and the first word with the tag tell: as good as always. The search ends before the service is
+/// looked at, so the way on from here exists once, not once for every word.
+#[inline(always)]
+pub fn glance<'t, T: Tables>(
+    tables: &'t T,
+    destination: &Address,
+    port_be: u16,
+    protocol: u8,
+) -> Glance<'t> {
+    let exact = glance_at(tables, destination, port_be, protocol);
+    if has(tables.constants(), FEATURE_ANY_PORT) && matches!(exact, Glance::Nobody) {
+        return glance_at(tables, destination, 0, protocol);
+    }
+    exact
+}
+
+#[inline(always)]
+fn glance_at<'t, T: Tables>(
+    tables: &'t T,
+    destination: &Address,
+    port_be: u16,
+    protocol: u8,
+) -> Glance<'t> {
+    let position = hash::directory(tables.constants(), destination, port_be, protocol);
+    let Some(bucket) = tables.directory(position.bucket) else { return Glance::Unsure };
+    let mut named = REMOVED;
+    for word in &bucket.words {
+        let word = word.load();
+        if word == 0 {
+            return Glance::Nobody;
+        }
+        if (word >> 32) as u32 == position.tag {
+            named = hash::low(word);
+            break;
+        }
+    }
+    let id = named.wrapping_sub(1);
+    let Some(service) = tables.service(id) else { return Glance::Unsure };
+    let policy = Policy(service.policy.load());
+    if policy.0 == 0 || !is_at(service, destination, port_be, protocol) {
+        return Glance::Unsure;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "service ids have 16 bits; the array is no longer")]
+    Glance::Found(Found { id: id as u16, service, policy })
+}
+
+#[inline(always)]
+fn is_at(service: &Service, vip: &Address, port_be: u16, protocol: u8) -> bool {
+    service.port_be == port_be && service.protocol == protocol && same(&service.vip, vip)
+}
+
 /// Any service of the vip, if the address is a vip.
 #[inline(always)]
 pub fn vip<'t, T: Tables>(tables: &'t T, address: &Address) -> Option<Found<'t>> {
@@ -89,7 +150,7 @@ fn listener<'t, T: Tables>(
     protocol: u8,
 ) -> Option<Found<'t>> {
     search(tables, hash::directory(tables.constants(), destination, port_be, protocol), |service| {
-        service.port_be == port_be && service.protocol == protocol && same(&service.vip, destination)
+        is_at(service, destination, port_be, protocol)
     })
 }
 

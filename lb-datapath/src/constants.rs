@@ -13,6 +13,15 @@ macro_rules! constants {
 
             /// One word of the secret of every hash (index modulo 4).
             fn seed(self, index: usize) -> u64;
+
+            /// The four idle times in one word, as they lie in [`Settings`] on a little-endian machine: `tcp_syn_ticks` lowest.
+            #[inline(always)]
+            fn idle_ticks(self) -> u64 {
+                self.tcp_syn_ticks() as u64
+                    | (self.tcp_ticks() as u64) << 16
+                    | (self.tcp_closing_ticks() as u64) << 32
+                    | (self.udp_ticks() as u64) << 48
+            }
         }
 
         impl Constants for &Settings {

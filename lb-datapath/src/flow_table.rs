@@ -65,13 +65,9 @@ impl State {
     /// branch here would double the paths the verifier walks for each entry of a bucket.
     #[inline(always)]
     fn idle_ticks_of(constants: impl Constants, number: u64) -> u64 {
-        let ticks = constants.tcp_syn_ticks() as u64
-            | (constants.tcp_ticks() as u64) << 16
-            | (constants.tcp_closing_ticks() as u64) << 32
-            | (constants.udp_ticks() as u64) << 48;
         // By state: 1 → 0, 2 → 1, 3 → 2, 4 and 5 → 3.
         let index = (0x0033_2100_u64 >> (4 * number)) & 3;
-        (ticks >> (16 * index)) & 0xffff
+        (constants.idle_ticks() >> (16 * index)) & 0xffff
     }
 }
 

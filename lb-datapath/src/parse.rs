@@ -37,18 +37,22 @@ pub struct Segment {
 impl Segment {
     const NONE: Self = Self { extra_len: 0, ports: 0, protocol: 0, flags: 0, hops: 0, packet_len: 0 };
 
+    /// Ports and protocol.
+    #[inline(always)]
+    pub const fn ends(&self) -> Ends {
+        Ends { ports: self.ports, protocol: self.protocol }
+    }
+
     /// Source port, network bytes.
     #[inline(always)]
     pub const fn source_port_be(&self) -> u16 {
-        let [a, b, _, _] = self.ports.to_ne_bytes();
-        u16::from_ne_bytes([a, b])
+        self.ends().source_port_be()
     }
 
     /// Destination port, network bytes.
     #[inline(always)]
     pub const fn destination_port_be(&self) -> u16 {
-        let [_, _, a, b] = self.ports.to_ne_bytes();
-        u16::from_ne_bytes([a, b])
+        self.ends().destination_port_be()
     }
 
     /// Whether it is TCP.
@@ -75,6 +79,31 @@ impl Segment {
 pub const fn ports(source_be: u16, destination_be: u16) -> u32 {
     let ([a, b], [c, d]) = (source_be.to_ne_bytes(), destination_be.to_ne_bytes());
     u32::from_ne_bytes([a, b, c, d])
+}
+
+/// What a service is found by: ports and protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// Both ports as they lie in the frame.
+    pub ports: u32,
+    /// 6 or 17.
+    pub protocol: u8,
+}
+
+impl Ends {
+    /// Source port, network bytes.
+    #[inline(always)]
+    pub const fn source_port_be(self) -> u16 {
+        let [a, b, _, _] = self.ports.to_ne_bytes();
+        u16::from_ne_bytes([a, b])
+    }
+
+    /// Destination port, network bytes.
+    #[inline(always)]
+    pub const fn destination_port_be(self) -> u16 {
+        let [_, _, a, b] = self.ports.to_ne_bytes();
+        u16::from_ne_bytes([a, b])
+    }
 }
 
 /// What a frame turned out to be.
@@ -121,8 +150,15 @@ impl Parsed {
 /// The frame is only ever read at constant offsets: the kernel lets a program without CAP_PERFMON add no variable to a pointer into a
 /// packet. What lies behind options or extension headers is brought to its usual offset by moving the frame's head.
 pub trait Parse: IpHeader {
-    /// The segment of a packet without options or extension headers: nearly every one. `None`: [`Parse::parse`] knows.
-    fn plain(packet: &impl Packet) -> Option<Segment>;
+    /// Ports and protocol of a packet without options or extension headers, and not a fragment: nearly every one. `None`:
+    /// [`Parse::parse`] knows.
+    fn glance(packet: &impl Packet) -> Option<Ends>;
+
+    /// The segment of such a packet, if nothing is wrong with it.
+    #[inline(always)]
+    fn plain(packet: &impl Packet, ends: Ends) -> Option<Segment> {
+        segment(packet, Self::load(packet)?, ends.protocol, 0).ok()
+    }
 
     /// Where the transport header is.
     fn walk(self, packet: &mut impl Packet) -> Walked;
@@ -177,13 +213,13 @@ pub(crate) fn behind<P: Packet, R>(
 
 impl Parse for Ipv4 {
     #[inline(always)]
-    fn plain(packet: &impl Packet) -> Option<Segment> {
-        let ip = Self::load(packet)?;
-        // Version 4, five words; no fragment.
-        if ip.words[0].to_ne_bytes()[0] != 0x45 || ip.is_fragment() {
+    fn glance(packet: &impl Packet) -> Option<Ends> {
+        let [first, second, third] = packet.load_words(ethernet::LEN)?;
+        // Version 4, five words.
+        if first.to_ne_bytes()[0] != 0x45 || second & Self::FRAGMENT_BE != 0 {
             return None;
         }
-        segment(packet, ip, ip.protocol(), 0).ok()
+        ends::<Self>(packet, third.to_ne_bytes()[1])
     }
 
     #[inline(always)]
@@ -202,12 +238,12 @@ impl Parse for Ipv4 {
 
 impl Parse for Ipv6 {
     #[inline(always)]
-    fn plain(packet: &impl Packet) -> Option<Segment> {
-        let ip = Self::load(packet)?;
-        if ip.version() != 6 {
+    fn glance(packet: &impl Packet) -> Option<Ends> {
+        let [first, second] = packet.load_words(ethernet::LEN)?;
+        if first.to_ne_bytes()[0] >> 4 != 6 {
             return None;
         }
-        segment(packet, ip, ip.next_header(), 0).ok()
+        ends::<Self>(packet, second.to_ne_bytes()[2])
     }
 
     #[inline(always)]
@@ -252,6 +288,15 @@ const fn after(walked: Walked, word: u32) -> Walked {
         _ => ((len as u32 + 1) * 8, None),
     };
     Walked { extra_len: walked.extra_len + len, protocol: next, fault }
+}
+
+#[inline(always)]
+fn ends<H: IpHeader>(packet: &impl Packet, protocol: u8) -> Option<Ends> {
+    if !matches!(protocol, tcp::PROTOCOL | udp::PROTOCOL) {
+        return None;
+    }
+    let [ports] = packet.load_words(H::TRANSPORT)?;
+    Some(Ends { ports, protocol })
 }
 
 /// What the transport header turned out to be. It is where it usually is: `extra_len` bytes are cut off.

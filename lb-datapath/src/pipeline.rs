@@ -8,30 +8,31 @@
 use lb_common::{FEATURE_ANY_PORT, FEATURE_V4, FEATURE_V6, Reason};
 
 use crate::{
-    classify::{self, Found},
+    classify::{self, Glance},
     constants::has,
     flow_table::{Kind, Narrow, Wide},
     forward::{self, Stop, Way},
     header::{ethernet, ipv4::Ipv4, ipv6::Ipv6},
     packet::Packet,
-    parse::{Parse, Segment},
+    parse::{Ends, Parse, Segment},
     reply,
     rounds::{Notes, Outcome, Round, Turn},
     select::{self, Begun, Known, Request, Wish},
     tables::{Tables, Traffic, note},
 };
 
-/// What becomes of a frame.
+/// What becomes of a frame. The numbers are those of the kernel's `enum xdp_action`.
+#[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Left to the kernel.
-    Pass,
     /// Dropped.
-    Drop,
+    Drop = 1,
+    /// Left to the kernel.
+    Pass = 2,
     /// Sent back out of the interface it came in by.
-    Transmit,
+    Transmit = 3,
     /// Sent out of another interface.
-    Redirect,
+    Redirect = 4,
 }
 
 /// An IP family of the pipeline: its header and where its flows lie.
@@ -75,13 +76,10 @@ fn family<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdic
     } else {
         tables.round::<H, P>(Round::Quick, packet, Turn::default(), None)
     };
-    match turn.outcome() {
-        Outcome::Pass => Verdict::Pass,
-        Outcome::Transmit => Verdict::Transmit,
-        Outcome::Redirect => Verdict::Redirect,
-        Outcome::Drop => Verdict::Drop,
-        Outcome::Rare => rarely::<H, P, T>(packet, tables),
-        _ => finish::<H, P, T>(packet, tables, turn),
+    match turn.verdict() {
+        Some(verdict) => verdict,
+        None if turn.outcome() == Outcome::Reply => finish::<H, P, T>(packet, tables, turn),
+        None => rarely::<H, P, T>(packet, tables),
     }
 }
 
@@ -89,10 +87,16 @@ fn family<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdic
 #[inline(always)]
 pub(crate) fn quick<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Turn {
     const RARE: Turn = Turn::new(Outcome::Rare);
-    let Some(segment) = H::plain(packet) else { return RARE };
-    let Some(request) = classified::<H, P, T>(packet, tables, segment) else {
-        return Turn::new(unclassified::<H, T>(packet, tables, &segment));
+    let Some(ends) = H::glance(packet) else { return RARE };
+    let Some(destination) = H::load_destination(packet) else { return RARE };
+    let found = match classify::glance(tables, &destination, ends.destination_port_be(), ends.protocol) {
+        Glance::Found(found) => found,
+        Glance::Nobody => return Turn::new(unclassified::<H, T>(packet, tables, ends)),
+        Glance::Unsure => return RARE,
     };
+    // Only now: a packet that is not ours may be as broken as it likes.
+    let Some(segment) = H::plain(packet, ends) else { return RARE };
+    let request = Request::new(segment, found);
     if is_wide::<H, T>(tables, &request) {
         return RARE;
     }
@@ -111,10 +115,9 @@ pub(crate) fn quick<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T)
 pub(crate) fn unclassified<H: Family, T: Tables>(
     packet: &impl Packet,
     tables: &T,
-    segment: &Segment,
+    ends: Ends,
 ) -> Outcome {
-    let is_reply =
-        reply::are_expected(tables.constants()) && reply::is_possible::<H, T>(tables, packet, segment);
+    let is_reply = reply::are_expected(tables.constants()) && reply::is_possible::<H, T>(tables, packet, ends);
     if is_reply { Outcome::Reply } else { Outcome::Pass }
 }
 
@@ -162,12 +165,7 @@ fn finish<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, mut turn:
     if turn.outcome() == Outcome::Stops {
         turn = tables.round::<H, P>(Round::Stop, packet, turn, None);
     }
-    match turn.outcome() {
-        Outcome::Pass => Verdict::Pass,
-        Outcome::Transmit => Verdict::Transmit,
-        Outcome::Redirect => Verdict::Redirect,
-        _ => Verdict::Drop,
-    }
+    turn.verdict().unwrap_or(Verdict::Drop)
 }
 
 /// Whether the flows of the request's service lie in the family's other table.
@@ -183,9 +181,8 @@ pub(crate) fn classified<'t, H: Family, P: Packet, T: Tables>(
     segment: Segment,
 ) -> Option<Request<'t>> {
     let destination = H::load_destination(packet)?;
-    let Found { id, service, policy } =
-        classify::service(tables, &destination, segment.destination_port_be(), segment.protocol)?;
-    Some(Request { segment, service_id: id, service, policy })
+    let found = classify::service(tables, &destination, segment.destination_port_be(), segment.protocol)?;
+    Some(Request::new(segment, found))
 }
 
 /// What serving a request came to.

@@ -36,11 +36,11 @@ pub fn are_expected(constants: impl Constants) -> bool {
 
 /// Whether a segment may be a reply: most packets of a host are not, and cost one word of the filter.
 #[inline(always)]
-pub fn is_possible<H: IpHeader, T: Tables>(tables: &T, packet: &impl Packet, segment: &Segment) -> bool {
+pub fn is_possible<H: IpHeader, T: Tables>(tables: &T, packet: &impl Packet, ends: parse::Ends) -> bool {
     let Some(source) = H::load_source(packet) else { return false };
-    nat::may_be_reply(tables, &source, segment.source_port_be(), segment.protocol)
+    nat::may_be_reply(tables, &source, ends.source_port_be(), ends.protocol)
         || (has(tables.constants(), FEATURE_ANY_PORT)
-            && nat::may_be_reply(tables, &source, 0, segment.protocol))
+            && nat::may_be_reply(tables, &source, 0, ends.protocol))
 }
 
 /// Translates a segment back if it belongs to a flow of this table.

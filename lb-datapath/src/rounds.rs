@@ -20,20 +20,20 @@ use crate::{
     tables::{Tables, explain, note},
 };
 
-/// What a round came to.
+/// What a round came to. The first numbers are those of [`Verdict`].
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// It goes no further; the turn says why. (0: what no round left behind stops.)
     Stops = 0,
-    /// Left to the kernel.
-    Pass = 1,
-    /// Sent back.
-    Transmit = 2,
-    /// Sent on.
-    Redirect = 3,
     /// Dropped, and counted.
-    Drop = 4,
+    Drop = 1,
+    /// Left to the kernel.
+    Pass = 2,
+    /// Sent back.
+    Transmit = 3,
+    /// Sent on.
+    Redirect = 4,
     /// The packet begins a flow, or its flow needs another backend.
     Begins = 5,
     /// It may be the reply of a backend.
@@ -90,14 +90,26 @@ impl Turn {
     #[inline(always)]
     pub const fn outcome(self) -> Outcome {
         match self.0 as u8 {
-            1 => Outcome::Pass,
-            2 => Outcome::Transmit,
-            3 => Outcome::Redirect,
-            4 => Outcome::Drop,
+            1 => Outcome::Drop,
+            2 => Outcome::Pass,
+            3 => Outcome::Transmit,
+            4 => Outcome::Redirect,
             5 => Outcome::Begins,
             6 => Outcome::Reply,
             7 => Outcome::Rare,
             _ => Outcome::Stops,
+        }
+    }
+
+    /// The verdict, if the round came to one.
+    #[inline(always)]
+    pub const fn verdict(self) -> Option<Verdict> {
+        match self.0 as u8 {
+            1 => Some(Verdict::Drop),
+            2 => Some(Verdict::Pass),
+            3 => Some(Verdict::Transmit),
+            4 => Some(Verdict::Redirect),
+            _ => None,
         }
     }
 
@@ -223,7 +235,7 @@ fn steps<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mu
         parse::Kind::Foreign => return Turn::new(Outcome::Pass),
     }
     let Some(request) = classified::<H, P, T>(packet, tables, segment) else {
-        return Turn::new(unclassified::<H, T>(packet, tables, &segment));
+        return Turn::new(unclassified::<H, T>(packet, tables, segment.ends()));
     };
     explain_request(tables, &request);
     let is_wide = is_wide::<H, T>(tables, &request);
@@ -248,7 +260,7 @@ fn steps<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mu
 /// [`Round::Back`].
 #[inline(always)]
 fn translate_back<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Turn {
-    let segment = match H::plain(packet) {
+    let segment = match H::glance(packet).and_then(|ends| H::plain(packet, ends)) {
         Some(segment) => segment,
         None => {
             let parsed = H::parse(packet);

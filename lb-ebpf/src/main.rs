@@ -69,14 +69,16 @@ pub fn lbd_null(_context: XdpContext) -> u32 {
     XDP_DROP
 }
 
+/// The verdict's numbers are the kernel's.
 #[inline(always)]
 fn action(verdict: Verdict) -> u32 {
-    match verdict {
-        Verdict::Pass => XDP_PASS,
-        Verdict::Drop => XDP_DROP,
-        Verdict::Transmit => XDP_TX,
-        Verdict::Redirect => XDP_REDIRECT,
-    }
+    const _: () = assert!(
+        Verdict::Drop as u32 == XDP_DROP
+            && Verdict::Pass as u32 == XDP_PASS
+            && Verdict::Transmit as u32 == XDP_TX
+            && Verdict::Redirect as u32 == XDP_REDIRECT
+    );
+    u32::from(verdict as u8)
 }
 
 #[panic_handler]

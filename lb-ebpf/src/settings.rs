@@ -1,5 +1,7 @@
 //! The load-time constants in frozen read-only data, read field by field.
 
+use core::mem::offset_of;
+
 use aya_ebpf::Global;
 use lb_common::Settings;
 use lb_datapath::constants::Constants;
@@ -35,6 +37,14 @@ macro_rules! field {
     }};
 }
 
+// What `idle_ticks` rests on.
+const _: () = assert!(
+    cfg!(target_endian = "little")
+        && offset_of!(Settings, tcp_syn_ticks) % 8 == 0
+        && offset_of!(Settings, tcp_ticks) == offset_of!(Settings, tcp_syn_ticks) + 2
+        && offset_of!(Settings, tcp_closing_ticks) == offset_of!(Settings, tcp_syn_ticks) + 4
+        && offset_of!(Settings, udp_ticks) == offset_of!(Settings, tcp_syn_ticks) + 6
+);
 const _: () = assert!(size_of::<Global<Settings>>() == size_of::<Settings>());
 
 /// Access to `SETTINGS`.
@@ -48,6 +58,13 @@ macro_rules! constants {
             fn $field(self) -> $kind {
                 field!($field)
             })+
+
+            #[inline(always)]
+            fn idle_ticks(self) -> u64 {
+                let settings = (&raw const SETTINGS).cast::<Settings>();
+                // SAFETY: as in `field`; the four half-words lie one after another from an offset that is a multiple of eight.
+                unsafe { (&raw const (*settings).tcp_syn_ticks).cast::<u64>().read_volatile() }
+            }
 
             #[inline(always)]
             fn seed(self, index: usize) -> u64 {

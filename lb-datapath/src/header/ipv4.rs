@@ -21,6 +21,9 @@ pub struct Ipv4 {
 }
 
 impl Ipv4 {
+    /// The bits of the second word that only fragments have, as they lie in the frame.
+    pub const FRAGMENT_BE: u32 = FRAGMENT.to_be();
+
     #[inline(always)]
     const fn host(word: u32) -> u32 {
         u32::from_be(word)
@@ -35,7 +38,7 @@ impl Ipv4 {
     /// Whether this is a fragment: the first, the last or one between.
     #[inline(always)]
     pub const fn is_fragment(&self) -> bool {
-        Self::host(self.words[1]) & FRAGMENT != 0
+        self.words[1] & Self::FRAGMENT_BE != 0
     }
 
     /// Protocol number.
