@@ -86,11 +86,11 @@ pub enum Glance<'t> {
 }
 
 /// [`service`], as far as one bucket and the first word with the tag tell: as good as always. The search ends before the service is
-/// looked at, so the way on from here exists once, not once for every word.
+/// looked at, so the way on from here exists once, not once for every word. `destination_word`: the destination's [`hash::address_word`].
 #[inline(always)]
 pub fn glance<'t, T: Tables>(
     tables: &'t T,
-    destination: &Address,
+    destination: (&Address, u64),
     port_be: u16,
     protocol: u8,
 ) -> Glance<'t> {
@@ -104,11 +104,11 @@ pub fn glance<'t, T: Tables>(
 #[inline(always)]
 fn glance_at<'t, T: Tables>(
     tables: &'t T,
-    destination: &Address,
+    (destination, destination_word): (&Address, u64),
     port_be: u16,
     protocol: u8,
 ) -> Glance<'t> {
-    let position = hash::directory(tables.constants(), destination, port_be, protocol);
+    let position = hash::directory_of(tables.constants(), destination_word, port_be, protocol);
     let Some(bucket) = tables.directory(position.bucket) else { return Glance::Unsure };
     let mut named = REMOVED;
     for word in &bucket.words {

@@ -21,15 +21,22 @@ pub fn hint<K: Kind, T: Tables>(tables: &T, hash: u64, home: bool) -> u64 {
     reply_index::hint::<K, T>(tables, hash, home).map_or(0, |number| number as u64 + 1)
 }
 
-/// Who holds an entry: 0 if there is no live flow of nat or full-nat in it; else the hash of what its replies carry, whose lowest bit
-/// is given up to say whether the flow is ending.
+/// The flow has seen FIN or RST.
+const ENDING: u64 = 1;
+/// The flow has seen one packet.
+const PROBATION: u64 = 2;
+
+/// Who holds an entry: 0 if there is no live flow of nat or full-nat in it; else the hash of what its replies carry, and in its two lowest
+/// bits, which are 0, whether the flow is ending or on probation.
 #[inline(always)]
 pub fn occupant<K: Kind, T: Tables>(tables: &T, number: u32, now: u16) -> u64 {
     match nat::flow_in::<K, T>(tables, number, now) {
         None => 0,
         Some((holder, key)) => {
-            let ending = matches!(holder.value.state(), State::TcpEnding) as u64;
-            key.hash(tables.constants()) & !1 | ending
+            let state = holder.value.state();
+            let ending = if matches!(state, State::TcpEnding) { ENDING } else { 0 };
+            let probation = if state.is_probation() { PROBATION } else { 0 };
+            key.hash(tables.constants()) | ending | probation
         }
     }
 }
@@ -58,24 +65,27 @@ impl Occupant {
         Self(tables.occupant::<K>(number, now))
     }
 
-    /// Whether its replies carry what hashes to `hash` (63 bits of it).
+    /// Whether its replies carry what hashes to `hash`.
     #[inline(always)]
     pub const fn replies_as(self, hash: u64) -> bool {
-        self.0 != 0 && self.0 | 1 == hash | 1
+        self.0 != 0 && self.0 & !(ENDING | PROBATION) == hash
     }
 
-    /// Whether a word of the reply index with the tag `tag` is its own.
+    /// Whether a word of the reply index is its own.
     #[inline(always)]
     pub const fn wrote(self, word: u64) -> bool {
-        // The lowest bit is not known: either hash may be the one.
-        self.0 != 0
-            && (reply_index::entry_of(word, self.0 | 1).is_some()
-                || reply_index::entry_of(word, self.0 & !1).is_some())
+        self.0 != 0 && reply_index::entry_of(word, self.0 & !(ENDING | PROBATION)).is_some()
     }
 
     /// Whether the flow saw FIN or RST.
     #[inline(always)]
     pub const fn is_ending(self) -> bool {
-        self.0 & 1 != 0
+        self.0 & ENDING != 0
+    }
+
+    /// Whether the flow gives way to a newcomer that finds no room: it is ending, or has not established itself.
+    #[inline(always)]
+    pub const fn gives_way(self) -> bool {
+        self.0 & (ENDING | PROBATION) != 0
     }
 }

@@ -199,7 +199,7 @@ fn way_to_backend<T: Tables>(tables: &T, chosen: &Chosen<'_>, ways: Way) -> Resu
     if ways == Way::Resolved {
         return Err(Stop::Unresolved);
     }
-    route::way_to(tables, &backend.address, &backend.address).ok_or(Stop::Drop(Reason::NextHopUnknown))
+    route::way_to(tables, &backend.address, &backend.address, Way::Any)
 }
 
 /// Judges a packet's size against its way. In generic mode a frame may be several packets in one (GRO), which the kernel cuts.

@@ -14,7 +14,7 @@ use crate::{
     hash,
     reply_index::{self, ReplyKey},
     select::{Begun, NO_ENTRY, Pick, Wish, pick, resident},
-    tables::Tables,
+    tables::{FlowEvent, Tables},
 };
 
 /// Source ports tried for a new flow of full-nat; the attempt has five bits.
@@ -147,14 +147,35 @@ pub fn holder<'t, K: Kind, T: Tables>(
     now: u16,
 ) -> Option<Holder<'t, K>> {
     for home in [true, false] {
-        let Some(number) = cold::hinted::<K, T>(tables, hash, home) else { continue };
-        if let Some((holder, held)) = flow_in::<K, T>(tables, number, now)
-            && same_key(&held, key)
+        if let Some(number) = cold::hinted::<K, T>(tables, hash, home)
+            && let Some(holder) = holder_in::<K, T>(tables, key, number, now)
         {
             return Some(holder);
         }
     }
     None
+}
+
+/// [`holder`], as far as the home bucket of the reply index tells: nearly always.
+#[inline(always)]
+pub fn holder_at_home<'t, K: Kind, T: Tables>(
+    tables: &'t T,
+    key: &ReplyKey,
+    hash: u64,
+    now: u16,
+) -> Option<Holder<'t, K>> {
+    holder_in::<K, T>(tables, key, reply_index::hint::<K, T>(tables, hash, true)?, now)
+}
+
+#[inline(always)]
+fn holder_in<'t, K: Kind, T: Tables>(
+    tables: &'t T,
+    key: &ReplyKey,
+    number: u32,
+    now: u16,
+) -> Option<Holder<'t, K>> {
+    let (holder, held) = flow_in::<K, T>(tables, number, now)?;
+    same_key(&held, key).then_some(holder)
 }
 
 /// Takes a 4-tuple towards a backend that no other live flow has: full-nat tries source ports, nat the next Maglev slots. Failing that
@@ -210,13 +231,32 @@ pub fn enter<K: Kind, T: Tables>(tables: &T, begun: &Begun) -> bool {
 }
 
 /// Frees a word of the reply index whose flow is gone: its entry is free or expired, or another flow's. Words are not freed when their
-/// flows go, so in the long run every bucket is full and a newcomer looks for one that is stale.
+/// flows go, so in the long run every bucket is full and a newcomer looks for one that is stale. If none is (a flood fills the flow
+/// table far beyond what it is made for), a flow gives way that is ending or has not established itself.
 #[inline(always)]
 pub fn make_room<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &Begun) -> bool {
-    reply_index::free_stale::<K, T>(tables, begun.reply_hash, |word| {
-        let number = hash::low(word).wrapping_sub(1);
-        !Occupant::of::<K, T>(tables, number, wish.now).wrote(word)
-    })
+    let mut yielding = None;
+    let freed = reply_index::free_stale::<K, T>(tables, begun.reply_hash, |word| {
+        let number = hash::low(word.load()).wrapping_sub(1);
+        let occupant = Occupant::of::<K, T>(tables, number, wish.now);
+        let is_own = occupant.wrote(word.load());
+        if is_own && occupant.gives_way() {
+            yielding = Some((number, word));
+        }
+        !is_own
+    });
+    if freed {
+        return true;
+    }
+    let Some((number, word)) = yielding else { return false };
+    if !T::OBSERVE {
+        word.store(0);
+        if let Some(entry) = flow_table::entry::<K, T>(tables, number) {
+            entry.value().store(0);
+        }
+        tables.count_flow(K::INDEX, FlowEvent::Evicted);
+    }
+    true
 }
 
 /// Who has a 4-tuple that a new flow would like.
@@ -267,10 +307,10 @@ fn proposal<T: Tables>(
     Ok((local, attempt, key.ok_or(Reason::SourceMissing)?))
 }
 
-/// Whether a packet from this endpoint may be a reply at all: one word of the endpoint filter.
+/// Whether a packet from this endpoint may be a reply at all: one word of the endpoint filter. `source`: its address word.
 #[inline(always)]
-pub fn may_be_reply<T: Tables>(tables: &T, source: &Address, port_be: u16, protocol: u8) -> bool {
-    let position = hash::endpoint(tables.constants(), source, port_be, protocol);
+pub fn may_be_reply<T: Tables>(tables: &T, source: u64, port_be: u16, protocol: u8) -> bool {
+    let position = hash::endpoint_of(tables.constants(), source, port_be, protocol);
     match tables.endpoint_filter(position.word) {
         Some(word) => word & position.bits == position.bits,
         None => false,

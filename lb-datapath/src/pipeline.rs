@@ -12,6 +12,7 @@ use crate::{
     constants::has,
     flow_table::{Kind, Narrow, Wide},
     forward::{self, Stop, Way},
+    hash,
     header::{ethernet, ipv4::Ipv4, ipv6::Ipv6},
     packet::Packet,
     parse::{Ends, Parse, Segment},
@@ -89,9 +90,11 @@ pub(crate) fn quick<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T)
     const RARE: Turn = Turn::new(Outcome::Rare);
     let Some(ends) = H::glance(packet) else { return RARE };
     let Some(destination) = H::load_destination(packet) else { return RARE };
-    let found = match classify::glance(tables, &destination, ends.destination_port_be(), ends.protocol) {
+    let word = hash::address_word(tables.constants(), &destination);
+    let found = classify::glance(tables, (&destination, word), ends.destination_port_be(), ends.protocol);
+    let found = match found {
         Glance::Found(found) => found,
-        Glance::Nobody => return Turn::new(unclassified::<H, T>(packet, tables, ends)),
+        Glance::Nobody => return quick_reply::<H, P, T>(packet, tables, ends, word),
         Glance::Unsure => return RARE,
     };
     // Only now: a packet that is not ours may be as broken as it likes.
@@ -110,15 +113,33 @@ pub(crate) fn quick<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T)
     }
 }
 
-/// A segment to no service: a reply of a backend, or none of ours.
+/// A packet to no service: the reply of a backend, or none of ours. `destination`: the address word.
 #[inline(always)]
-pub(crate) fn unclassified<H: Family, T: Tables>(
-    packet: &impl Packet,
+fn quick_reply<H: Family, P: Packet, T: Tables>(
+    packet: &mut P,
     tables: &T,
     ends: Ends,
-) -> Outcome {
-    let is_reply = reply::are_expected(tables.constants()) && reply::is_possible::<H, T>(tables, packet, ends);
-    if is_reply { Outcome::Reply } else { Outcome::Pass }
+    destination: u64,
+) -> Turn {
+    let constants = tables.constants();
+    if !reply::are_expected(constants) {
+        return Verdict::Pass.into();
+    }
+    let Some(source) = H::load_source(packet) else { return Verdict::Pass.into() };
+    let source = hash::address_word(constants, &source);
+    if !reply::is_possible(tables, source, ends) {
+        return Verdict::Pass.into();
+    }
+    const REPLY: Turn = Turn::new(Outcome::Reply);
+    let Some(segment) = H::plain(packet, ends) else { return REPLY };
+    match reply::quick::<H, H::Fixed, P, T>(packet, tables, &segment, (source, destination)) {
+        Some(reply::Outcome { verdict: Ok(verdict), .. }) => verdict.into(),
+        Some(reply::Outcome { service, verdict: Err(Stop::Drop(reason)) }) => {
+            note(tables, service, reason);
+            Verdict::Drop.into()
+        }
+        _ => REPLY,
+    }
 }
 
 /// Takes a packet through the rounds it needs.

@@ -9,7 +9,7 @@ use lb_common::{FEATURE_ANY_PORT, FEATURE_FULL_NAT, FEATURE_LOOPBACK, FEATURE_NA
 use crate::{
     constants::{Constants, has},
     flow_table::{self, Kind, State},
-    forward::{self, Ends, Stop},
+    forward::{self, Ends, Stop, Way},
     header::IpHeader,
     nat::{self, Holder},
     packet::Packet,
@@ -34,13 +34,36 @@ pub fn are_expected(constants: impl Constants) -> bool {
     has(constants, FEATURE_NAT) || has(constants, FEATURE_FULL_NAT)
 }
 
-/// Whether a segment may be a reply: most packets of a host are not, and cost one word of the filter.
+/// Whether a segment may be a reply: most packets of a host are not, and cost one word of the filter. `source`: the address word.
 #[inline(always)]
-pub fn is_possible<H: IpHeader, T: Tables>(tables: &T, packet: &impl Packet, ends: parse::Ends) -> bool {
-    let Some(source) = H::load_source(packet) else { return false };
-    nat::may_be_reply(tables, &source, ends.source_port_be(), ends.protocol)
-        || (has(tables.constants(), FEATURE_ANY_PORT)
-            && nat::may_be_reply(tables, &source, 0, ends.protocol))
+pub fn is_possible<T: Tables>(tables: &T, source: u64, ends: parse::Ends) -> bool {
+    let constants = tables.constants();
+    are_expected(constants)
+        && (nat::may_be_reply(tables, source, ends.source_port_be(), ends.protocol)
+            || (has(constants, FEATURE_ANY_PORT) && nat::may_be_reply(tables, source, 0, ends.protocol)))
+}
+
+/// What a segment carries if it is a reply, and the hash of it. `words`: the address words of source and destination.
+#[inline(always)]
+fn carried<H: IpHeader, T: Tables>(
+    packet: &impl Packet,
+    tables: &T,
+    segment: &Segment,
+    words: Option<(u64, u64)>,
+) -> Option<(ReplyKey, u64)> {
+    let key = ReplyKey {
+        backend: H::load_source(packet)?,
+        destination: H::load_destination(packet)?,
+        backend_port_be: segment.source_port_be(),
+        destination_port_be: segment.destination_port_be(),
+        protocol: segment.protocol,
+    };
+    let constants = tables.constants();
+    let hash = match words {
+        Some(words) => key.hash_of(constants, words),
+        None => key.hash(constants),
+    };
+    Some((key, hash))
 }
 
 /// Translates a segment back if it belongs to a flow of this table.
@@ -50,15 +73,35 @@ pub fn reply<H: IpHeader, K: Kind, P: Packet, T: Tables>(
     tables: &T,
     segment: &Segment,
 ) -> Option<Outcome> {
-    let key = ReplyKey {
-        backend: H::load_source(packet)?,
-        destination: H::load_destination(packet)?,
-        backend_port_be: segment.source_port_be(),
-        destination_port_be: segment.destination_port_be(),
-        protocol: segment.protocol,
-    };
     let now = tables.now();
-    let holder = nat::holder::<K, T>(tables, &key, key.hash(tables.constants()), now)?;
+    let (key, hash) = carried::<H, T>(packet, tables, segment, None)?;
+    let holder = nat::holder::<K, T>(tables, &key, hash, now)?;
+    Some(of_flow::<H, K, P, T>(packet, tables, segment, &holder, (now, Way::Any)))
+}
+
+/// The same where one look at each table and a cached way do. `None`: [`reply`] knows.
+#[inline(always)]
+pub fn quick<H: IpHeader, K: Kind, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    segment: &Segment,
+    words: (u64, u64),
+) -> Option<Outcome> {
+    let now = tables.now();
+    let (key, hash) = carried::<H, T>(packet, tables, segment, Some(words))?;
+    let holder = nat::holder_at_home::<K, T>(tables, &key, hash, now)?;
+    Some(of_flow::<H, K, P, T>(packet, tables, segment, &holder, (now, Way::Resolved)))
+}
+
+/// Translates the reply of a flow back, refreshes the flow and counts.
+#[inline(always)]
+fn of_flow<H: IpHeader, K: Kind, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    segment: &Segment,
+    holder: &Holder<'_, K>,
+    (now, ways): (u16, Way),
+) -> Outcome {
     let service = holder.flow.service;
     explain(tables, |explanation| {
         explanation.is_reply = 1;
@@ -69,13 +112,13 @@ pub fn reply<H: IpHeader, K: Kind, P: Packet, T: Tables>(
         explanation.backend = holder.value.backend();
         explanation.selected_by = lb_common::selected_by::FLOW;
     });
-    let verdict = back::<H, K, P, T>(packet, tables, segment, &holder);
+    let verdict = back::<H, K, P, T>(packet, tables, segment, holder, ways);
     if !T::OBSERVE && verdict.is_ok() {
         flow_table::refresh(holder.slot, holder.value, now, state_after(holder.value.state(), segment));
         let backend_counter = holder.backend.counter;
         tables.count_reply(Traffic { service, backend_counter, bytes: segment.packet_len });
     }
-    Some(Outcome { service, verdict })
+    Outcome { service, verdict }
 }
 
 /// A reply ends a flow but never establishes one.
@@ -90,6 +133,7 @@ fn back<H: IpHeader, K: Kind, P: Packet, T: Tables>(
     tables: &T,
     segment: &Segment,
     holder: &Holder<'_, K>,
+    ways: Way,
 ) -> Result<Verdict, Stop> {
     let flow = &holder.flow;
     let service = holder.service;
@@ -111,7 +155,7 @@ fn back<H: IpHeader, K: Kind, P: Packet, T: Tables>(
     if segment.hops <= 1 {
         return Err(Stop::Drop(Reason::TtlExceeded));
     }
-    let way = route::way_to(tables, &vip, &client).ok_or(Stop::Drop(Reason::NextHopUnknown))?;
+    let way = route::way_to(tables, &vip, &client, ways)?;
     forward::fits::<H, P, T>(packet, tables, segment, &way, 0)?;
     forward::translate::<H, P>(packet, segment, &ends, true)?;
     forward::send(packet, tables, &way)

@@ -30,14 +30,15 @@ impl ReplyKey {
     /// The hash; its candidate buckets are `hash::candidates(hash, reply_buckets)`.
     #[inline(always)]
     pub fn hash(&self, constants: impl Constants) -> u64 {
-        hash::reply(
-            constants,
-            &self.backend,
-            &self.destination,
-            self.backend_port_be,
-            self.destination_port_be,
-            self.protocol,
-        )
+        let words =
+            (hash::address_word(constants, &self.backend), hash::address_word(constants, &self.destination));
+        self.hash_of(constants, words)
+    }
+
+    /// The hash, given the address words of backend and destination.
+    #[inline(always)]
+    pub fn hash_of(&self, constants: impl Constants, words: (u64, u64)) -> u64 {
+        hash::reply(constants, words, self.backend_port_be, self.destination_port_be, self.protocol)
     }
 }
 

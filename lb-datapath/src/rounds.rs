@@ -11,10 +11,10 @@ use crate::{
     constants::has,
     flow_table::{Kind, Wide},
     forward::Stop,
-    icmp, nat,
+    hash, icmp, nat,
     packet::Packet,
     parse::{self, Parsed},
-    pipeline::{Family, Served, Verdict, classified, is_wide, quick, serve, unclassified},
+    pipeline::{Family, Served, Verdict, classified, is_wide, quick, serve},
     reply,
     select::{self, Begun, Request, Wish},
     tables::{Tables, explain, note},
@@ -235,7 +235,10 @@ fn steps<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mu
         parse::Kind::Foreign => return Turn::new(Outcome::Pass),
     }
     let Some(request) = classified::<H, P, T>(packet, tables, segment) else {
-        return Turn::new(unclassified::<H, T>(packet, tables, segment.ends()));
+        let Some(source) = H::load_source(packet) else { return Turn::new(Outcome::Pass) };
+        let source = hash::address_word(tables.constants(), &source);
+        let is_reply = reply::is_possible(tables, source, segment.ends());
+        return Turn::new(if is_reply { Outcome::Reply } else { Outcome::Pass });
     };
     explain_request(tables, &request);
     let is_wide = is_wide::<H, T>(tables, &request);

@@ -42,12 +42,16 @@ pub fn room<K: Kind, T: Tables>(tables: &T, hash: u64) -> Option<&Word> {
 
 /// Frees the first word that is stale in the two buckets of `hash`; false if none is.
 #[inline(always)]
-pub fn free_stale<K: Kind, T: Tables>(tables: &T, hash: u64, is_stale: impl Fn(u64) -> bool) -> bool {
+pub fn free_stale<'t, K: Kind, T: Tables>(
+    tables: &'t T,
+    hash: u64,
+    mut is_stale: impl FnMut(&'t Word) -> bool,
+) -> bool {
     let (home, other) = hash::candidates(hash, K::reply_buckets(tables.constants()));
     for index in [home, other] {
         let Some(bucket) = K::reply_bucket(tables, index) else { return false };
         for word in &bucket.words {
-            if is_stale(word.load()) {
+            if is_stale(word) {
                 if !T::OBSERVE {
                     word.store(0);
                 }
