@@ -21,6 +21,8 @@ pub const FEATURE_V6: u32 = 1 << 6;
 pub const FEATURE_LOOPBACK: u32 = 1 << 7;
 /// Attached in generic mode: frames may be larger than the link's MTU (GRO), so sizes are not judged.
 pub const FEATURE_GENERIC: u32 = 1 << 8;
+/// The program may add a variable to a pointer into a packet: it is loaded with CAP_PERFMON.
+pub const FEATURE_PERFMON: u32 = 1 << 9;
 
 /// Load-time constants of the programs.
 #[repr(C)]

@@ -146,14 +146,13 @@ pub fn holder<'t, K: Kind, T: Tables>(
     hash: u64,
     now: u16,
 ) -> Option<Holder<'t, K>> {
-    for home in [true, false] {
-        if let Some(number) = cold::hinted::<K, T>(tables, hash, home)
-            && let Some(holder) = holder_in::<K, T>(tables, key, number, now)
-        {
-            return Some(holder);
-        }
-    }
-    None
+    let is_it = |number: u32| Occupant::of::<K, T>(tables, number, now).replies_as(hash);
+    let at_home = cold::hinted::<K, T>(tables, hash, true);
+    let number = match at_home {
+        Some(number) if is_it(number) => number,
+        _ => cold::hinted::<K, T>(tables, hash, false)?,
+    };
+    holder_in::<K, T>(tables, key, number, now)
 }
 
 /// [`holder`], as far as the home bucket of the reply index tells: nearly always.
@@ -271,7 +270,9 @@ enum Contender {
 
 #[inline(always)]
 fn contender<K: Kind, T: Tables>(tables: &T, wish: &Wish, hash: u64) -> Contender {
-    for home in [true, false] {
+    // VERIFIER: an array's iterator would be memory on the stack with a variable index, which takes CAP_PERFMON.
+    for turn in 0..2 {
+        let home = turn == 0;
         let Some(number) = cold::hinted::<K, T>(tables, hash, home) else { continue };
         let occupant = Occupant::of::<K, T>(tables, number, wish.now);
         // The hash in place of the key: at worst a free 4-tuple is not taken. What holds this one is the new flow itself if its

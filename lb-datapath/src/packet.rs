@@ -5,12 +5,13 @@
 //! this, the host's byte vector, and later a socket buffer, whose hardware may have to be told of a checksum's change:
 //! therefore updating one is a method here and not arithmetic elsewhere.
 
-use crate::checksum::{Delta, Zero};
+use crate::checksum::{Delta, Sum, Zero};
 
 /// A frame; offsets are bytes from its first byte (the link header).
 pub trait Packet {
-    /// Whether the frame has at least `len` bytes. (Its length is no number: computing one takes CAP_PERFMON in the kernel.)
-    fn has(&self, len: u32) -> bool;
+    /// Whether the frame has at least `len` bytes, which may be any number. (The frame's length is no number: computing one takes CAP_PERFMON
+    /// in the kernel. The frame may be moved to find out, so this takes it mutably, and is the same afterwards.)
+    fn has(&mut self, len: u32) -> bool;
 
     /// `N` words at `offset`, or `None` if the frame ends before their end.
     fn load_words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
@@ -29,6 +30,17 @@ pub trait Packet {
 
     /// Moves the end: negative cuts off.
     fn move_tail(&mut self, delta: i32) -> Option<()>;
+
+    /// The sum of `N` words at `offset`.
+    #[inline(always)]
+    fn sum_words<const N: usize>(&self, offset: u32) -> Option<Sum> {
+        let mut sum = Sum::default();
+        for index in 0..N {
+            let [word] = self.load_words(offset + index as u32 * 4)?;
+            sum = sum.add(word);
+        }
+        Some(sum)
+    }
 
     /// Applies a change of covered bytes to the internet checksum at `offset` (RFC 1624).
     #[inline(always)]

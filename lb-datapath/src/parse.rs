@@ -156,7 +156,7 @@ pub trait Parse: IpHeader {
 
     /// The segment of such a packet, if nothing is wrong with it.
     #[inline(always)]
-    fn plain(packet: &impl Packet, ends: Ends) -> Option<Segment> {
+    fn plain(packet: &mut impl Packet, ends: Ends) -> Option<Segment> {
         segment(packet, Self::load(packet)?, ends.protocol, 0).ok()
     }
 
@@ -174,10 +174,14 @@ pub trait Parse: IpHeader {
         if let Some(reason) = fault {
             return Parsed::fault(reason);
         }
-        match behind(packet, extra_len, |packet| payload(packet, ip, protocol, extra_len)) {
-            Some(parsed) => parsed,
-            None => Parsed::fault(Reason::Truncated),
+        if go_behind(packet, extra_len).is_none() {
+            return Parsed::fault(Reason::Truncated);
         }
+        let parsed = payload(packet, ip, protocol, extra_len);
+        if come_back(packet, extra_len).is_none() {
+            return Parsed::fault(Reason::Truncated);
+        }
+        parsed
     }
 }
 
@@ -191,24 +195,22 @@ pub struct Walked {
     fault: Option<Reason>,
 }
 
-/// Does something with the frame while its first `extra_len` bytes are cut off; `None` if they cannot be. (The link and IP headers are
-/// not at their places then; what is behind them is.)
+/// Cuts the frame's first `extra_len` bytes off, so that what is behind them is where it usually is (and the link and IP headers are not).
 #[inline(always)]
-pub(crate) fn behind<P: Packet, R>(
-    packet: &mut P,
-    extra_len: u32,
-    action: impl FnOnce(&mut P) -> R,
-) -> Option<R> {
-    #[expect(clippy::cast_possible_wrap, reason = "at most five extension headers of 2,048 bytes")]
-    let delta = extra_len as i32;
-    if extra_len != 0 {
-        packet.move_head(delta)?;
-    }
-    let result = action(packet);
-    if extra_len != 0 {
-        packet.move_head(-delta)?;
-    }
-    Some(result)
+pub(crate) fn go_behind(packet: &mut impl Packet, extra_len: u32) -> Option<()> {
+    if extra_len == 0 { Some(()) } else { packet.move_head(delta(extra_len)) }
+}
+
+/// Puts them back.
+#[inline(always)]
+pub(crate) fn come_back(packet: &mut impl Packet, extra_len: u32) -> Option<()> {
+    if extra_len == 0 { Some(()) } else { packet.move_head(-delta(extra_len)) }
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_wrap, reason = "at most five extension headers of 2,048 bytes")]
+const fn delta(extra_len: u32) -> i32 {
+    extra_len as i32
 }
 
 impl Parse for Ipv4 {
@@ -253,8 +255,12 @@ impl Parse for Ipv6 {
             if !is_extension(walked.protocol) {
                 return walked;
             }
-            let word = behind(packet, walked.extra_len, |packet| packet.load_words(Self::TRANSPORT));
-            let Some(Some([word])) = word else {
+            let word = go_behind(packet, walked.extra_len).and_then(|()| {
+                let word = packet.load_words(Self::TRANSPORT);
+                come_back(packet, walked.extra_len)?;
+                word
+            });
+            let Some([word]) = word else {
                 return Walked { fault: Some(Reason::Truncated), ..walked };
             };
             walked = after(walked, word);
@@ -301,7 +307,7 @@ fn ends<H: IpHeader>(packet: &impl Packet, protocol: u8) -> Option<Ends> {
 
 /// What the transport header turned out to be. It is where it usually is: `extra_len` bytes are cut off.
 #[inline(always)]
-fn payload<H: IpHeader>(packet: &impl Packet, ip: H, protocol: u8, extra_len: u32) -> Parsed {
+fn payload<H: IpHeader>(packet: &mut impl Packet, ip: H, protocol: u8, extra_len: u32) -> Parsed {
     let mut parsed = Parsed::FOREIGN;
     if protocol == H::ICMP {
         let Some(half) = packet.load_half(H::TRANSPORT) else { return Parsed::fault(Reason::Truncated) };
@@ -323,7 +329,7 @@ fn payload<H: IpHeader>(packet: &impl Packet, ip: H, protocol: u8, extra_len: u3
 /// The segment, if the transport header is one of ours (else `None` is the error) and whole (else why not).
 #[inline(always)]
 fn segment<H: IpHeader>(
-    packet: &impl Packet,
+    packet: &mut impl Packet,
     ip: H,
     protocol: u8,
     extra_len: u32,

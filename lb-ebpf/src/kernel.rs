@@ -182,8 +182,13 @@ impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
 
     #[inline(always)]
     fn look_up_route(&self, source: &Address, destination: &Address) -> Option<RouteEntry> {
-        // SAFETY: all zero is a valid value of the helper's plain parameters.
-        let mut query: bpf_fib_lookup = unsafe { zeroed() };
+        // In a map rather than on the stack, of which the rounds need every byte.
+        let query = maps::fib_query.get_ptr_mut(0)?;
+        // SAFETY: a valid entry of a per-CPU array, of this CPU; all zero is a valid value of the helper's plain parameters.
+        let query = unsafe {
+            *query = zeroed();
+            &mut *query
+        };
         query.ifindex = self.ingress();
         if destination.is_v4() {
             query.family = INET;
@@ -196,7 +201,7 @@ impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
         }
         // SAFETY: context and parameters are valid for the call.
         let answer =
-            unsafe { look_up(self.context.cast(), &raw mut query, size_of::<bpf_fib_lookup>() as i32, 0) };
+            unsafe { look_up(self.context.cast(), &raw mut *query, size_of::<bpf_fib_lookup>() as i32, 0) };
         if answer != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
             return None;
         }

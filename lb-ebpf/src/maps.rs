@@ -1,7 +1,7 @@
 //! The maps; docs/internals.md says what each holds. The numbers of entries here are what a bare load gives: the daemon sets its own.
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, bpf_fib_lookup},
     btf_maps::{Array, DevMapHash, LpmTrie, PerCpuArray},
     macros::btf_map,
 };
@@ -49,6 +49,7 @@ maps! {
     flow_counters: PerCpuArray<FlowCounters, 2>;
     devices: DevMapHash<64>;
     explanation: Array<Explanation, 1, MMAPABLE>;
+    fib_query: PerCpuArray<bpf_fib_lookup, 1>;
     notes: PerCpuArray<Notes, 2>;
     decap_sources: LpmTrie<[u8; 16], u32, 256>;
 }

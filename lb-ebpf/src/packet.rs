@@ -1,10 +1,15 @@
 //! An XDP frame as a `Packet`.
 
+use core::ptr::null_mut;
+
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    helpers::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
 };
-use lb_datapath::packet::Packet;
+use lb_common::FEATURE_PERFMON;
+use lb_datapath::{checksum::Sum, constants::has, header::ethernet, packet::Packet};
+
+use crate::settings::Loaded;
 
 /// A frame in the driver's buffer.
 ///
@@ -45,8 +50,14 @@ impl XdpPacket {
 
 impl Packet for XdpPacket {
     #[inline(always)]
-    fn has(&self, len: u32) -> bool {
-        self.at(0, len).is_some()
+    fn has(&mut self, len: u32) -> bool {
+        if has(Loaded, FEATURE_PERFMON) {
+            return self.start + len as usize <= self.end;
+        }
+        // Without CAP_PERFMON no variable may be added to the pointer, but a helper may be asked to cut off a variable length: it
+        // refuses to leave less than a link header. At most 65,575 bytes are asked for.
+        let rest = (len as i32).wrapping_sub(ethernet::LEN as i32);
+        self.move_head(rest).is_some() && self.move_head(-rest).is_some()
     }
 
     #[inline(always)]
@@ -67,6 +78,23 @@ impl Packet for XdpPacket {
         let pointer = self.at(offset, 2)?.cast::<u16>();
         // SAFETY: as in `load_words`.
         Some(unsafe { pointer.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn sum_words<const N: usize>(&self, offset: u32) -> Option<Sum> {
+        // The most that bpf_csum_diff takes at once before Linux 6.12, in words.
+        const MOST: usize = 128;
+        let pointer = self.at(offset, N as u32 * 4)?.cast::<u32>();
+        let mut sum = Sum::default();
+        let mut done = 0;
+        while done < N {
+            let words = if N - done < MOST { N - done } else { MOST };
+            // SAFETY: within the frame as checked; the helper only reads.
+            let part = unsafe { bpf_csum_diff(null_mut(), 0, pointer.add(done), words as u32 * 4, 0) };
+            sum = sum.add(u32::try_from(part).ok()?);
+            done += words;
+        }
+        Some(sum)
     }
 
     #[inline(always)]

@@ -91,11 +91,12 @@ pub(crate) fn cargo_for_bpf(
     command
 }
 
-/// Cpu v3 (Linux 5.1) compares and computes in 32 bits without shifting. aya-ebpf reads registers of the traced machine's layout (`bpf_target_arch`); BTF comes from the debug info. Without
+/// Cpu v2, not v3: v3 keeps 32-bit values in half of a stack slot that held a pointer before, which takes CAP_PERFMON ("attempt to corrupt
+/// spilled pointer"), and was not measurably faster. aya-ebpf reads registers of the traced machine's layout (`bpf_target_arch`); BTF comes from the debug info. Without
 /// `--disable-expand-memcpy-in-order` small copies and clearings become calls of loops over single bytes (measured: 60 ns a packet).
 fn rustflags() -> String {
     format!(
-        "--cfg=bpf_target_arch=\"{}\" -Ctarget-cpu=v3 -Cdebuginfo=2 -Clink-arg=--btf -Clink-arg=--disable-expand-memcpy-in-order",
+        "--cfg=bpf_target_arch=\"{}\" -Ctarget-cpu=v2 -Cdebuginfo=2 -Clink-arg=--btf -Clink-arg=--disable-expand-memcpy-in-order",
         std::env::consts::ARCH
     )
 }

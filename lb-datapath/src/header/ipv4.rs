@@ -201,6 +201,11 @@ impl IpHeader for Ipv4 {
     }
 
     #[inline(always)]
+    fn sum_quote(packet: &impl Packet) -> Option<Sum> {
+        packet.sum_words::<{ (576 - 20 - 8) / 4 }>(ethernet::LEN)
+    }
+
+    #[inline(always)]
     fn pseudo_header(source: &Address, destination: &Address, protocol: u8, payload_len: u32) -> Sum {
         Sum::default()
             .add(source.words[3])

@@ -147,6 +147,11 @@ impl IpHeader for Ipv6 {
     }
 
     #[inline(always)]
+    fn sum_quote(packet: &impl Packet) -> Option<Sum> {
+        packet.sum_words::<{ (1280 - 40 - 8) / 4 }>(ethernet::LEN)
+    }
+
+    #[inline(always)]
     fn pseudo_header(source: &Address, destination: &Address, protocol: u8, payload_len: u32) -> Sum {
         Sum::default()
             .add_all(&source.words)

@@ -68,6 +68,8 @@ pub trait IpHeader: Copy {
         protocol: u8,
         payload_len: u32,
     ) -> Option<()>;
+    /// The sum of the packet's first [`IpHeader::QUOTE_LEN`] bytes.
+    fn sum_quote(packet: &impl Packet) -> Option<Sum>;
     /// Adds the pseudo header (RFC 793, RFC 8200 §8.1) to a sum.
     fn pseudo_header(source: &Address, destination: &Address, protocol: u8, payload_len: u32) -> Sum;
 }

@@ -48,8 +48,8 @@ pub fn free_stale<'t, K: Kind, T: Tables>(
     mut is_stale: impl FnMut(&'t Word) -> bool,
 ) -> bool {
     let (home, other) = hash::candidates(hash, K::reply_buckets(tables.constants()));
-    for index in [home, other] {
-        let Some(bucket) = K::reply_bucket(tables, index) else { return false };
+    for turn in 0..2 {
+        let Some(bucket) = K::reply_bucket(tables, if turn == 0 { home } else { other }) else { return false };
         for word in &bucket.words {
             if is_stale(word) {
                 if !T::OBSERVE {

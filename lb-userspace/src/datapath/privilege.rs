@@ -7,8 +7,10 @@ use std::io;
 
 /// Capabilities lbd needs, with their numbers in linux/capability.h.
 const NEEDED: [(u32, &str); 2] = [(39, "CAP_BPF"), (12, "CAP_NET_ADMIN")];
-/// CAP_SYS_ADMIN, which contains CAP_BPF.
+/// CAP_SYS_ADMIN, which contains CAP_BPF and CAP_PERFMON.
 const SYS_ADMIN: u32 = 21;
+/// CAP_PERFMON (5.8): the verifier then lets a program add a variable to a pointer into a packet, and adds no barriers against speculation.
+const PERFMON: u32 = 38;
 /// The oldest kernel lbd is meant for (docs/kernel.md).
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
@@ -37,19 +39,27 @@ pub(super) fn remedy(error: Option<&io::Error>) -> String {
     }
 }
 
+/// Whether programs loaded by this process may compute with pointers into packets.
+pub(super) fn has_perfmon() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    holds(effective(&status).unwrap_or(0), PERFMON)
+}
+
 /// The capabilities that are not in effect, from the text of /proc/self/status.
 fn missing(status: &str) -> Vec<&'static str> {
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(u64::MAX);
-    let holds = |number: u32| effective >> number & 1 == 1;
-    NEEDED
-        .into_iter()
-        .filter(|(number, name)| !(holds(*number) || *name == "CAP_BPF" && holds(SYS_ADMIN)))
-        .map(|(_, name)| name)
-        .collect()
+    let effective = effective(status).unwrap_or(u64::MAX);
+    NEEDED.into_iter().filter(|(number, _)| !holds(effective, *number)).map(|(_, name)| name).collect()
+}
+
+fn effective(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+/// Whether a capability is among the effective ones. CAP_SYS_ADMIN contains those that were cut out of it.
+const fn holds(effective: u64, number: u32) -> bool {
+    let contained = matches!(number, 38 | 39) && effective >> SYS_ADMIN & 1 == 1;
+    effective >> number & 1 == 1 || contained
 }
 
 /// The running kernel's release if it is too old.
@@ -73,6 +83,13 @@ mod tests {
         assert_eq!(missing("CapEff:\t0000008000001000\n"), [""; 0]);
         assert_eq!(missing("CapEff:\t0000000000201000\n"), [""; 0], "CAP_SYS_ADMIN contains CAP_BPF");
         assert_eq!(missing("CapEff:\t0000008000000000\n"), ["CAP_NET_ADMIN"]);
+    }
+
+    #[test]
+    fn perfmon_is_part_of_sys_admin() {
+        let holds_it = |mask| holds(effective(mask).unwrap(), PERFMON);
+        assert!(holds_it("CapEff:\t0000004000000000\n") && holds_it("CapEff:\t0000000000200000\n"));
+        assert!(!holds_it("CapEff:\t0000008000001000\n"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use lb_common::{
 };
 use lb_common::{FEATURE_NAT, FEATURE_V4, FEATURE_V6, Forward, Service, Settings, service_policy};
 
+use super::privilege;
 use super::seed::Seed;
 use super::sizes::{INTERFACE_SLOTS, Sizes};
 use crate::desired::Desired;
@@ -102,9 +103,11 @@ impl Tick {
 /// The load-time constants.
 pub(super) fn settings(tuning: &Tuning, generic: bool, sizes: &Sizes, seed: &Seed, tick: Tick) -> Settings {
     let timeouts = &tuning.timeouts;
+    let generic = if generic { lb_common::FEATURE_GENERIC } else { 0 };
+    let perfmon = if privilege::has_perfmon() { lb_common::FEATURE_PERFMON } else { 0 };
     Settings {
         abi_version: ABI_VERSION,
-        features: tuning.features | if generic { lb_common::FEATURE_GENERIC } else { 0 },
+        features: tuning.features | generic | perfmon,
         seed: seed.words(),
         flow4_buckets: sizes.flow_buckets,
         flow6_buckets: sizes.flow_buckets,

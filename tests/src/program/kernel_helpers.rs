@@ -27,8 +27,9 @@ pub struct Helper {
 }
 
 /// The helpers lbd may call at all.
-const KNOWN: [Helper; 5] = [
+const KNOWN: [Helper; 6] = [
     Helper { name: "bpf_user_rnd_u32", number: 7 },
+    Helper { name: "bpf_csum_diff", number: 28 },
     Helper { name: "bpf_xdp_adjust_head", number: 44 },
     // bpf_redirect_map, bound to the kind of map at load.
     Helper { name: "dev_hash_map_redirect", number: 51 },
