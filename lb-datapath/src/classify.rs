@@ -3,11 +3,11 @@
 //! In: destination address, port, protocol. Out: the service's id and entry, or nothing. The directory is a hash table with words of
 //! (tag, id); the service it names is compared whole. A packet of nobody's costs one hash and, as a rule, one word.
 
-use lb_common::{Address, DirectoryBucket, FEATURE_ANY_PORT, Forward, Service, WhenNone, service_policy};
+use lb_common::{Address, FEATURE_ANY_PORT, Forward, Service, WhenNone, service_policy};
 
 use crate::{
     constants::{Constants, has},
-    hash::{self, DirectoryPosition},
+    hash,
     tables::Tables,
 };
 
@@ -68,11 +68,22 @@ pub fn service<'t, T: Tables>(
     port_be: u16,
     protocol: u8,
 ) -> Option<Found<'t>> {
-    let exact = listener(tables, destination, port_be, protocol);
+    let exact = named(tables, tables.listener(destination, port_be, protocol));
     if exact.is_some() || !has(tables.constants(), FEATURE_ANY_PORT) {
         return exact;
     }
-    listener(tables, destination, 0, protocol)
+    named(tables, tables.listener(destination, 0, protocol))
+}
+
+/// The service that a look-up named: its id + 1, or 0.
+#[inline(always)]
+fn named<T: Tables>(tables: &T, answer: u64) -> Option<Found<'_>> {
+    let id = hash::low(answer).wrapping_sub(1);
+    let service = if answer == 0 { None } else { tables.service(id) }?;
+    let policy = Policy(service.policy.load());
+    #[expect(clippy::cast_possible_truncation, reason = "service ids have 16 bits; the array is no longer")]
+    let found = Found { id: id as u16, service, policy };
+    if policy.0 == 0 { None } else { Some(found) }
 }
 
 /// What the first look at the directory says.
@@ -139,19 +150,7 @@ fn is_at(service: &Service, vip: &Address, port_be: u16, protocol: u8) -> bool {
 /// Any service of the vip, if the address is a vip.
 #[inline(always)]
 pub fn vip<'t, T: Tables>(tables: &'t T, address: &Address) -> Option<Found<'t>> {
-    search(tables, hash::directory(tables.constants(), address, 0, 0), |service| same(&service.vip, address))
-}
-
-#[inline(always)]
-fn listener<'t, T: Tables>(
-    tables: &'t T,
-    destination: &Address,
-    port_be: u16,
-    protocol: u8,
-) -> Option<Found<'t>> {
-    search(tables, hash::directory(tables.constants(), destination, port_be, protocol), |service| {
-        is_at(service, destination, port_be, protocol)
-    })
+    named(tables, tables.listener(address, 0, 0))
 }
 
 /// Whether two addresses are the same. Written out: a comparison of arrays becomes a call of `bcmp` on BPF.
@@ -161,60 +160,37 @@ pub const fn same(a: &Address, b: &Address) -> bool {
     (a0 ^ b0) | (a1 ^ b1) | (a2 ^ b2) | (a3 ^ b3) == 0
 }
 
+/// The whole search, by plain numbers (see cold.rs): the id + 1 of the service that listens there, or 0. Port and protocol 0 name any
+/// service of the vip.
 #[inline(always)]
-fn search<'t, T: Tables>(
-    tables: &'t T,
-    position: DirectoryPosition,
-    is_it: impl Fn(&Service) -> bool,
-) -> Option<Found<'t>> {
-    match in_bucket(tables, tables.directory(position.bucket)?, position.tag, &is_it) {
-        Outcome::Found(found) => Some(found),
-        Outcome::Absent => None,
-        Outcome::Full => {
-            let next = position.bucket + 1;
-            let next = if next < tables.constants().directory_buckets() { next } else { 0 };
-            match in_bucket(tables, tables.directory(next)?, position.tag, &is_it) {
-                Outcome::Found(found) => Some(found),
-                Outcome::Absent | Outcome::Full => None,
+pub fn search<T: Tables>(tables: &T, destination: &Address, port_be: u16, protocol: u8) -> u64 {
+    let position = hash::directory(tables.constants(), destination, port_be, protocol);
+    let is_it = |service: &Service| {
+        let is_any = port_be == 0 && protocol == 0;
+        let listens = is_any || (service.port_be == port_be && service.protocol == protocol);
+        service.policy.load() != 0 && listens && same(&service.vip, destination)
+    };
+    let mut bucket = position.bucket;
+    // A bucket without an end continues in the next one.
+    for _ in 0..2 {
+        let Some(words) = tables.directory(bucket) else { return 0 };
+        for word in &words.words {
+            let word = word.load();
+            if word == 0 {
+                return 0;
+            }
+            let named = hash::low(word);
+            if (word >> 32) as u32 == position.tag
+                && named != REMOVED
+                && tables.service(named.wrapping_sub(1)).is_some_and(is_it)
+            {
+                return named as u64;
             }
         }
-    }
-}
-
-enum Outcome<'t> {
-    Found(Found<'t>),
-    /// The bucket has an end and the service is not before it.
-    Absent,
-    /// The bucket has no end: the search goes on in the next one.
-    Full,
-}
-
-#[inline(always)]
-fn in_bucket<'t, T: Tables>(
-    tables: &'t T,
-    bucket: &DirectoryBucket,
-    tag: u32,
-    is_it: &impl Fn(&Service) -> bool,
-) -> Outcome<'t> {
-    for word in &bucket.words {
-        let word = word.load();
-        if word == 0 {
-            return Outcome::Absent;
-        }
-        let named = hash::low(word);
-        if (word >> 32) as u32 != tag || named == REMOVED {
-            continue;
-        }
-        let id = named.wrapping_sub(1);
-        let Some(service) = tables.service(id) else { continue };
-        let policy = Policy(service.policy.load());
-        if policy.0 != 0 && is_it(service) {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "service ids have 16 bits; the array is no longer"
-            )]
-            return Outcome::Found(Found { id: id as u16, service, policy });
+        bucket += 1;
+        if bucket >= tables.constants().directory_buckets() {
+            bucket = 0;
         }
     }
-    Outcome::Full
+    0
 }

@@ -3,11 +3,29 @@
 //!
 //! In: hashes, numbers, the tick. Out: one word, packed and unpacked here. Invariant: read only.
 
+use lb_common::Address;
+
 use crate::{
+    classify,
     flow_table::{self, Kind, Place, State},
     hash, nat, reply_index,
     tables::Tables,
 };
+
+/// Which service listens there: [`classify::search`]. The address as two words, port and protocol in one.
+#[inline(always)]
+pub fn listener<T: Tables>(tables: &T, upper: u64, lower: u64, listener: u64) -> u64 {
+    let words = [upper as u32, (upper >> 32) as u32, lower as u32, (lower >> 32) as u32];
+    classify::search(tables, &Address { words }, listener as u16, (listener >> 16) as u8)
+}
+
+/// The address, port and protocol as [`listener`] takes them.
+#[inline(always)]
+pub const fn listener_words(address: &Address, port_be: u16, protocol: u8) -> [u64; 3] {
+    let [a, b, c, d] = address.words;
+    let (upper, lower) = (a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32);
+    [upper, lower, port_be as u64 | (protocol as u64) << 16]
+}
 
 /// Where an entry with this hash may be written: [`flow_table::place`], packed.
 #[inline(always)]

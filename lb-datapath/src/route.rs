@@ -25,7 +25,9 @@ pub fn way_to<T: Tables>(
     let slot = hash::route(tables.constants(), destination);
     let now = tables.now();
     let generation = tables.route_generation();
+    // An entry without an interface is empty: to `::`, as it happens.
     if let Some(route) = tables.cached_route(slot, destination)
+        && route.interface != 0
         && route.generation == generation
         && now.wrapping_sub(route.tick) <= FRESH_TICKS
     {

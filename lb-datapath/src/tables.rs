@@ -10,7 +10,7 @@ use lb_common::{
 };
 
 use crate::{
-    cold,
+    classify, cold,
     constants::Constants,
     flow_table::Kind,
     packet::Packet,
@@ -124,6 +124,12 @@ pub trait Tables: Sized {
     #[inline(always)]
     fn with_notes<R>(&self, action: impl FnOnce(&mut Notes) -> R) -> Option<R> {
         Some(action(&mut Notes::default()))
+    }
+
+    /// `classify::search`: which service listens there.
+    #[inline(always)]
+    fn listener(&self, destination: &Address, port_be: u16, protocol: u8) -> u64 {
+        classify::search(self, destination, port_be, protocol)
     }
 
     /// `cold::place::<K>`, `cold::hint::<K>` and `cold::occupant::<K>`: searches that are rarely needed. The kernel puts them into functions

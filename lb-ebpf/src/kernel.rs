@@ -73,6 +73,12 @@ cold! {
     cold_occupant6(number, now) = occupant::<Wide>(number as u32, now as u16);
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn cold_listener(upper: u64, lower: u64, listener: u64) -> u64 {
+    cold::listener(&Kernel::<true>::new(null_mut()), upper, lower, listener)
+}
+
 impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
     const OBSERVE: bool = OBSERVE;
 
@@ -288,6 +294,12 @@ impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
         notes: Option<&mut Notes>,
     ) -> Turn {
         rounds::call((OBSERVE, H::VERSION == 4, round), self.context, turn, notes)
+    }
+
+    #[inline(always)]
+    fn listener(&self, destination: &Address, port_be: u16, protocol: u8) -> u64 {
+        let [upper, lower, listener] = cold::listener_words(destination, port_be, protocol);
+        cold_listener(upper, lower, listener)
     }
 
     #[inline(always)]

@@ -111,7 +111,6 @@ fn floods_of_syns_acks_and_datagrams_evict_no_established_flow() -> Result<()> {
 
 /// Clients that come while the table is full of forged SYNs still find room: a newcomer takes the place of a flow on probation.
 #[test]
-#[ignore = "nat and full-nat: the reply index frees no word of a flow on probation, 4 of 1000 newcomers get in during a flood"]
 fn a_flood_of_syns_does_not_shut_newcomers_out() -> Result<()> {
     if !may_run("a_flood_of_syns_does_not_shut_newcomers_out") {
         return Ok(());

@@ -84,7 +84,6 @@ fn hit_path(mode: Mode, expected: &[&str]) -> Result<()> {
 macro_rules! hit_paths {
     ($($name:ident: $mode:ident, $expected:expr;)+) => {
         $(#[test]
-        #[ignore = "not yet seen green on a quiet machine"]
         fn $name() -> Result<()> {
             if !may_run(stringify!($name)) {
                 return Ok(());
@@ -103,7 +102,6 @@ hit_paths! {
 
 /// The twins would find a helper that is needed: the first reply to a client looks the route up.
 #[test]
-#[ignore = "not yet seen green on a quiet machine"]
 fn the_first_reply_to_a_client_is_seen_to_look_up_the_route() -> Result<()> {
     if !may_run("the_first_reply_to_a_client_is_seen_to_look_up_the_route") {
         return Ok(());
@@ -127,7 +125,6 @@ fn the_first_reply_to_a_client_is_seen_to_look_up_the_route() -> Result<()> {
 
 /// What one program with every feature costs the verifier.
 #[test]
-#[ignore = "818,898 verified instructions with every feature, 500,000 are the budget"]
 fn the_program_with_every_feature_is_within_the_budget() -> Result<()> {
     if !may_run("the_program_with_every_feature_is_within_the_budget") {
         return Ok(());
