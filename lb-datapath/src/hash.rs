@@ -51,7 +51,7 @@ pub fn address_word(constants: impl Constants, address: &Address) -> u64 {
 }
 
 /// The hash of an IPv4 flow of a service with a fixed port: a bijection of (client address, client port) for each salt.
-/// `key` is [`crate::flow_table::Key4`] without its service id.
+/// Both are what [`crate::flow_table::key4`] packs beside the service id.
 #[inline(always)]
 pub fn flow4(constants: impl Constants, client: u32, client_port_be: u16, salt: u64) -> u64 {
     mix(pair(client, client_port_be as u32) ^ salt, constants.seed(0), constants.seed(1))

@@ -12,7 +12,6 @@ const HEALTH: &str =
 const CAPABILITIES: [&str; 3] = ["bpf", "net_admin", "net_raw"];
 
 #[test]
-#[ignore = "waits for constant packet offsets"]
 fn another_user_with_three_capabilities_runs_the_daemon_whole() -> Result<()> {
     if !root_or_skip("another_user_with_three_capabilities_runs_the_daemon_whole") {
         return Ok(());

@@ -49,7 +49,9 @@ pub fn free_stale<'t, K: Kind, T: Tables>(
 ) -> bool {
     let (home, other) = hash::candidates(hash, K::reply_buckets(tables.constants()));
     for turn in 0..2 {
-        let Some(bucket) = K::reply_bucket(tables, if turn == 0 { home } else { other }) else { return false };
+        let Some(bucket) = K::reply_bucket(tables, if turn == 0 { home } else { other }) else {
+            return false;
+        };
         for word in &bucket.words {
             if is_stale(word) {
                 if !T::OBSERVE {
