@@ -9,12 +9,12 @@ use lb_common::Address;
 use crate::{
     checksum::Sum,
     header::{IpHeader, ethernet, icmp, tcp},
-    packet::Packet,
+    packet::{Packet, SHORT_SUM_LEN},
     parse::Segment,
 };
 
 /// Bytes quoted of a packet shorter than `IpHeader::QUOTE_LEN`: more than any IPv4 header and the eight bytes RFC 792 asks for.
-const SHORT_QUOTE_LEN: u32 = 128;
+const SHORT_QUOTE_LEN: u32 = SHORT_SUM_LEN;
 
 /// Answers a TCP segment with a reset (RFC 9293 §3.5.2, as for a connection that does not exist).
 #[inline(always)]
@@ -78,19 +78,7 @@ fn quote<H: IpHeader, P: Packet>(packet: &P, packet_len: u32) -> Option<(u32, Su
         return Some((H::QUOTE_LEN, H::sum_quote(packet)?));
     }
     let len = if packet_len < SHORT_QUOTE_LEN { packet_len & !3 } else { SHORT_QUOTE_LEN };
-    let mut sum = Sum::default();
-    // VERIFIER: written out, because a loop would have a variable offset, which takes CAP_PERFMON.
-    macro_rules! add {
-        ($($offset:literal)+) => {
-            $(if $offset < len {
-                let [word] = packet.load_words(ethernet::LEN + $offset)?;
-                sum = sum.add(word);
-            })+
-        };
-    }
-    add!(0 4 8 12 16 20 24 28 32 36 40 44 48 52 56 60);
-    add!(64 68 72 76 80 84 88 92 96 100 104 108 112 116 120 124);
-    Some((len, sum))
+    Some((len, packet.sum_short(len)?))
 }
 
 /// Fragmentation needed (RFC 1191) or packet too big (RFC 4443 §3.2).

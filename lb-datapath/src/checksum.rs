@@ -17,6 +17,18 @@ pub enum Zero {
 pub struct Sum(u64);
 
 impl Sum {
+    /// As a word, which [`Sum::of_word`] takes.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// From [`Sum::word`].
+    #[inline(always)]
+    pub const fn of_word(word: u64) -> Self {
+        Self(word)
+    }
+
     /// Adds a word.
     #[inline(always)]
     #[must_use]

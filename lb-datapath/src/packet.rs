@@ -5,7 +5,13 @@
 //! this, the host's byte vector, and later a socket buffer, whose hardware may have to be told of a checksum's change:
 //! therefore updating one is a method here and not arithmetic elsewhere.
 
-use crate::checksum::{Delta, Sum, Zero};
+use crate::{
+    checksum::{Delta, Sum, Zero},
+    header::ethernet,
+};
+
+/// The most that [`Packet::sum_short`] sums up, bytes.
+pub const SHORT_SUM_LEN: u32 = 128;
 
 /// A frame; offsets are bytes from its first byte (the link header).
 pub trait Packet {
@@ -42,10 +48,34 @@ pub trait Packet {
         Some(sum)
     }
 
+    /// [`sum_short`]; the kernel makes it a function of its own, because every length is another path to the verifier.
+    #[inline(always)]
+    fn sum_short(&self, len: u32) -> Option<Sum> {
+        sum_short(self, len)
+    }
+
     /// Applies a change of covered bytes to the internet checksum at `offset` (RFC 1624).
     #[inline(always)]
     fn update_checksum(&mut self, offset: u32, delta: Delta, zero: Zero) -> Option<()> {
         let old = self.load_half(offset)?;
         self.store_half(offset, delta.apply(old, zero))
     }
+}
+
+/// The sum of the first `len` bytes behind the link header: a multiple of four, at most [`SHORT_SUM_LEN`].
+#[inline(always)]
+pub fn sum_short<P: Packet + ?Sized>(packet: &P, len: u32) -> Option<Sum> {
+    let mut sum = Sum::default();
+    // VERIFIER: written out, because a loop would have a variable offset, which takes CAP_PERFMON.
+    macro_rules! add {
+        ($($at:literal)+) => {
+            $(if $at < len {
+                let [word] = packet.load_words(ethernet::LEN + $at)?;
+                sum = sum.add(word);
+            })+
+        };
+    }
+    add!(0 4 8 12 16 20 24 28 32 36 40 44 48 52 56 60);
+    add!(64 68 72 76 80 84 88 92 96 100 104 108 112 116 120 124);
+    Some(sum)
 }

@@ -263,16 +263,10 @@ fn steps<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mu
 /// [`Round::Back`].
 #[inline(always)]
 fn translate_back<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Turn {
-    let segment = match H::glance(packet).and_then(|ends| H::plain(packet, ends)) {
-        Some(segment) => segment,
-        None => {
-            let parsed = H::parse(packet);
-            if parsed.kind != parse::Kind::Segment {
-                return Turn::new(Outcome::Pass);
-            }
-            parsed.segment
-        }
-    };
+    let Parsed { kind, segment, .. } = H::parse(packet);
+    if kind != parse::Kind::Segment {
+        return Turn::new(Outcome::Pass);
+    }
     let mut outcome = reply::reply::<H, H::Fixed, P, T>(packet, tables, &segment);
     if outcome.is_none() && H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) {
         outcome = reply::reply::<H, Wide, P, T>(packet, tables, &segment);

@@ -7,7 +7,12 @@ use aya_ebpf::{
     helpers::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
 };
 use lb_common::FEATURE_PERFMON;
-use lb_datapath::{checksum::Sum, constants::has, header::ethernet, packet::Packet};
+use lb_datapath::{
+    checksum::Sum,
+    constants::has,
+    header::ethernet,
+    packet::{Packet, sum_short},
+};
 
 use crate::settings::Loaded;
 
@@ -46,6 +51,16 @@ impl XdpPacket {
         let pointer = self.start + offset as usize;
         if pointer + len as usize > self.end { None } else { Some(pointer as *mut u8) }
     }
+}
+
+/// What no sum of 128 bytes is.
+const NO_SUM: u64 = u64::MAX;
+
+/// `Packet::sum_short` of the context's frame.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn cold_sum(context: *mut xdp_md, len: u64) -> u64 {
+    sum_short(&XdpPacket::new(context), len as u32).map_or(NO_SUM, Sum::word)
 }
 
 impl Packet for XdpPacket {
@@ -95,6 +110,12 @@ impl Packet for XdpPacket {
             done += words;
         }
         Some(sum)
+    }
+
+    #[inline(always)]
+    fn sum_short(&self, len: u32) -> Option<Sum> {
+        let word = cold_sum(self.context, u64::from(len));
+        if word == NO_SUM { None } else { Some(Sum::of_word(word)) }
     }
 
     #[inline(always)]
