@@ -17,7 +17,7 @@ use crate::{
     pipeline::{Family, Served, Verdict, classified, is_wide, quick, serve},
     reply,
     select::{self, Begun, Request, Wish},
-    tables::{Tables, explain, note},
+    tables::{FlowEvent, Tables, explain, note},
 };
 
 /// What a round came to. The first numbers are those of [`Verdict`].
@@ -216,7 +216,13 @@ fn flow_round<K: Kind, T: Tables>(round: Round, tables: &T, turn: Turn, notes: &
             Err(reason) => return turn.then(Turn::stop(Stop::Drop(reason))),
         },
         Round::Enter => select::enter::<K, T>(tables, &notes.wish, &notes.begun),
-        _ => nat::make_room::<K, T>(tables, &notes.wish, &notes.begun),
+        _ => {
+            let done = nat::make_room::<K, T>(tables, &notes.wish, &notes.begun);
+            if !done && !T::OBSERVE {
+                tables.count_flow(K::INDEX, FlowEvent::NotStored);
+            }
+            done
+        }
     };
     if done { turn } else { turn.then(Turn::stop(Stop::Drop(Reason::FlowTableFull))) }
 }

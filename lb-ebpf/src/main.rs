@@ -5,8 +5,6 @@
 #![expect(missing_docs, unreachable_pub, reason = "the entry points that aya's macro exports")]
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[cfg(feature = "bench")]
-mod bench;
 mod kernel;
 mod maps;
 mod packet;
