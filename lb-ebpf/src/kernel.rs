@@ -29,6 +29,9 @@ use crate::{
 const INET: u8 = 2;
 const INET6: u8 = 10;
 
+/// Index of `lo`, in every network namespace.
+const LOOPBACK: u32 = 1;
+
 /// The maps, seen by one run of a program.
 pub struct Kernel<const OBSERVE: bool> {
     context: *mut xdp_md,
@@ -195,7 +198,8 @@ impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
             *query = zeroed();
             &mut *query
         };
-        query.ifindex = self.ingress();
+        // As `lo`, where the kernel's own packets start from: the ingress interface would be answered only if it forwards.
+        query.ifindex = LOOPBACK;
         if destination.is_v4() {
             query.family = INET;
             query.__bindgen_anon_3.ipv4_src = source.words[3];

@@ -29,6 +29,7 @@ mod open;
 mod pinned;
 mod pins;
 mod privilege;
+pub mod routes;
 mod seed;
 mod sizes;
 mod syscall;

@@ -7,7 +7,7 @@ use super::Controller;
 use super::names::Names;
 use crate::api::types::Interface;
 use crate::api::{Placement, Snapshot, TableInfo};
-use crate::datapath::InterfaceState;
+use crate::datapath::{InterfaceState, routes};
 use crate::membership::{MemberId, PoolView};
 
 /// What `no_return_path` means and how it is mended.
@@ -28,7 +28,7 @@ impl Controller {
         for id in self.return_paths.lost() {
             degraded.push(format!("backend {id}: no_return_path: {NO_RETURN_PATH}"));
         }
-        degraded.extend(self.forwarding_off());
+        degraded.extend(self.routes_refused());
         let datapath = self.read_datapath();
         let mut states = datapath.interfaces();
         for state in states.iter_mut().filter(|state| state.mode.is_none()) {
@@ -58,29 +58,12 @@ impl Controller {
         self.published.counter.send_modify(|count| *count += 1);
     }
 
-    /// Interfaces on which the kernel tells no way back to clients: `bpf_fib_lookup` answers only where forwarding is on
-    /// (net/core/filter.c, bpf_ipv4_fib_lookup), and replies of nat and full-nat are sent by its answer.
-    fn forwarding_off(&self) -> Vec<String> {
+    /// Why the program is told no way back to clients, if it needs one.
+    fn routes_refused(&self) -> Vec<String> {
         let desired = self.membership.desired();
-        let mut sentences = Vec::new();
-        for (family, is_v4) in [("ipv4", true), ("ipv6", false)] {
-            let is_needed = desired.services.iter().any(|(listener, service)| {
-                service.forward.translates() && !service.loopback && listener.addr.is_ipv4() == is_v4
-            });
-            let interfaces = &self.membership.file().datapath.interfaces;
-            for name in interfaces.iter().filter(|name| is_needed && *name != "lo") {
-                let key = format!("net/{family}/conf/{name}/forwarding");
-                let value = std::fs::read_to_string(format!("/proc/sys/{key}"));
-                if value.is_ok_and(|value| value.trim() == "0") {
-                    let key = key.replace('/', ".");
-                    sentences.push(format!(
-                        "{key} is 0, so the kernel tells no way back to clients and replies of nat and full-nat that come \
-                         in by {name} are dropped (next_hop_unknown): sysctl -w {key}=1, or use dsr or ipip"
-                    ));
-                }
-            }
-        }
-        sentences
+        let is_needed =
+            desired.services.values().any(|service| service.forward.translates() && !service.loopback);
+        if is_needed { routes::refused() } else { Vec::new() }
     }
 
     fn tables(&self) -> BTreeMap<crate::desired::PoolKey, TableInfo> {

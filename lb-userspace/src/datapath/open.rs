@@ -19,7 +19,7 @@ use super::pins::{self, Adoption, Layout, Shape, Staged};
 use super::seed::Seed;
 use super::sizes::{Demand, Sizes};
 use super::tuning::{self, Tick, Tuning};
-use super::{DatapathError, bpffs, migrate, object, privilege, syscall};
+use super::{DatapathError, bpffs, migrate, object, privilege, routes, syscall};
 use crate::spec::{AttachMode, DatapathSpec, OnExit};
 
 /// The program in the kernel, its maps and its links. Dropping it leaves them as they are.
@@ -55,6 +55,7 @@ impl Datapath {
     pub fn open(config: &DatapathSpec, tuning: Tuning, demand: &Demand) -> Result<Self, DatapathError> {
         let object = object::bytes()?;
         bpffs::prepare(&config.pin)?;
+        routes::allow();
         let lock = Arc::new(Lock::take(&config.pin)?);
         let is_new = !Layout::new(&config.pin).base().is_dir();
         let opened = Self::open_locked(config, tuning, demand, object, Arc::clone(&lock));
