@@ -41,20 +41,16 @@ pub fn hint<K: Kind, T: Tables>(tables: &T, hash: u64, home: bool) -> u64 {
 
 /// The flow has seen FIN or RST.
 const ENDING: u64 = 1;
-/// The flow has seen one packet.
-const PROBATION: u64 = 2;
 
-/// Who holds an entry: 0 if there is no live flow of nat or full-nat in it; else the hash of what its replies carry, and in its two lowest
-/// bits, which are 0, whether the flow is ending or on probation.
+/// Who holds an entry: 0 if there is no live flow of nat or full-nat in it; else the hash of what its replies carry, and in its lowest
+/// bit, which is 0, whether the flow is ending.
 #[inline(always)]
 pub fn occupant<K: Kind, T: Tables>(tables: &T, number: u32, now: u16) -> u64 {
     match nat::flow_in::<K, T>(tables, number, now) {
         None => 0,
         Some((holder, key)) => {
-            let state = holder.value.state();
-            let ending = if matches!(state, State::TcpEnding) { ENDING } else { 0 };
-            let probation = if state.is_probation() { PROBATION } else { 0 };
-            key.hash(tables.constants()) | ending | probation
+            let is_ending = matches!(holder.value.state(), State::TcpEnding);
+            key.hash(tables.constants()) | if is_ending { ENDING } else { 0 }
         }
     }
 }
@@ -86,24 +82,18 @@ impl Occupant {
     /// Whether its replies carry what hashes to `hash`.
     #[inline(always)]
     pub const fn replies_as(self, hash: u64) -> bool {
-        self.0 != 0 && self.0 & !(ENDING | PROBATION) == hash
+        self.0 != 0 && self.0 & !ENDING == hash
     }
 
     /// Whether a word of the reply index is its own.
     #[inline(always)]
     pub const fn wrote(self, word: u64) -> bool {
-        self.0 != 0 && reply_index::entry_of(word, self.0 & !(ENDING | PROBATION)).is_some()
+        self.0 != 0 && reply_index::entry_of(word, self.0 & !ENDING).is_some()
     }
 
     /// Whether the flow saw FIN or RST.
     #[inline(always)]
     pub const fn is_ending(self) -> bool {
         self.0 & ENDING != 0
-    }
-
-    /// Whether the flow gives way to a newcomer that finds no room: it is ending, or has not established itself.
-    #[inline(always)]
-    pub const fn gives_way(self) -> bool {
-        self.0 & (ENDING | PROBATION) != 0
     }
 }

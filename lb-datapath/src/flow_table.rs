@@ -11,7 +11,7 @@ use lb_common::{Address, WAYS};
 
 pub use self::{
     kind::{Entry, Kind, Narrow, Wide},
-    search::{Place, Slot, entry, find, place, refresh, write},
+    search::{Place, Slot, entry, find, place, rank, refresh, write},
 };
 use crate::{classify::same, constants::Constants, hash};
 

@@ -4,7 +4,7 @@
 //! the flow a reply belongs to. Invariant: what a reply is translated to comes from the flow entry alone, and only if client,
 //! service, backend, port and destination all agree with the reply; a word of the reply index is a hint.
 
-use lb_common::{Address, Backend, FEATURE_FULL_NAT, FEATURE_NAT, Forward, Pool, Reason, Service};
+use lb_common::{Address, Backend, FEATURE_FULL_NAT, FEATURE_NAT, Forward, Pool, Reason, Service, Word};
 
 use crate::{
     classify::{Policy, same},
@@ -214,32 +214,33 @@ pub fn claim<K: Kind, T: Tables>(
     Ok(())
 }
 
-/// Writes the word of a claim into the reply index, and ends the flow that has to end for it. False if there is no free word.
+/// Where the word of a claim goes in the reply index; the flow that has to end for it is ended. `None` if there is no free word. The word is to be
+/// written after the flow's entry: before, another CPU would find that the entry is not the word's, and take it for stale.
 #[inline(always)]
-pub fn enter<K: Kind, T: Tables>(tables: &T, begun: &Begun) -> bool {
-    let Some(word) = reply_index::room::<K, T>(tables, begun.reply_hash) else { return false };
-    if !T::OBSERVE {
-        if begun.ending != NO_ENTRY
-            && let Some(entry) = flow_table::entry::<K, T>(tables, begun.ending)
-        {
-            entry.value().store(0);
-        }
-        word.store(reply_index::word(begun.reply_hash, begun.place.number));
+pub fn room<'t, K: Kind, T: Tables>(tables: &'t T, begun: &Begun) -> Option<&'t Word> {
+    let word = reply_index::room::<K, T>(tables, begun.reply_hash)?;
+    if !T::OBSERVE
+        && begun.ending != NO_ENTRY
+        && let Some(entry) = flow_table::entry::<K, T>(tables, begun.ending)
+    {
+        entry.value().store(0);
     }
-    true
+    Some(word)
 }
 
 /// Frees a word of the reply index whose flow is gone: its entry is free or expired, or another flow's. Words are not freed when their
 /// flows go, so in the long run every bucket is full and a newcomer looks for one that is stale. If none is (a flood fills the flow
-/// table far beyond what it is made for), a flow gives way that is ending or has not established itself.
+/// table far beyond what it is made for), one gives way as in the flow table: ending, else the oldest on probation, never established.
 #[inline(always)]
 pub fn make_room<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &Begun) -> bool {
     let mut yielding = None;
+    let mut best = 0;
     let freed = reply_index::free_stale::<K, T>(tables, begun.reply_hash, |word| {
         let number = hash::low(word.load()).wrapping_sub(1);
-        let occupant = Occupant::of::<K, T>(tables, number, wish.now);
-        let is_own = occupant.wrote(word.load());
-        if is_own && occupant.gives_way() {
+        let is_own = Occupant::of::<K, T>(tables, number, wish.now).wrote(word.load());
+        let rank = if is_own { flow_table::rank::<K, T>(tables, number, wish.now) } else { 0 };
+        if rank > best {
+            best = rank;
             yielding = Some((number, word));
         }
         !is_own

@@ -61,10 +61,10 @@ impl Segment {
         self.protocol == tcp::PROTOCOL
     }
 
-    /// Whether it asks for a new connection.
+    /// Whether it asks for a new connection, and does not end one in the same breath.
     #[inline(always)]
     pub const fn is_syn(&self) -> bool {
-        self.flags & (tcp::SYN | tcp::ACK) == tcp::SYN
+        self.flags & (tcp::SYN | tcp::ACK | tcp::FIN | tcp::RST) == tcp::SYN
     }
 
     /// Whether it ends a connection.
@@ -131,7 +131,7 @@ pub struct Parsed {
     pub reason: Reason,
     /// Of ICMP: its type.
     pub icmp_type: u8,
-    /// Of a segment: the segment.
+    /// Of a segment: the segment. Of a fault: ports and protocol, if it has them, and nothing else.
     pub segment: Segment,
 }
 
@@ -167,7 +167,7 @@ pub trait Parse: IpHeader {
     #[inline(always)]
     fn parse(packet: &mut impl Packet) -> Parsed {
         let Some(ip) = Self::load(packet) else { return Parsed::FOREIGN };
-        if ip.version() != Self::VERSION {
+        if ip.version() != Self::VERSION || ip.is_mapped() {
             return Parsed::FOREIGN;
         }
         let Walked { extra_len, protocol, fault } = ip.walk(packet);
@@ -208,7 +208,7 @@ pub(crate) fn come_back(packet: &mut impl Packet, extra_len: u32) -> Option<()> 
 }
 
 #[inline(always)]
-#[expect(clippy::cast_possible_wrap, reason = "at most five extension headers of 2,048 bytes")]
+#[expect(clippy::cast_possible_wrap, reason = "at most four extension headers of 2,048 bytes")]
 const fn delta(extra_len: u32) -> i32 {
     extra_len as i32
 }
@@ -241,8 +241,9 @@ impl Parse for Ipv4 {
 impl Parse for Ipv6 {
     #[inline(always)]
     fn glance(packet: &impl Packet) -> Option<Ends> {
-        let [first, second] = packet.load_words(ethernet::LEN)?;
-        if first.to_ne_bytes()[0] >> 4 != 6 {
+        let [first, second, _, _, source, _, _, _, destination] = packet.load_words(ethernet::LEN)?;
+        // The latter: perhaps an IPv4 address in disguise.
+        if first.to_ne_bytes()[0] >> 4 != 6 || source == Self::MAPPED || destination == Self::MAPPED {
             return None;
         }
         ends::<Self>(packet, second.to_ne_bytes()[2])
@@ -322,7 +323,13 @@ fn payload<H: IpHeader>(packet: &mut impl Packet, ip: H, protocol: u8, extra_len
             parsed
         }
         Err(None) => parsed,
-        Err(Some(reason)) => Parsed::fault(reason),
+        Err(Some(reason)) => {
+            parsed = Parsed::fault(reason);
+            if let Some(Ends { ports, protocol }) = ends::<H>(packet, protocol) {
+                (parsed.segment.ports, parsed.segment.protocol) = (ports, protocol);
+            }
+            parsed
+        }
     }
 }
 

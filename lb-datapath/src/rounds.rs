@@ -2,7 +2,7 @@
 //!
 //! In: the frame, the [`Turn`] the round before ended with, notes of a flow that begins. Out: the next turn. The kernel's verifier judges each
 //! round once, by itself, over any turn and any notes ([`Tables::round`]), and each has the stack of 512 bytes nearly to itself.
-//! Invariant: a round that ends with `Begins` or `Reply` has not changed the frame.
+//! Invariant: a round that ends with `Begins`, `Reply` or `Rare` has not changed the frame.
 
 use lb_common::{FEATURE_ANY_PORT, Reason};
 
@@ -13,7 +13,7 @@ use crate::{
     forward::Stop,
     hash, icmp, nat,
     packet::Packet,
-    parse::{self, Parsed},
+    parse::{self, Ends, Parsed},
     pipeline::{Family, Served, Verdict, classified, is_wide, quick, serve},
     reply,
     select::{self, Begun, Request, Wish},
@@ -237,7 +237,7 @@ fn steps<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mu
             icmp::to_vip::<H, T>(tables, packet, icmp_type);
             return Turn::new(Outcome::Pass);
         }
-        parse::Kind::Fault => return faulty::<H, P, T>(packet, tables, reason),
+        parse::Kind::Fault => return faulty::<H, P, T>(packet, tables, reason, segment.ends()),
         parse::Kind::Foreign => return Turn::new(Outcome::Pass),
     }
     let Some(request) = classified::<H, P, T>(packet, tables, segment) else {
@@ -284,10 +284,16 @@ fn translate_back<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -
     }
 }
 
-/// A packet with a fault: dropped if it is for a vip, else none of our business.
+/// A packet with a fault: dropped if it is for a service, or, if its ports cannot be read (protocol 0), for a vip; else none of our business.
 #[inline(always)]
-fn faulty<H: Family, P: Packet, T: Tables>(packet: &P, tables: &T, reason: Reason) -> Turn {
-    let found = H::load_destination(packet).and_then(|destination| classify::vip(tables, &destination));
+fn faulty<H: Family, P: Packet, T: Tables>(packet: &P, tables: &T, reason: Reason, ends: Ends) -> Turn {
+    let found = H::load_destination(packet).and_then(|destination| {
+        if ends.protocol == 0 {
+            classify::vip(tables, &destination)
+        } else {
+            classify::service(tables, &destination, ends.destination_port_be(), ends.protocol)
+        }
+    });
     let Some(found) = found else { return Turn::new(Outcome::Pass) };
     explain(tables, |explanation| explanation.service = found.id);
     Turn::stop(Stop::Drop(reason)).of(found.id)

@@ -16,6 +16,7 @@ use crate::{
     flow_table::{self, FlowKey, Kind, Place, State, Value},
     hash, nat,
     parse::Segment,
+    reply_index,
     tables::{FlowEvent, Tables, explain, note},
 };
 
@@ -72,7 +73,7 @@ pub struct Chosen<'t> {
     pub is_new: bool,
 }
 
-/// The backend of a flow that has yet to begin, as `begin` leaves it for the packet's second round.
+/// The backend of a flow that has yet to begin, as `begin` leaves it for the second time the packet goes through the steps.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Begun {
@@ -356,12 +357,16 @@ pub fn enter<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &Begun) -> bool
         note(tables, wish.flow.service, Reason::NotStored);
         return true;
     }
-    if begun.reply_hash != 0 && !nat::enter::<K, T>(tables, begun) {
+    let room = if begun.reply_hash == 0 { None } else { nat::room::<K, T>(tables, begun) };
+    if begun.reply_hash != 0 && room.is_none() {
         return false;
     }
     if !T::OBSERVE {
         let value = Value::new(wish.hash, begun.local, wish.now, wish.state, begun.attempt);
         flow_table::write::<K, T>(tables, begun.place.number, K::pack(&wish.flow), value);
+        if let Some(word) = room {
+            word.store(reply_index::word(begun.reply_hash, begun.place.number));
+        }
         count_entry::<K, T>(tables, wish.flow.service, begun.is_new, begun.place.evicts());
     } else if !begun.is_new {
         note(tables, wish.flow.service, Reason::Reselected);

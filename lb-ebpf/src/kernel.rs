@@ -192,7 +192,7 @@ impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
     #[inline(always)]
     fn look_up_route(&self, source: &Address, destination: &Address) -> Option<RouteEntry> {
         // In a map rather than on the stack, of which the rounds need every byte.
-        let query = maps::fib_query.get_ptr_mut(0)?;
+        let query = maps::fib_query.get_ptr_mut(u32::from(OBSERVE))?;
         // SAFETY: a valid entry of a per-CPU array, of this CPU; all zero is a valid value of the helper's plain parameters.
         let query = unsafe {
             *query = zeroed();

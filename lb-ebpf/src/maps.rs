@@ -49,7 +49,7 @@ maps! {
     flow_counters: PerCpuArray<FlowCounters, 2>;
     devices: DevMapHash<64>;
     explanation: Array<Explanation, 1, MMAPABLE>;
-    fib_query: PerCpuArray<bpf_fib_lookup, 1>;
+    fib_query: PerCpuArray<bpf_fib_lookup, 2>;
     notes: PerCpuArray<Notes, 2>;
     decap_sources: LpmTrie<[u8; 16], u32, 256>;
 }

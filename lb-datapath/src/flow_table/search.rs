@@ -63,6 +63,12 @@ pub fn entry<K: Kind, T: Tables>(tables: &T, number: u32) -> Option<&K::Entry> {
     K::bucket(tables, number / WAYS as u32)?.get(number as usize % WAYS)
 }
 
+/// How gladly the entry with this number gives way (see `Value::rank`): 0 = not at all.
+#[inline(always)]
+pub fn rank<K: Kind, T: Tables>(tables: &T, number: u32, now: u16) -> u64 {
+    entry::<K, T>(tables, number).map_or(0, |entry| Value(entry.value().load()).rank(tables.constants(), now))
+}
+
 /// The entry of a bucket that gives way first.
 #[derive(Clone, Copy)]
 struct Candidate {

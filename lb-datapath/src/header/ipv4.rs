@@ -111,6 +111,11 @@ impl IpHeader for Ipv4 {
     }
 
     #[inline(always)]
+    fn is_mapped(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn source(&self) -> Address {
         Address::v4(self.words[3])
     }

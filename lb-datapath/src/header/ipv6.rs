@@ -27,6 +27,9 @@ pub struct Ipv6 {
 }
 
 impl Ipv6 {
+    /// The third word of an IPv4 address in disguise, as it lies in the frame.
+    pub const MAPPED: u32 = 0xffff_u32.to_be();
+
     /// The protocol or extension header that follows.
     #[inline(always)]
     pub const fn next_header(&self) -> u8 {
@@ -64,6 +67,11 @@ impl IpHeader for Ipv6 {
     #[inline(always)]
     fn version(&self) -> u8 {
         self.words[0].to_ne_bytes()[0] >> 4
+    }
+
+    #[inline(always)]
+    fn is_mapped(&self) -> bool {
+        self.source().is_v4() || self.destination().is_v4()
     }
 
     #[inline(always)]

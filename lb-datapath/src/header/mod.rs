@@ -32,6 +32,9 @@ pub trait IpHeader: Copy {
     fn load(packet: &impl Packet) -> Option<Self>;
     /// Version field.
     fn version(&self) -> u8;
+    /// Whether an address of it is an IPv4 address in disguise (`::ffff:a.b.c.d`), which does not belong on a wire (RFC 4942 §2.2): the
+    /// tables hold IPv4 addresses in that form, and no IPv6 packet shall be taken for an IPv4 one.
+    fn is_mapped(&self) -> bool;
     /// Source address.
     fn source(&self) -> Address;
     /// Destination address.
