@@ -230,26 +230,23 @@ pub fn room<'t, K: Kind, T: Tables>(tables: &'t T, begun: &Begun) -> Option<&'t 
 
 /// Frees a word of the reply index whose flow is gone: its entry is free or expired, or another flow's. Words are not freed when their
 /// flows go, so in the long run every bucket is full and a newcomer looks for one that is stale. If none is (a flood fills the flow
-/// table far beyond what it is made for), one gives way as in the flow table: ending, else the oldest on probation, never established.
+/// table far beyond what it is made for), one gives way that is ending or on probation, never one that is established.
 #[inline(always)]
 pub fn make_room<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &Begun) -> bool {
-    let mut yielding = None;
-    let mut best = 0;
     let freed = reply_index::free_stale::<K, T>(tables, begun.reply_hash, |word| {
         let number = hash::low(word.load()).wrapping_sub(1);
-        let is_own = Occupant::of::<K, T>(tables, number, wish.now).wrote(word.load());
-        let rank = if is_own { flow_table::rank::<K, T>(tables, number, wish.now) } else { 0 };
-        if rank > best {
-            best = rank;
-            yielding = Some((number, word));
-        }
-        !is_own
+        !Occupant::of::<K, T>(tables, number, wish.now).wrote(word.load())
     });
     if freed {
         return true;
     }
-    let Some((number, word)) = yielding else { return false };
+    // No word is stale, so each is its entry's.
+    let word = reply_index::yielding::<K, T>(tables, begun.reply_hash, |word| {
+        flow_table::rank::<K, T>(tables, hash::low(word).wrapping_sub(1), wish.now) != 0
+    });
+    let Some(word) = word else { return false };
     if !T::OBSERVE {
+        let number = hash::low(word.load()).wrapping_sub(1);
         word.store(0);
         if let Some(entry) = flow_table::entry::<K, T>(tables, number) {
             entry.value().store(0);

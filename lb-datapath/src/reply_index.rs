@@ -8,7 +8,7 @@ mod search;
 
 use lb_common::Address;
 
-pub use self::search::{free_stale, hint, room};
+pub use self::search::{free_stale, hint, room, yielding};
 use crate::{constants::Constants, hash};
 
 /// What a reply carries, and so what names a flow towards its backend.

@@ -64,6 +64,27 @@ pub fn free_stale<'t, K: Kind, T: Tables>(
     false
 }
 
+/// A word of the two buckets of `hash` whose flow gives way. The search begins where the newcomer's hash says: in a flood every word of a bucket is
+/// taken as often as every other, and a flow that is just being established is not the next to go. (VERIFIER: to find the oldest of sixteen it
+/// walks a million instructions.)
+#[inline(always)]
+pub fn yielding<'t, K: Kind, T: Tables>(
+    tables: &'t T,
+    hash: u64,
+    gives_way: impl Fn(u64) -> bool,
+) -> Option<&'t Word> {
+    let (home, other) = hash::candidates(hash, K::reply_buckets(tables.constants()));
+    let (home, other) = (K::reply_bucket(tables, home)?, K::reply_bucket(tables, other)?);
+    for step in 0..16_u64 {
+        let bucket = if step < 8 { home } else { other };
+        let word = bucket.words.get((hash::tag32(hash) as u64).wrapping_add(step) as usize & 7)?;
+        if gives_way(word.load()) {
+            return Some(word);
+        }
+    }
+    None
+}
+
 #[inline(always)]
 fn first_free(bucket: &ReplyBucket) -> Option<&Word> {
     bucket.words.iter().find(|word| word.load() == 0)
