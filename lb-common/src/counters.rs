@@ -2,8 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// What happened to the packets of one interface; map index = interface index modulo the map's entries. A field's place
-/// is its verdict's number (the kernel's `enum xdp_action`) modulo four, by which the program finds it.
+/// What happened to the packets of one interface; map index = interface index modulo the map's entries.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct InterfaceCounters {

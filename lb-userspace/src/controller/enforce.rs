@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lb_common::FEATURE_GENERIC;
+use lb_common::FEATURES_OF_HOST;
 
 use super::{Controller, Fault};
 use crate::datapath::{Demand, Tuning};
@@ -66,7 +66,7 @@ impl Controller {
     /// Gives the program and the maps what a state needs besides what is in use now. Nothing that packets see changes.
     pub(super) fn make_room(&mut self, desired: &Desired) -> Result<(), String> {
         let mut tuning = self.tuning(desired);
-        tuning.features |= self.read_datapath().settings().features & !FEATURE_GENERIC;
+        tuning.features |= self.read_datapath().settings().features & !FEATURES_OF_HOST;
         let demand = Demand::of(desired, self.membership.file().datapath.flows);
         let are_new = self.write_datapath().reconfigure(tuning, &demand).map_err(|error| said(&error))?;
         if are_new {
