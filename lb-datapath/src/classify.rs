@@ -3,7 +3,7 @@
 //! In: destination address, port, protocol. Out: the service's id and entry, or nothing. The directory is a hash table with words of
 //! (tag, id); the service it names is compared whole. A packet of nobody's costs one hash and, as a rule, one word.
 
-use lb_common::{Address, FEATURE_ANY_PORT, Forward, Service, WhenNone, service_policy};
+use lb_common::{Address, FEATURE_ANY_PORT, Forward, Service, WhenNone, Word, service_policy};
 
 use crate::{
     constants::{Constants, has},
@@ -170,27 +170,46 @@ pub fn search<T: Tables>(tables: &T, destination: &Address, port_be: u16, protoc
         let listens = is_any || (service.port_be == port_be && service.protocol == protocol);
         service.policy.load() != 0 && listens && same(&service.vip, destination)
     };
-    let mut bucket = position.bucket;
-    // A bucket without an end continues in the next one.
-    for _ in 0..2 {
-        let Some(words) = tables.directory(bucket) else { return 0 };
-        for word in &words.words {
-            let word = word.load();
-            if word == 0 {
-                return 0;
-            }
-            let named = hash::low(word);
-            if (word >> 32) as u32 == position.tag
-                && named != REMOVED
-                && tables.service(named.wrapping_sub(1)).is_some_and(is_it)
-            {
-                return named as u64;
-            }
-        }
-        bucket += 1;
-        if bucket >= tables.constants().directory_buckets() {
-            bucket = 0;
-        }
+    let home = in_bucket(tables, position.bucket, position.tag, is_it);
+    if home != FULL {
+        return home;
     }
-    0
+    let next = position.bucket + 1;
+    let next = if next < tables.constants().directory_buckets() { next } else { 0 };
+    let answer = in_bucket(tables, next, position.tag, is_it);
+    if answer == FULL { 0 } else { answer }
+}
+
+/// The bucket has no end and the service is not in it: the search goes on in the next one.
+const FULL: u64 = u64::MAX;
+
+/// As [`search`], in one bucket; or [`FULL`].
+#[inline(always)]
+fn in_bucket<T: Tables>(tables: &T, bucket: u32, tag: u32, is_it: impl Fn(&Service) -> bool + Copy) -> u64 {
+    let Some(bucket) = tables.directory(bucket) else { return 0 };
+    let at = |word: &Word| {
+        let word = word.load();
+        let named = hash::low(word);
+        if word == 0 {
+            return 0;
+        }
+        let is_tagged = (word >> 32) as u32 == tag && named != REMOVED;
+        if is_tagged && tables.service(named.wrapping_sub(1)).is_some_and(is_it) {
+            named as u64
+        } else {
+            FULL
+        }
+    };
+    // VERIFIER: written out, because a loop would have a variable offset, which takes CAP_PERFMON ("tried to add from different … paths").
+    let [a, b, c, d, e, f, g, h] = &bucket.words;
+    let mut answer = at(a);
+    macro_rules! then {
+        ($($word:ident)+) => {
+            $(if answer == FULL {
+                answer = at($word);
+            })+
+        };
+    }
+    then!(b c d e f g h);
+    answer
 }
