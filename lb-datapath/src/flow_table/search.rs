@@ -86,9 +86,18 @@ fn candidate<K: Kind, T: Tables>(tables: &T, bucket: u32, now: u16) -> Candidate
     for (way, entry) in entries.iter().enumerate() {
         let rank = Value(entry.value().load()).rank(tables.constants(), now);
         candidate.occupied += 1 - ((rank / FREE) & 1);
-        candidate.best = candidate.best.max(rank * WAYS as u64 + way as u64);
+        candidate.best = greater(candidate.best, rank * WAYS as u64 + way as u64);
     }
     candidate
+}
+
+/// The greater of two numbers below 2^63.
+#[inline(always)]
+const fn greater(a: u64, b: u64) -> u64 {
+    let difference = b.wrapping_sub(a);
+    // All ones unless b is less.
+    let mask = (difference >> 63).wrapping_sub(1);
+    a.wrapping_add(difference & mask)
 }
 
 /// A place for a new entry, or none. Plain numbers, because it is returned out of line (see `select::Wish`).
