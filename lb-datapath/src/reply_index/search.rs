@@ -68,11 +68,7 @@ pub fn free_stale<'t, K: Kind, T: Tables>(
 /// taken as often as every other, and a flow that is just being established is not the next to go. (VERIFIER: to find the oldest of sixteen it
 /// walks a million instructions.)
 #[inline(always)]
-pub fn yielding<'t, K: Kind, T: Tables>(
-    tables: &'t T,
-    hash: u64,
-    gives_way: impl Fn(u64) -> bool,
-) -> Option<&'t Word> {
+pub fn yielding<K: Kind, T: Tables>(tables: &T, hash: u64, gives_way: impl Fn(u64) -> bool) -> Option<&Word> {
     let (home, other) = hash::candidates(hash, K::reply_buckets(tables.constants()));
     let (home, other) = (K::reply_bucket(tables, home)?, K::reply_bucket(tables, other)?);
     for step in 0..16_u64 {
