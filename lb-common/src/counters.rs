@@ -6,14 +6,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct InterfaceCounters {
-    /// Packets sent out of another interface.
-    pub redirect_packets: u64,
-    /// Packets dropped; the reasons are counted per service.
-    pub drop_packets: u64,
     /// Packets left to the kernel, ours or not.
     pub pass_packets: u64,
+    /// Packets dropped; the reasons are counted per service.
+    pub drop_packets: u64,
     /// Packets sent back out of the interface they came in by.
     pub transmit_packets: u64,
+    /// Packets sent out of another interface.
+    pub redirect_packets: u64,
 }
 
 /// One service (listener). Bytes are of the IP packet as it arrived, link header excluded.

@@ -75,7 +75,7 @@ pub fn service<'t, T: Tables>(
     named(tables, tables.listener(destination, 0, protocol))
 }
 
-/// The service that a look-up named: its id + 1, or 0.
+/// The service that a word or a look-up named: its id + 1, or 0.
 #[inline(always)]
 fn named<T: Tables>(tables: &T, answer: u64) -> Option<Found<'_>> {
     let id = hash::low(answer).wrapping_sub(1);
@@ -121,25 +121,21 @@ fn glance_at<'t, T: Tables>(
 ) -> Glance<'t> {
     let position = hash::directory_of(tables.constants(), destination_word, port_be, protocol);
     let Some(bucket) = tables.directory(position.bucket) else { return Glance::Unsure };
-    let mut named = REMOVED;
+    let mut tagged = REMOVED;
     for word in &bucket.words {
         let word = word.load();
         if word == 0 {
             return Glance::Nobody;
         }
         if (word >> 32) as u32 == position.tag {
-            named = hash::low(word);
+            tagged = hash::low(word);
             break;
         }
     }
-    let id = named.wrapping_sub(1);
-    let Some(service) = tables.service(id) else { return Glance::Unsure };
-    let policy = Policy(service.policy.load());
-    if policy.0 == 0 || !is_at(service, destination, port_be, protocol) {
-        return Glance::Unsure;
+    match named(tables, tagged as u64) {
+        Some(found) if is_at(found.service, destination, port_be, protocol) => Glance::Found(found),
+        _ => Glance::Unsure,
     }
-    #[expect(clippy::cast_possible_truncation, reason = "service ids have 16 bits; the array is no longer")]
-    Glance::Found(Found { id: id as u16, service, policy })
 }
 
 #[inline(always)]

@@ -1,4 +1,4 @@
-//! Searches of the cold paths, over plain numbers: what [`Tables::place`], [`Tables::hint`] and [`Tables::occupant`] do. The kernel makes each
+//! Searches of the cold paths, over plain numbers: what [`Tables::listener`], [`Tables::place`], [`Tables::hint`] and [`Tables::occupant`] do. The kernel makes each
 //! a function that the verifier judges once.
 //!
 //! In: hashes, numbers, the tick. Out: one word, packed and unpacked here. Invariant: read only.

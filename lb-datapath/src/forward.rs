@@ -41,7 +41,7 @@ pub enum Stop {
 /// Which ways a packet may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
-    /// By a next hop that the backend names; else [`Stop::Unresolved`].
+    /// By a next hop that the backend names, or, for a reply, by a cached route; else [`Stop::Unresolved`].
     Resolved,
     /// Also one that the kernel is asked for.
     Any,

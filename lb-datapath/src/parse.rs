@@ -8,7 +8,7 @@ use lb_common::Reason;
 
 use crate::{
     header::{
-        IpHeader, ethernet,
+        IpHeader, Size, ethernet,
         ipv4::Ipv4,
         ipv6::{self, Ipv6},
         tcp, udp,
@@ -157,7 +157,7 @@ pub trait Parse: IpHeader {
     /// The segment of such a packet, if nothing is wrong with it.
     #[inline(always)]
     fn plain(packet: &mut impl Packet, ends: Ends) -> Option<Segment> {
-        segment(packet, Self::load(packet)?, ends.protocol, 0).ok()
+        segment::<Self>(packet, Self::load_size(packet)?, ends.protocol, 0).ok()
     }
 
     /// Where the transport header is.
@@ -241,7 +241,9 @@ impl Parse for Ipv4 {
 impl Parse for Ipv6 {
     #[inline(always)]
     fn glance(packet: &impl Packet) -> Option<Ends> {
-        let [first, second, _, _, source, _, _, _, destination] = packet.load_words(ethernet::LEN)?;
+        let [first, second] = packet.load_words(ethernet::LEN)?;
+        let [source] = packet.load_words(ethernet::LEN + 16)?;
+        let [destination] = packet.load_words(ethernet::LEN + 32)?;
         // The latter: perhaps an IPv4 address in disguise.
         if first.to_ne_bytes()[0] >> 4 != 6 || source == Self::MAPPED || destination == Self::MAPPED {
             return None;
@@ -316,7 +318,7 @@ fn payload<H: IpHeader>(packet: &mut impl Packet, ip: H, protocol: u8, extra_len
         parsed.icmp_type = half.to_ne_bytes()[0];
         return parsed;
     }
-    match segment(packet, ip, protocol, extra_len) {
+    match segment::<H>(packet, ip.size(), protocol, extra_len) {
         Ok(segment) => {
             parsed.kind = Kind::Segment;
             parsed.segment = segment;
@@ -337,7 +339,7 @@ fn payload<H: IpHeader>(packet: &mut impl Packet, ip: H, protocol: u8, extra_len
 #[inline(always)]
 fn segment<H: IpHeader>(
     packet: &mut impl Packet,
-    ip: H,
+    Size { packet_len, hops }: Size,
     protocol: u8,
     extra_len: u32,
 ) -> Result<Segment, Option<Reason>> {
@@ -350,12 +352,11 @@ fn segment<H: IpHeader>(
         let [word, _] = packet.load_words(H::TRANSPORT + tcp::FLAGS_WORD).ok_or(Some(Reason::Truncated))?;
         (header_len, flags) = tcp::offset_and_flags(word);
     }
-    let packet_len = ip.packet_len();
     // Both where the headers are now: `extra_len` bytes are cut off.
     let end = (packet_len + ethernet::LEN).wrapping_sub(extra_len);
     let is_short = protocol == tcp::PROTOCOL && header_len < tcp::LEN;
     if is_short || packet_len < extra_len || end < H::TRANSPORT + header_len || !packet.has(end) {
         return Err(Some(Reason::BadHeader));
     }
-    Ok(Segment { extra_len, ports, protocol, flags, hops: ip.hops(), packet_len })
+    Ok(Segment { extra_len, ports, protocol, flags, hops, packet_len })
 }

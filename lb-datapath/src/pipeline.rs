@@ -132,7 +132,8 @@ fn quick_reply<H: Family, P: Packet, T: Tables>(
     }
     const REPLY: Turn = Turn::new(Outcome::Reply);
     let Some(segment) = H::plain(packet, ends) else { return REPLY };
-    match reply::quick::<H, H::Fixed, P, T>(packet, tables, &segment, (source, destination)) {
+    let words = Some((source, destination));
+    match reply::reply::<H, H::Fixed, P, T>(packet, tables, &segment, words, Way::Resolved) {
         Some(reply::Outcome { verdict: Ok(verdict), .. }) => verdict.into(),
         Some(reply::Outcome { service, verdict: Err(Stop::Drop(reason)) }) => {
             note(tables, service, reason);
@@ -183,7 +184,7 @@ fn finish<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, mut turn:
     if turn.outcome() == Outcome::Reply {
         turn = tables.round::<H, P>(Round::Back, packet, turn, None);
     }
-    if turn.outcome() == Outcome::Stops {
+    if turn.verdict().is_none() {
         turn = tables.round::<H, P>(Round::Stop, packet, turn, None);
     }
     turn.verdict().unwrap_or(Verdict::Drop)

@@ -43,7 +43,7 @@ pub fn is_possible<T: Tables>(tables: &T, source: u64, ends: parse::Ends) -> boo
             || (has(constants, FEATURE_ANY_PORT) && nat::may_be_reply(tables, source, 0, ends.protocol)))
 }
 
-/// What a segment carries if it is a reply, and the hash of it. `words`: the address words of source and destination.
+/// What a segment carries if it is a reply, and the hash of it. `words`: the address words of source and destination, if they are known.
 #[inline(always)]
 fn carried<H: IpHeader, T: Tables>(
     packet: &impl Packet,
@@ -66,31 +66,23 @@ fn carried<H: IpHeader, T: Tables>(
     Some((key, hash))
 }
 
-/// Translates a segment back if it belongs to a flow of this table.
+/// Translates a segment back if it belongs to a flow of this table. With [`Way::Resolved`] one look at each table has to do, and `None` or
+/// [`Stop::Unresolved`] says only that it did not. `words`: as in `carried`.
 #[inline(always)]
 pub fn reply<H: IpHeader, K: Kind, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     segment: &Segment,
+    words: Option<(u64, u64)>,
+    ways: Way,
 ) -> Option<Outcome> {
     let now = tables.now();
-    let (key, hash) = carried::<H, T>(packet, tables, segment, None)?;
-    let holder = nat::holder::<K, T>(tables, &key, hash, now)?;
-    Some(of_flow::<H, K, P, T>(packet, tables, segment, &holder, (now, Way::Any)))
-}
-
-/// The same where one look at each table and a cached way do. `None`: [`reply`] knows.
-#[inline(always)]
-pub fn quick<H: IpHeader, K: Kind, P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    segment: &Segment,
-    words: (u64, u64),
-) -> Option<Outcome> {
-    let now = tables.now();
-    let (key, hash) = carried::<H, T>(packet, tables, segment, Some(words))?;
-    let holder = nat::holder_at_home::<K, T>(tables, &key, hash, now)?;
-    Some(of_flow::<H, K, P, T>(packet, tables, segment, &holder, (now, Way::Resolved)))
+    let (key, hash) = carried::<H, T>(packet, tables, segment, words)?;
+    let holder = match ways {
+        Way::Any => nat::holder::<K, T>(tables, &key, hash, now)?,
+        Way::Resolved => nat::holder_at_home::<K, T>(tables, &key, hash, now)?,
+    };
+    Some(of_flow::<H, K, P, T>(packet, tables, segment, &holder, (now, ways)))
 }
 
 /// Translates the reply of a flow back, refreshes the flow and counts.

@@ -10,7 +10,7 @@ use crate::{
     answer, classify,
     constants::has,
     flow_table::{Kind, Wide},
-    forward::Stop,
+    forward::{Stop, Way},
     hash, icmp, nat,
     packet::Packet,
     parse::{self, Ends, Parsed},
@@ -139,12 +139,8 @@ impl Turn {
 impl From<Verdict> for Turn {
     #[inline(always)]
     fn from(verdict: Verdict) -> Self {
-        Self::new(match verdict {
-            Verdict::Pass => Outcome::Pass,
-            Verdict::Drop => Outcome::Drop,
-            Verdict::Transmit => Outcome::Transmit,
-            Verdict::Redirect => Outcome::Redirect,
-        })
+        // The same numbers.
+        Self(verdict as u8 as u64)
     }
 }
 
@@ -273,9 +269,9 @@ fn translate_back<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -
     if kind != parse::Kind::Segment {
         return Turn::new(Outcome::Pass);
     }
-    let mut outcome = reply::reply::<H, H::Fixed, P, T>(packet, tables, &segment);
+    let mut outcome = reply::reply::<H, H::Fixed, P, T>(packet, tables, &segment, None, Way::Any);
     if outcome.is_none() && H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) {
-        outcome = reply::reply::<H, Wide, P, T>(packet, tables, &segment);
+        outcome = reply::reply::<H, Wide, P, T>(packet, tables, &segment, None, Way::Any);
     }
     match outcome {
         None => Turn::new(Outcome::Pass),

@@ -2,7 +2,7 @@
 
 use lb_common::Address;
 
-use super::{DEFAULT_HOPS, IpHeader, ethernet, icmp};
+use super::{DEFAULT_HOPS, IpHeader, Size, ethernet, icmp};
 use crate::{
     checksum::{Delta, Sum, Zero},
     packet::Packet,
@@ -149,6 +149,13 @@ impl IpHeader for Ipv4 {
     fn identification_be(&self) -> u16 {
         let [a, b, _, _] = self.words[1].to_ne_bytes();
         u16::from_ne_bytes([a, b])
+    }
+
+    #[inline(always)]
+    fn load_size(packet: &impl Packet) -> Option<Size> {
+        let [first] = packet.load_words(ethernet::LEN)?;
+        let [third] = packet.load_words(ethernet::LEN + 8)?;
+        Some(Size { packet_len: Self::host(first) & 0xffff, hops: third.to_ne_bytes()[0] })
     }
 
     #[inline(always)]

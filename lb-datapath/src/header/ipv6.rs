@@ -2,7 +2,7 @@
 
 use lb_common::Address;
 
-use super::{DEFAULT_HOPS, IpHeader, ethernet, icmp};
+use super::{DEFAULT_HOPS, IpHeader, Size, ethernet, icmp};
 use crate::{checksum::Sum, packet::Packet};
 
 /// Hop-by-hop options.
@@ -110,6 +110,12 @@ impl IpHeader for Ipv6 {
     #[inline(always)]
     fn identification_be(&self) -> u16 {
         0
+    }
+
+    #[inline(always)]
+    fn load_size(packet: &impl Packet) -> Option<Size> {
+        let [second] = packet.load_words(ethernet::LEN + 4)?;
+        Some(Size { packet_len: (u32::from_be(second) >> 16) + Self::LEN, hops: second.to_ne_bytes()[3] })
     }
 
     #[inline(always)]

@@ -49,6 +49,13 @@ pub trait IpHeader: Copy {
     fn dont_fragment(&self) -> bool;
     /// Identification, network bytes; 0 with IPv6.
     fn identification_be(&self) -> u16;
+    /// Length and life.
+    #[inline(always)]
+    fn size(&self) -> Size {
+        Size { packet_len: self.packet_len(), hops: self.hops() }
+    }
+    /// Length and life alone: a known flow's packet needs no more of the header, and every word of one is a load.
+    fn load_size(packet: &impl Packet) -> Option<Size>;
     /// The source address alone.
     fn load_source(packet: &impl Packet) -> Option<Address>;
     /// The destination address alone.
@@ -75,6 +82,15 @@ pub trait IpHeader: Copy {
     fn sum_quote(packet: &impl Packet) -> Option<Sum>;
     /// Adds the pseudo header (RFC 793, RFC 8200 §8.1) to a sum.
     fn pseudo_header(source: &Address, destination: &Address, protocol: u8, payload_len: u32) -> Sum;
+}
+
+/// How long a packet is, and how far it may still go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    /// Bytes of the whole IP packet as its header says.
+    pub packet_len: u32,
+    /// Time to live or hop limit.
+    pub hops: u8,
 }
 
 /// Hops an answer or an outer header starts with.
