@@ -12,7 +12,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-pub(crate) use self::host::is_root;
+pub(crate) use self::host::{is_root, llvm_prefix};
 use self::{
     host::{Host, Tool},
     plan::{Inventory, LinkerNeed, Plan},

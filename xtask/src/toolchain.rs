@@ -7,6 +7,7 @@
 
 mod compiler;
 mod linker;
+mod objcopy;
 mod object;
 
 use std::path::PathBuf;

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{TARGET, variable};
+use super::{TARGET, objcopy, variable};
 use crate::process;
 
 /// Where Debian's packages put rustc. Named by path, so that rustup's stays the default for everything else.
@@ -57,6 +57,11 @@ impl Compiler {
             Kind::Prebuilt(path) => Command::new(path),
             Kind::Nightly => nightly_rustc(),
         }
+    }
+
+    /// An LLVM's objcopy, if there is one.
+    pub(crate) fn objcopy(&self) -> Option<PathBuf> {
+        objcopy::find(self)
     }
 
     fn prebuilt(path: PathBuf) -> Result<Self> {
