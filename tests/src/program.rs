@@ -12,11 +12,26 @@ pub mod kernel_helpers;
 pub mod rig;
 mod stand;
 
-pub use bpf::{Calls, Program, Ran};
+use lb_common::{
+    FEATURE_ANY_PORT, FEATURE_DSR, FEATURE_FULL_NAT, FEATURE_IPIP, FEATURE_LOOPBACK, FEATURE_NAT, FEATURE_V4,
+    FEATURE_V6,
+};
+
+pub use bpf::{Calls, Map, MapKind, Program, Ran};
 pub use frame::{Frame, Payload, flags};
 pub use generator::{Clients, Generator, Listed, Variation};
 pub use rig::{Family, Mode, Rig, Wish, XDP_PASS, XDP_TX};
 pub use stand::{Explained, Stand};
+
+/// Every feature of the program: what it is loaded with where nothing shall be left out.
+pub const EVERYTHING: u32 = FEATURE_NAT
+    | FEATURE_FULL_NAT
+    | FEATURE_DSR
+    | FEATURE_IPIP
+    | FEATURE_ANY_PORT
+    | FEATURE_V4
+    | FEATURE_V6
+    | FEATURE_LOOPBACK;
 
 /// Whether the calling test may go on: it is root and there is a program. Otherwise prints the line that counts as a skip.
 pub fn may_run(test: &str) -> bool {

@@ -3,21 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use lb_common::{
-    FEATURE_ANY_PORT, FEATURE_DSR, FEATURE_FULL_NAT, FEATURE_GENERIC, FEATURE_IPIP, FEATURE_LOOPBACK,
-    FEATURE_NAT, FEATURE_V4, FEATURE_V6,
-};
+use lb_common::FEATURE_GENERIC;
 use lb_datapath::testing::cases::{Case, Step, all, judge};
-use lbd_tests::program::{Explained, Stand, may_run, stay_on_cpu};
-
-const EVERYTHING: u32 = FEATURE_NAT
-    | FEATURE_FULL_NAT
-    | FEATURE_DSR
-    | FEATURE_IPIP
-    | FEATURE_ANY_PORT
-    | FEATURE_V4
-    | FEATURE_V6
-    | FEATURE_LOOPBACK;
+use lbd_tests::program::{EVERYTHING, Explained, Stand, may_run, stay_on_cpu};
 
 /// Runs the cases, those with equal constants on one program; what differs, for people.
 fn judged(

@@ -3,25 +3,14 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
-use lb_common::{
-    FEATURE_ANY_PORT, FEATURE_DSR, FEATURE_FULL_NAT, FEATURE_IPIP, FEATURE_LOOPBACK, FEATURE_NAT,
-};
-use lb_common::{FEATURE_V4, FEATURE_V6};
 use lbd_tests::program::kernel_helpers::{self, Helper};
-use lbd_tests::program::{Family, Frame, Mode, Payload, Rig, Wish, XDP_TX, flags, may_run, stay_on_cpu};
+use lbd_tests::program::{
+    EVERYTHING, Family, Frame, Mode, Payload, Rig, Wish, XDP_TX, flags, may_run, stay_on_cpu,
+};
 
 /// Instructions that the verifier may go through: half of what it accepts (BPF_COMPLEXITY_LIMIT_INSNS, a million). Other kernels
 /// prune differently, so the other half is theirs.
 const INSTRUCTION_BUDGET: u32 = 500_000;
-
-const EVERYTHING: u32 = FEATURE_NAT
-    | FEATURE_FULL_NAT
-    | FEATURE_DSR
-    | FEATURE_IPIP
-    | FEATURE_ANY_PORT
-    | FEATURE_V4
-    | FEATURE_V6
-    | FEATURE_LOOPBACK;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const ACK: Payload = Payload::Tcp(flags::ACK);

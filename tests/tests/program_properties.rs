@@ -6,24 +6,13 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, bail, ensure};
-use lb_common::{
-    Affinity, FEATURE_ANY_PORT, FEATURE_DSR, FEATURE_FULL_NAT, FEATURE_IPIP, FEATURE_LOOPBACK, FEATURE_NAT,
-    FEATURE_V4, FEATURE_V6, Forward, WhenNone,
-};
+use lb_common::{Affinity, Forward, WhenNone};
 use lb_datapath::pipeline::Verdict;
 use lb_datapath::testing::cases::world::{Family, Listener, Member, Members, Way};
 use lb_datapath::testing::cases::{Host, Machine, World, all};
 use lbd_tests::program::rig::ends;
-use lbd_tests::program::{Stand, may_run, stay_on_cpu};
+use lbd_tests::program::{EVERYTHING, Stand, may_run, stay_on_cpu};
 
-const EVERYTHING: u32 = FEATURE_NAT
-    | FEATURE_FULL_NAT
-    | FEATURE_DSR
-    | FEATURE_IPIP
-    | FEATURE_ANY_PORT
-    | FEATURE_V4
-    | FEATURE_V6
-    | FEATURE_LOOPBACK;
 const MODES: [Forward; 4] = [Forward::FullNat, Forward::Nat, Forward::Dsr, Forward::Ipip];
 /// Frames a world.
 const FRAMES: usize = 2_000;

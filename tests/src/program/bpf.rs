@@ -2,6 +2,9 @@
 //!
 //! In: instructions, pins, frames. Out: owned descriptors, verdicts, times. Invariant: every attribute is a struct without padding,
 //! given to the kernel with its exact size.
+//!
+//! Little of it is in the daemon's own `datapath/syscall` (which stays private to it): that one replaces links and reads batches, and
+//! knows of a program no more than its name.
 
 use std::ffi::CString;
 use std::io;
@@ -16,6 +19,7 @@ use anyhow::{Context, Result, bail, ensure};
 const MAP_CREATE: i32 = 0;
 const MAP_UPDATE_ELEM: i32 = 2;
 const PROG_LOAD: i32 = 5;
+const OBJ_PIN: i32 = 6;
 const OBJ_GET: i32 = 7;
 const PROG_TEST_RUN: i32 = 10;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
@@ -28,8 +32,10 @@ const CALL: u8 = 0x85;
 const HEADROOM: usize = 256 - 40;
 
 /// Kinds of maps in use here (enum bpf_map_type).
-#[derive(Clone, Copy)]
-pub(super) enum MapKind {
+#[derive(Clone, Copy, Debug)]
+pub enum MapKind {
+    /// Values by key.
+    Hash = 1,
     /// Values by index.
     Array = 2,
     /// Programs by index, for tail calls.
@@ -59,13 +65,21 @@ fn address<T>(pointer: *const T) -> u64 {
 
 /// A map of our own.
 #[derive(Debug)]
-pub(super) struct Map(OwnedFd);
+pub struct Map(OwnedFd);
 
 impl Map {
-    /// Makes a map with 32-bit keys.
-    pub(super) fn new(kind: MapKind, value_len: u32, entries: u32) -> Result<Self> {
-        let mut attribute = [kind as u32, 4, value_len, entries, 0];
+    /// Makes a map; lengths in bytes.
+    pub fn new(kind: MapKind, key_len: u32, value_len: u32, entries: u32) -> Result<Self> {
+        let mut attribute = [kind as u32, key_len, value_len, entries, 0];
         Ok(Self(owned(bpf(MAP_CREATE, &mut attribute).context("cannot make a map")?)))
+    }
+
+    /// Pins it where nothing is yet.
+    pub fn pin(&self, path: &Path) -> Result<()> {
+        let name = CString::new(path.as_os_str().as_bytes())?;
+        let mut attribute = [address(name.as_ptr()), u64::from(raw(&self.0))];
+        let pinned = bpf(OBJ_PIN, &mut attribute);
+        pinned.map(drop).with_context(|| format!("cannot pin a map at {}", path.display()))
     }
 
     /// For an instruction that refers to it.
@@ -73,7 +87,7 @@ impl Map {
         self.0.as_raw_fd()
     }
 
-    /// Stores a value.
+    /// Stores a value in a map with 32-bit keys.
     pub(super) fn set<T>(&self, key: u32, value: &T) -> Result<()> {
         let mut attribute = [u64::from(raw(&self.0)), address(&raw const key), address(value), 0];
         bpf(MAP_UPDATE_ELEM, &mut attribute).map(drop).context("cannot store in a map")

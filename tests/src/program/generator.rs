@@ -80,8 +80,8 @@ pub struct Generator {
 impl Generator {
     /// A generator whose packets go to `target`.
     pub fn new(frame: &Frame, variation: Variation<'_>, target: &Program) -> Result<Self> {
-        let turn = Map::new(MapKind::Array, 8, 1)?;
-        let targets = Map::new(MapKind::Programs, 4, 1)?;
+        let turn = Map::new(MapKind::Array, 4, 8, 1)?;
+        let targets = Map::new(MapKind::Programs, 4, 4, 1)?;
         targets.set(0, &target.descriptor())?;
         let list = match variation {
             Variation::List(entries) => Some(listed(entries)?),
@@ -110,7 +110,7 @@ impl Generator {
 
 fn listed(entries: &[Listed]) -> Result<Map> {
     ensure!(entries.len().is_power_of_two(), "{} packets listed, not a power of two", entries.len());
-    let map = Map::new(MapKind::Array, 12, u32::try_from(entries.len())?)?;
+    let map = Map::new(MapKind::Array, 4, 12, u32::try_from(entries.len())?)?;
     for (index, entry) in (0..).zip(entries) {
         map.set(index, entry)?;
     }
