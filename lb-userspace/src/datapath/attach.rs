@@ -6,15 +6,21 @@
 //!
 //! Every kernel lbd supports has XDP links (5.9), so there is no netlink-attached case.
 
+mod put_on;
+mod sentences;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::netlink::{self, Attached};
+pub(super) use put_on::put_on;
+use put_on::{Found, look, suits};
+pub(super) use sentences::missing;
+use sentences::silent_loss;
+
 use super::pins::{self, Layout, link_interface};
-use super::syscall::{self, LinkInfo, ObjectKind};
-use super::{DatapathError, bpffs, driver, privilege};
+use super::syscall::{self, ObjectKind};
+use super::{DatapathError, bpffs, netlink, privilege};
 use crate::spec::AttachMode;
 
 /// How the program sits on an interface.
@@ -242,169 +248,5 @@ impl Links {
                 ..nothing
             },
         }
-    }
-}
-
-/// A link made, its mode, and why it is not native if it is not though that was tried.
-pub(super) type Made = (OwnedFd, Mode, Option<String>);
-
-/// Makes a link to an interface that carries no program; `None`: only generic mode is left, and the program is not made
-/// for it.
-pub(super) fn put_on(
-    name: &str,
-    index: u32,
-    wanted: AttachMode,
-    program: BorrowedFd<'_>,
-    is_program_generic: bool,
-) -> Result<Option<Made>, DatapathError> {
-    let present = netlink::link(index).map_err(|error| refusal(name, Mode::Native, &error))?;
-    if present.attached != Attached::None {
-        return Err(occupied(name, present.program_id));
-    }
-    let mut warning = None;
-    if wanted != AttachMode::Generic {
-        match syscall::link_create(program, index, Mode::Native.flags()) {
-            Ok(link) => return Ok(Some((link, Mode::Native, None))),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => return Err(occupied(name, 0)),
-            Err(error) if wanted == AttachMode::Native || is_final(&error) => {
-                return Err(refusal(name, Mode::Native, &error));
-            }
-            Err(error) => warning = Some(fall_back(name, &error)),
-        }
-    }
-    if !is_program_generic {
-        return Ok(None);
-    }
-    match syscall::link_create(program, index, Mode::Generic.flags()) {
-        Ok(link) => Ok(Some((link, Mode::Generic, warning))),
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Err(occupied(name, 0)),
-        Err(error) => Err(refusal(name, Mode::Generic, &error)),
-    }
-}
-
-/// What a pinned link is attached to.
-enum Found {
-    Ours(Mode),
-    Gone,
-    Elsewhere,
-}
-
-fn look(info: &LinkInfo) -> Found {
-    if info.kind != syscall::LINK_TYPE_XDP {
-        return Found::Elsewhere;
-    }
-    if info.interface == 0 {
-        return Found::Gone;
-    }
-    match netlink::link(info.interface) {
-        Ok(link) if link.program_id == info.program_id && link.attached == Attached::Native => {
-            Found::Ours(Mode::Native)
-        }
-        Ok(link) if link.program_id == info.program_id && link.attached == Attached::Generic => {
-            Found::Ours(Mode::Generic)
-        }
-        // An offloaded program beside ours, which the kernel lists without numbers.
-        Ok(link) if link.attached == Attached::Several => Found::Ours(Mode::Native),
-        _ => Found::Elsewhere,
-    }
-}
-
-/// Whether a link's mode is one that was asked for. `auto` keeps what is there: trying native would take the program off.
-const fn suits(wanted: AttachMode, present: Mode) -> bool {
-    matches!(
-        (wanted, present),
-        (AttachMode::Auto, _) | (AttachMode::Native, Mode::Native) | (AttachMode::Generic, Mode::Generic)
-    )
-}
-
-/// Errors that generic mode would meet as well.
-fn is_final(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENODEV | libc::EBADF))
-}
-
-pub(super) fn missing(name: &str) -> DatapathError {
-    DatapathError::NoInterface { name: name.to_owned() }
-}
-
-/// The sentence of a fall-back to generic mode.
-fn fall_back(name: &str, error: &io::Error) -> String {
-    format!("{name} is in generic mode, which is slower: {}", why_not_native(name, error))
-}
-
-fn why_not_native(name: &str, error: &io::Error) -> String {
-    let driver =
-        driver::name(name).map_or_else(|| format!("{name} has no driver that"), |d| format!("driver {d}"));
-    match error.raw_os_error() {
-        Some(libc::EOPNOTSUPP) if driver.ends_with("that") => format!("{driver} supports XDP"),
-        Some(libc::EOPNOTSUPP) => format!("{driver} has no XDP support"),
-        Some(libc::ERANGE | libc::E2BIG | libc::EINVAL) => {
-            format!("{driver} refuses XDP as the interface is set ({error}): look at its mtu, queues and LRO")
-        }
-        _ => format!("{driver} refuses XDP ({error})"),
-    }
-}
-
-fn refusal(name: &str, mode: Mode, error: &io::Error) -> DatapathError {
-    let is_refusal = matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
-    let (reason, remedy) = match mode {
-        _ if is_refusal => (error.to_string(), privilege::remedy(Some(error))),
-        Mode::Native => (
-            why_not_native(name, error),
-            "set datapath.mode = \"generic\" (or \"auto\"), which works on every interface".to_owned(),
-        ),
-        Mode::Generic => (error.to_string(), privilege::remedy(Some(error))),
-    };
-    DatapathError::Attach { interface: name.to_owned(), mode: mode.as_str(), reason, remedy }
-}
-
-/// The refusal of an interface that carries another program; `program` 0 = which one is not known.
-fn occupied(name: &str, program: u32) -> DatapathError {
-    let program_name = match syscall::program_by_id(program).and_then(|fd| syscall::program_info(fd.as_fd()))
-    {
-        Ok(info) => format!(" ({})", info.name()),
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
-            " (its name is shown to CAP_SYS_ADMIN only: bpftool prog show)".to_owned()
-        }
-        Err(_) => String::new(),
-    };
-    let number = if program == 0 { String::new() } else { format!(" {program}") };
-    DatapathError::Occupied { interface: name.to_owned(), program: format!("{number}{program_name}") }
-}
-
-/// A veth sends what XDP transmits or redirects only if its peer has GRO or an XDP program; the kernel says so by the
-/// feature bit of a redirect target.
-fn silent_loss(name: &str, held: &Held) -> Option<String> {
-    if held.mode != Mode::Native || driver::name(name)? != "veth" {
-        return None;
-    }
-    let features = netlink::xdp_features(held.index)?;
-    (features & netlink::FEATURE_REDIRECT_TARGET == 0).then(|| {
-        format!("{name} loses what it should send: its peer has neither GRO nor an XDP program (ethtool -K PEER gro on)")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn auto_keeps_the_mode_it_finds_and_the_others_insist() {
-        assert!(suits(AttachMode::Auto, Mode::Generic) && suits(AttachMode::Auto, Mode::Native));
-        assert!(suits(AttachMode::Native, Mode::Native) && !suits(AttachMode::Native, Mode::Generic));
-        assert!(suits(AttachMode::Generic, Mode::Generic) && !suits(AttachMode::Generic, Mode::Native));
-    }
-
-    #[test]
-    fn a_refused_native_mode_names_the_reason_and_the_way_out() {
-        let error = refusal("lo", Mode::Native, &io::Error::from_raw_os_error(libc::EOPNOTSUPP)).to_string();
-        assert!(error.contains("lo has no driver that supports XDP"), "{error}");
-        assert!(error.contains("mode = \"generic\""), "{error}");
-    }
-
-    #[test]
-    fn an_occupied_interface_names_the_program_as_far_as_it_is_known() {
-        let error = occupied("eth0", 0).to_string();
-        assert!(error.contains("eth0") && error.contains("another XDP program"), "{error}");
-        assert!(occupied("eth0", u32::MAX).to_string().contains(&u32::MAX.to_string()));
     }
 }

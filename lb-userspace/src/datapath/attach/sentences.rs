@@ -1,0 +1,87 @@
+//! What people are told about an interface that cannot be had, or not as they asked.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::{Held, Mode};
+use crate::datapath::{DatapathError, driver, netlink, privilege, syscall};
+
+pub(in crate::datapath) fn missing(name: &str) -> DatapathError {
+    DatapathError::NoInterface { name: name.to_owned() }
+}
+
+/// The sentence of a fall-back to generic mode.
+pub(super) fn fall_back(name: &str, error: &io::Error) -> String {
+    format!("{name} is in generic mode, which is slower: {}", why_not_native(name, error))
+}
+
+fn why_not_native(name: &str, error: &io::Error) -> String {
+    let driver =
+        driver::name(name).map_or_else(|| format!("{name} has no driver that"), |d| format!("driver {d}"));
+    match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) if driver.ends_with("that") => format!("{driver} supports XDP"),
+        Some(libc::EOPNOTSUPP) => format!("{driver} has no XDP support"),
+        Some(libc::ERANGE | libc::E2BIG | libc::EINVAL) => {
+            format!("{driver} refuses XDP as the interface is set ({error}): look at its mtu, queues and LRO")
+        }
+        _ => format!("{driver} refuses XDP ({error})"),
+    }
+}
+
+pub(super) fn refusal(name: &str, mode: Mode, error: &io::Error) -> DatapathError {
+    let is_refusal = matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
+    let (reason, remedy) = match mode {
+        _ if is_refusal => (error.to_string(), privilege::remedy(Some(error))),
+        Mode::Native => (
+            why_not_native(name, error),
+            "set datapath.mode = \"generic\" (or \"auto\"), which works on every interface".to_owned(),
+        ),
+        Mode::Generic => (error.to_string(), privilege::remedy(Some(error))),
+    };
+    DatapathError::Attach { interface: name.to_owned(), mode: mode.as_str(), reason, remedy }
+}
+
+/// The refusal of an interface that carries another program; `program` 0 = which one is not known.
+pub(super) fn occupied(name: &str, program: u32) -> DatapathError {
+    let program_name = match syscall::program_by_id(program).and_then(|fd| syscall::program_info(fd.as_fd()))
+    {
+        Ok(info) => format!(" ({})", info.name()),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            " (its name is shown to CAP_SYS_ADMIN only: bpftool prog show)".to_owned()
+        }
+        Err(_) => String::new(),
+    };
+    let number = if program == 0 { String::new() } else { format!(" {program}") };
+    DatapathError::Occupied { interface: name.to_owned(), program: format!("{number}{program_name}") }
+}
+
+/// A veth sends what XDP transmits or redirects only if its peer has GRO or an XDP program; the kernel says so by the
+/// feature bit of a redirect target.
+pub(super) fn silent_loss(name: &str, held: &Held) -> Option<String> {
+    if held.mode != Mode::Native || driver::name(name)? != "veth" {
+        return None;
+    }
+    let features = netlink::xdp_features(held.index)?;
+    (features & netlink::FEATURE_REDIRECT_TARGET == 0).then(|| {
+        format!("{name} loses what it should send: its peer has neither GRO nor an XDP program (ethtool -K PEER gro on)")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_native_mode_names_the_reason_and_the_way_out() {
+        let error = refusal("lo", Mode::Native, &io::Error::from_raw_os_error(libc::EOPNOTSUPP)).to_string();
+        assert!(error.contains("lo has no driver that supports XDP"), "{error}");
+        assert!(error.contains("mode = \"generic\""), "{error}");
+    }
+
+    #[test]
+    fn an_occupied_interface_names_the_program_as_far_as_it_is_known() {
+        let error = occupied("eth0", 0).to_string();
+        assert!(error.contains("eth0") && error.contains("another XDP program"), "{error}");
+        assert!(occupied("eth0", u32::MAX).to_string().contains(&u32::MAX.to_string()));
+    }
+}
