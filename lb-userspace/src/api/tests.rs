@@ -165,6 +165,19 @@ impl Controller {
     }
 }
 
+/// What the API is served from when nothing has happened yet, and the sender of its revisions.
+fn handle(commands: mpsc::Sender<Command>) -> (watch::Sender<u64>, Handle) {
+    let published = watch::Sender::new(0);
+    let handle = Handle {
+        snapshot: Arc::default(),
+        published: published.subscribe(),
+        counters: Arc::new(Fixed),
+        events: Arc::default(),
+        commands,
+    };
+    (published, handle)
+}
+
 /// A served API.
 struct Served {
     directory: TempDir,
@@ -184,14 +197,7 @@ impl Served {
         let membership = Membership::start(Millis(0), start).unwrap().membership;
         let (commands, mut inbox) = mpsc::channel(8);
         let (observe, mut observations) = mpsc::channel(8);
-        let published = watch::Sender::new(0);
-        let handle = Handle {
-            snapshot: Arc::default(),
-            published: published.subscribe(),
-            counters: Arc::new(Fixed),
-            events: Arc::default(),
-            commands,
-        };
+        let (published, handle) = handle(commands);
         let (snapshot, events) = (Arc::clone(&handle.snapshot), Arc::clone(&handle.events));
         let mut controller = Controller { membership, now: Millis(1000), snapshot, published, events };
         controller.publish();

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use super::describe;
+use crate::cli::print::grouped;
 use crate::config::Loaded;
 use crate::spec::{DatapathSpec, PoolSpec, ServiceSpec, Spec, format_duration};
 
@@ -117,17 +118,4 @@ fn lines(text: &mut String, heading: &str, lines: impl Iterator<Item = String>) 
 /// `1 pool`, `2 pools`.
 fn count(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// `1,048,576`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

@@ -183,6 +183,19 @@ pub fn count(n: u64) -> String {
     n.to_string()
 }
 
+/// A count to the last figure, thousands apart: `1,048,576`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A span in words: `8s`, `3m12s`, `5h20m`, `4d2h`.
 pub fn span(seconds: u64) -> String {
     match seconds {
@@ -196,6 +209,11 @@ pub fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
 
     #[test]
     fn columns_line_up_and_lines_have_no_trailing_blanks() {

@@ -5,13 +5,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::spec::{BackendAddress, Name, Origin, Place, Problem};
 
-/// The rule that refuses; its text is the `code` of JSON errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// The rule that refuses. How programs read it, and what it does to exit codes, the API's `ErrorCode` alone knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalCode {
     /// It belongs to another origin.
     Owner,
@@ -29,22 +26,6 @@ pub enum RefusalCode {
     RestartNeeded,
     /// It could not be written down, so it was not done.
     NotSaved,
-}
-
-impl RefusalCode {
-    /// The `code` of JSON errors.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Owner => "owner",
-            Self::LastBackend => "last_backend",
-            Self::StaleRevision => "stale_revision",
-            Self::Invalid => "invalid",
-            Self::NotFound => "not_found",
-            Self::MaxMoved => "max_moved",
-            Self::RestartNeeded => "restart_needed",
-            Self::NotSaved => "not_saved",
-        }
-    }
 }
 
 /// A change that is not done, and why.

@@ -5,6 +5,8 @@
 
 use std::io::{IsTerminal, Write};
 
+pub(super) use lb_userspace::cli::print::grouped;
+
 const DEFAULT_WIDTH: usize = 80;
 
 /// Standard output.
@@ -107,19 +109,6 @@ pub(super) fn bar(share: f64, width: usize) -> String {
     format!("{}{part}{}", "█".repeat(filled / 8), " ".repeat(empty))
 }
 
-/// A number with its thousands apart.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,10 +122,5 @@ mod tests {
         assert_eq!(bar(1.0, 3), "███");
         assert_eq!(bar(2.0, 3), "███");
         assert_eq!(bar(0.5, 1), "▌");
-    }
-
-    #[test]
-    fn thousands_are_apart() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -77,14 +77,7 @@ async fn without_a_daemon_the_client_says_what_to_do() {
 async fn a_daemon_that_has_lost_its_controller_says_so() {
     let (commands, inbox) = mpsc::channel(1);
     drop(inbox);
-    let published = watch::Sender::new(0);
-    let handle = Handle {
-        snapshot: Arc::default(),
-        published: published.subscribe(),
-        counters: Arc::new(Fixed),
-        events: Arc::default(),
-        commands,
-    };
+    let (_published, handle) = handle(commands);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("lbd.sock");
     let (_stop, stopping) = watch::channel(false);

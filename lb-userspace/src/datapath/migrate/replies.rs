@@ -4,9 +4,10 @@
 //! not come this way. Invariant: the same key as the program's; otherwise replies of a carried flow are not recognised
 //! (they pass to the kernel), never translated wrongly: the flow entry decides.
 
-use lb_common::{Address, Backend, Forward, Service, Settings, service_policy};
+use lb_common::{Address, Backend, Forward, Settings, service_policy};
 use lb_datapath::flow_table::{FlowKey, Value};
 use lb_datapath::hash;
+use lb_datapath::nat::endpoint_port_be;
 use lb_datapath::reply_index::ReplyKey;
 
 use crate::datapath::maps::Maps;
@@ -36,7 +37,7 @@ pub(super) fn key(
     Some(ReplyKey {
         backend: backend.address,
         destination,
-        backend_port_be: endpoint_port_be(backend, service, flow),
+        backend_port_be: endpoint_port_be(backend, service, flow.service_port_be),
         destination_port_be,
         protocol: service.protocol,
     })
@@ -48,10 +49,6 @@ fn backend(maps: &Maps, policy: u64, local: u16) -> Option<&Backend> {
     let (base, entries) = (block & 0xffff_ffff, block >> 32);
     let is_inside = local != 0 && u64::from(local) < entries;
     is_inside.then(|| maps.backends.get(usize::try_from(base).ok()? + usize::from(local)))?
-}
-
-fn endpoint_port_be(backend: &Backend, service: &Service, flow: &FlowKey) -> u16 {
-    [backend.port_be, service.port_be].into_iter().find(|port| *port != 0).unwrap_or(flow.service_port_be)
 }
 
 /// The address and port a backend sees as the client of a full-nat flow.
