@@ -4,6 +4,8 @@
 //! owns everything; the kernel's events are followed, nothing is polled, but for neighbours that do not answer (asked
 //! again every second) and, before Linux 5.16, those that do (every five); when events were lost, everything is read again.
 
+mod neighbours;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::interface::Interface;
 use super::kernel::Kernel;
-use super::next_hops::{Action, NextHop, NextHops, Unresolved};
+use super::next_hops::{NextHop, NextHops, Unresolved};
 use super::{NetlinkError, host, neighbour, route};
 
 /// Routes change in bursts: the kernel is asked anew so long after the first event of one.
@@ -31,9 +33,6 @@ const CHUNK: usize = 64;
 
 /// Neighbours that do not answer are asked again after this time.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Neighbours that the kernel does not keep resolved by itself are used every so many retries.
-const POKE_EVERY: u32 = 5;
 
 /// News of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,91 +217,6 @@ impl Work {
         } else if !self.leftovers_swept {
             self.act().await;
             self.sweep_leftovers().await;
-        }
-    }
-
-    /// Does what the table asks for.
-    async fn act(&mut self) {
-        for action in self.table.take_actions() {
-            let done = match action {
-                Action::Ensure(key) if !self.table.tracks(key) => Ok(()),
-                Action::Ensure(key) => self.ensure(key).await,
-                Action::Release(key) => self.release(key).await,
-            };
-            if let Err(error) = done {
-                self.refused(&error);
-            }
-        }
-    }
-
-    async fn ensure(&mut self, key: neighbour::NeighbourKey) -> Result<(), NetlinkError> {
-        let seen = neighbour::get(&self.kernel.handle, key).await?;
-        if let Some(seen) = seen {
-            self.table.neighbour(key, Some(seen));
-        }
-        match seen.is_some_and(|seen| seen.fixed) {
-            true => Ok(()),
-            false => neighbour::ensure(&self.kernel.handle, key).await,
-        }
-    }
-
-    /// Lets go of what an lbd asked for; what others made is not touched.
-    async fn release(&mut self, key: neighbour::NeighbourKey) -> Result<(), NetlinkError> {
-        match neighbour::get(&self.kernel.handle, key).await? {
-            Some(seen) if seen.ours && seen.managed && !seen.fixed && !self.table.tracks(key) => {
-                neighbour::release(&self.kernel.handle, key).await
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Lets go of the neighbours that an lbd before this one wanted and this one does not. Runs once, after the first
-    /// wanted addresses have their ways.
-    async fn sweep_leftovers(&mut self) {
-        self.leftovers_swept = true;
-        let entries = match neighbour::all(&self.kernel.handle).await {
-            Ok(entries) => entries,
-            Err(error) => return self.refused(&error),
-        };
-        for (key, seen) in entries {
-            if seen.ours
-                && seen.managed
-                && let Err(error) = self.release(key).await
-            {
-                self.refused(&error);
-            }
-        }
-    }
-
-    /// Without the right to ask for neighbours they are followed as the host's own traffic (the health checks) keeps them.
-    fn refused(&mut self, error: &NetlinkError) {
-        if error.errno() != Some(libc::EPERM) {
-            tracing::debug!("{error}");
-        } else if !self.refusal_said {
-            self.refusal_said = true;
-            tracing::warn!("{error}; without CAP_NET_ADMIN backends' neighbours are not kept resolved");
-        }
-    }
-
-    async fn retry(&mut self) {
-        self.retry_at = None;
-        self.retries = self.retries.wrapping_add(1);
-        let mut keys = self.table.unanswered();
-        if self.retries.is_multiple_of(POKE_EVERY) {
-            keys.extend(self.table.unmanaged());
-        }
-        for key in keys {
-            if let Err(error) = self.ensure(key).await {
-                self.refused(&error);
-            }
-        }
-    }
-
-    fn plan_retry(&mut self) {
-        if self.retry_at.is_none()
-            && (!self.table.unanswered().is_empty() || !self.table.unmanaged().is_empty())
-        {
-            self.retry_at = Some(Instant::now() + RETRY);
         }
     }
 
