@@ -6,6 +6,8 @@
 //! Little of it is in the daemon's own `datapath/syscall` (which stays private to it): that one replaces links and reads batches, and
 //! knows of a program no more than its name.
 
+mod map;
+
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -14,12 +16,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+pub use map::{Map, MapKind};
 
 // enum bpf_cmd, include/uapi/linux/bpf.h.
-const MAP_CREATE: i32 = 0;
-const MAP_UPDATE_ELEM: i32 = 2;
 const PROG_LOAD: i32 = 5;
-const OBJ_PIN: i32 = 6;
 const OBJ_GET: i32 = 7;
 const PROG_TEST_RUN: i32 = 10;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
@@ -30,17 +30,6 @@ const ATTACH_XDP: u32 = 37;
 const CALL: u8 = 0x85;
 /// What a program may take in front of a frame: XDP_PACKET_HEADROOM (256) but for `struct xdp_frame`.
 const HEADROOM: usize = 256 - 40;
-
-/// Kinds of maps in use here (enum bpf_map_type).
-#[derive(Clone, Copy, Debug)]
-pub enum MapKind {
-    /// Values by key.
-    Hash = 1,
-    /// Values by index.
-    Array = 2,
-    /// Programs by index, for tail calls.
-    Programs = 3,
-}
 
 fn bpf<A>(command: i32, attribute: &mut A) -> io::Result<i32> {
     // SAFETY: the attribute is a live struct of exactly this size; the pointers in it are to memory that its maker keeps alive
@@ -61,37 +50,6 @@ fn raw(descriptor: &OwnedFd) -> u32 {
 
 fn address<T>(pointer: *const T) -> u64 {
     pointer.expose_provenance() as u64
-}
-
-/// A map of our own.
-#[derive(Debug)]
-pub struct Map(OwnedFd);
-
-impl Map {
-    /// Makes a map; lengths in bytes.
-    pub fn new(kind: MapKind, key_len: u32, value_len: u32, entries: u32) -> Result<Self> {
-        let mut attribute = [kind as u32, key_len, value_len, entries, 0];
-        Ok(Self(owned(bpf(MAP_CREATE, &mut attribute).context("cannot make a map")?)))
-    }
-
-    /// Pins it where nothing is yet.
-    pub fn pin(&self, path: &Path) -> Result<()> {
-        let name = CString::new(path.as_os_str().as_bytes())?;
-        let mut attribute = [address(name.as_ptr()), u64::from(raw(&self.0))];
-        let pinned = bpf(OBJ_PIN, &mut attribute);
-        pinned.map(drop).with_context(|| format!("cannot pin a map at {}", path.display()))
-    }
-
-    /// For an instruction that refers to it.
-    pub(super) fn descriptor(&self) -> i32 {
-        self.0.as_raw_fd()
-    }
-
-    /// Stores a value in a map with 32-bit keys.
-    pub(super) fn set<T>(&self, key: u32, value: &T) -> Result<()> {
-        let mut attribute = [u64::from(raw(&self.0)), address(&raw const key), address(value), 0];
-        bpf(MAP_UPDATE_ELEM, &mut attribute).map(drop).context("cannot store in a map")
-    }
 }
 
 /// A loaded XDP program.

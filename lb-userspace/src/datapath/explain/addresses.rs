@@ -33,7 +33,7 @@ impl Addresses {
     }
 }
 
-/// What an IP header says; without options and extension headers, as [`super::frame`] makes them.
+/// What an IP header says; without options and extension headers, as [`mod@super::frame`] makes them.
 struct IpHeader<'a> {
     protocol: u8,
     source: IpAddr,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::Question;
+use crate::desired::protocol_number;
 use crate::spec::Protocol;
 
 pub(super) const ETHERNET_LEN: usize = 14;
@@ -80,13 +81,6 @@ fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
-const fn protocol_number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => 6,
-        Protocol::Udp => 17,
     }
 }
 
