@@ -5,6 +5,7 @@
 
 mod changes;
 mod reply;
+mod wait;
 
 use std::time::Duration;
 

@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub revision: u64,
     /// When the daemon started.
     pub started: Millis,
+    /// The maps hold what is shown here; false: they could not be written.
+    pub in_force: bool,
     /// A sentence for everything that is not as it should be.
     pub degraded: Vec<String>,
     /// A sentence for what is worth knowing and no fault.

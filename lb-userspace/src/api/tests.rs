@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use lb_common::Reason;
@@ -80,6 +81,8 @@ impl Counters for Fixed {
 /// A membership and its readers, without a datapath.
 struct Controller {
     membership: Membership,
+    /// Whether the maps take what they are given.
+    in_force: Arc<AtomicBool>,
     now: Millis,
     snapshot: Arc<ArcSwap<Snapshot>>,
     published: watch::Sender<u64>,
@@ -93,6 +96,7 @@ impl Controller {
         let member = MemberId { pool: name("web"), address: "10.0.0.1".parse().unwrap() };
         self.snapshot.store(Arc::new(Snapshot {
             revision: membership.revision(),
+            in_force: self.in_force.load(Ordering::Relaxed),
             services: membership.service_views(),
             pools: membership.pool_views(),
             overrides: membership.overrides(),
@@ -184,6 +188,7 @@ struct Served {
     client: Client,
     handle: Handle,
     observe: mpsc::Sender<Observation>,
+    in_force: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
@@ -199,7 +204,10 @@ impl Served {
         let (observe, mut observations) = mpsc::channel(8);
         let (published, handle) = handle(commands);
         let (snapshot, events) = (Arc::clone(&handle.snapshot), Arc::clone(&handle.events));
-        let mut controller = Controller { membership, now: Millis(1000), snapshot, published, events };
+        let in_force = Arc::new(AtomicBool::new(true));
+        let taken = Arc::clone(&in_force);
+        let mut controller =
+            Controller { membership, in_force: taken, now: Millis(1000), snapshot, published, events };
         controller.publish();
         tokio::spawn(async move {
             loop {
@@ -213,7 +221,7 @@ impl Served {
         let (stop, stopping) = watch::channel(false);
         let socket = bind(&path).unwrap();
         let server = tokio::spawn(serve(socket, handle.clone(), Access::of_this_process(), stopping));
-        Self { client: Client::new(&path), directory, handle, observe, stop, server }
+        Self { client: Client::new(&path), directory, handle, observe, in_force, stop, server }
     }
 
     fn path(&self) -> PathBuf {

@@ -114,7 +114,7 @@ pub enum Command {
 /// What every change takes.
 #[derive(Args, Debug, Clone, Default)]
 pub struct ChangeArguments {
-    /// Return when the change is in the kernel's tables and new backends have had their first check (default 10s).
+    /// Return when the change is in the kernel's tables and new backends take flows: checked, with a known way (default 10s).
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "10s",
           value_parser = words::wait)]
     pub wait: Option<Duration>,

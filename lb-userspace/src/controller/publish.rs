@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Controller;
 use super::names::Names;
+use super::{Controller, Fault};
 use crate::api::types::Interface;
 use crate::api::{Placement, Snapshot, TableInfo};
 use crate::datapath::{InterfaceState, routes};
@@ -42,6 +42,7 @@ impl Controller {
         let snapshot = Snapshot {
             revision: self.membership.revision(),
             started: self.clock.started,
+            in_force: !self.faults.contains_key(&Fault::Datapath),
             degraded,
             notices,
             interfaces: states.into_iter().map(interface).collect(),

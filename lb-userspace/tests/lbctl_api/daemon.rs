@@ -183,6 +183,7 @@ impl Core {
         self.snapshot.store(Arc::new(Snapshot {
             revision: self.membership.revision(),
             interfaces: vec![interface],
+            in_force: true,
             degraded: self.degraded.clone(),
             services: self.membership.service_views(),
             pools: self.membership.pool_views(),

@@ -4,15 +4,15 @@ use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::super::server::Peer;
 use super::super::types::{ChangeRequest, FlowFilter};
-use super::super::{ApiError, Command, ErrorCode, Handle, Snapshot};
+use super::super::{ApiError, Command, ErrorCode, Handle};
 use super::reply::{Reply, Result, body as read_body, from_json};
-use super::{find_pool, wait_time};
-use crate::health::Health;
-use crate::membership::{Change, MemberId, Operation, Options};
+use super::wait::{admitted, until_served};
+use super::wait_time;
+use crate::membership::{Change, Options};
 use crate::spec::format_duration;
 
 /// `POST /v1/changes`
@@ -34,11 +34,11 @@ pub(super) async fn change(
     let done = handle.ask(|reply| Command::Change { who, change, reply }).await?;
     if let Some(limit) = request.wait.and_then(wait_time).filter(|_| !done.dry_run) {
         let end = Instant::now() + limit;
-        checked(&handle, &admitted, end).await.map_err(|waiting| {
+        until_served(&handle, &admitted, end).await.map_err(|(waiting, why)| {
             ApiError::new(
                 ErrorCode::WaitTimeout,
                 format!(
-                    "the change is done (revision {}), but backend {waiting} has not been checked within {}",
+                    "the change is done (revision {}), but backend {waiting} takes no flows after {}: {why}",
                     done.revision,
                     format_duration(limit)
                 ),
@@ -65,46 +65,6 @@ fn revision_of(tag: &str) -> Result<u64> {
         ApiError::new(ErrorCode::BadRequest, format!("If-Match is {tag:?}, which is no revision"))
             .hint("send the ETag of the answer that was looked at, such as \"7\"")
     })
-}
-
-/// The backends that a change lets in, by the names it uses.
-fn admitted(change: &Change) -> Vec<MemberId> {
-    let mut all = Vec::new();
-    for operation in &change.operations {
-        match operation {
-            Operation::BackendAdd { pool, address, .. } | Operation::BackendEnable { pool, address } => {
-                all.push(MemberId { pool: pool.clone(), address: *address });
-            }
-            Operation::ServiceAdd(add) => all.extend(
-                add.backends
-                    .iter()
-                    .map(|backend| MemberId { pool: add.name.clone(), address: backend.address }),
-            ),
-            _ => {}
-        }
-    }
-    all
-}
-
-/// Waits until each of these has been checked once; else the one that has not.
-async fn checked(handle: &Handle, wanted: &[MemberId], end: Instant) -> std::result::Result<(), MemberId> {
-    let mut published = handle.published.clone();
-    loop {
-        published.borrow_and_update();
-        let snapshot = handle.snapshot.load_full();
-        let Some(waiting) = wanted.iter().find(|id| is_waiting(&snapshot, id)) else { return Ok(()) };
-        match timeout_at(end, published.changed()).await {
-            Ok(Ok(())) => {}
-            // The time is over, or the daemon is.
-            Ok(Err(_)) | Err(_) => return Err(waiting.clone()),
-        }
-    }
-}
-
-fn is_waiting(snapshot: &Snapshot, id: &MemberId) -> bool {
-    let Ok(pool) = find_pool(snapshot, &id.pool) else { return false };
-    let backend = pool.backends.iter().find(|backend| backend.id.address == id.address);
-    backend.is_some_and(|backend| backend.checked && backend.health == Health::Unknown)
 }
 
 /// `POST /v1/flows/flush`

@@ -80,23 +80,71 @@ async fn a_stale_revision_is_refused_by_header_and_by_field() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
+fn third() -> MemberId {
+    MemberId { pool: name("web"), address: "10.0.0.3".parse().unwrap() }
+}
+
+fn healthy() -> Observation {
+    Observation::Health { id: third(), health: Health::Healthy, detail: Arc::from("connected") }
+}
+
+fn way() -> Observation {
+    let state = WayState::Unneeded { source: Some("10.0.0.254".parse().unwrap()) };
+    Observation::Way { ip: third().address.ip, state }
+}
+
+/// Waits until what is published is so.
+async fn until(served: &Served, is_so: impl Fn(&Snapshot) -> bool) {
+    let mut published = served.handle.published.clone();
+    while !is_so(&served.handle.snapshot.load()) {
+        published.changed().await.unwrap();
+    }
+}
+
 #[tokio::test]
-async fn a_change_waits_for_the_first_check() {
+async fn a_change_waits_until_the_backend_takes_flows() {
     let served = Served::start();
     let client = served.client.clone();
     let waiting = tokio::spawn(async move { client.change(&add("10.0.0.3", Some(30.0))).await });
-    let mut published = served.handle.published.clone();
-    let has_it = |snapshot: &Snapshot| snapshot.pools[0].backends.len() == 3;
-    while !has_it(&served.handle.snapshot.load()) {
-        published.changed().await.unwrap();
-    }
+    until(&served, |snapshot| snapshot.pools[0].backends.len() == 3).await;
     assert!(!waiting.is_finished());
-    let id = MemberId { pool: name("web"), address: "10.0.0.3".parse().unwrap() };
-    let ip = id.address.ip;
-    served.observe.send(Observation::Way { ip, state: WayState::Unneeded { source: None } }).await.unwrap();
-    let healthy = Observation::Health { id, health: Health::Healthy, detail: Arc::from("connected") };
-    served.observe.send(healthy).await.unwrap();
+    served.observe.send(way()).await.unwrap();
+    served.observe.send(healthy()).await.unwrap();
     assert!(waiting.await.unwrap().unwrap().changed);
+}
+
+/// A check that has succeeded is not enough: what else keeps flows away is waited for, and named when the time is over.
+#[tokio::test]
+async fn a_change_waits_for_the_way_and_for_the_maps() {
+    let served = Served::start();
+    served.client.change(&add("10.0.0.3", None)).await.unwrap();
+    served.observe.send(healthy()).await.unwrap();
+    until(&served, |snapshot| snapshot.pools[0].backends[2].health == Health::Healthy).await;
+    let in_vain = async || served.client.change(&add("10.0.0.3", Some(0.05))).await.unwrap_err().to_string();
+    let error = in_vain().await;
+    assert!(error.contains("takes no flows after 50ms: next hop unresolved: not looked up yet"), "{error}");
+
+    served.in_force.store(false, Ordering::Relaxed);
+    served.observe.send(way()).await.unwrap();
+    until(&served, |snapshot| snapshot.pools[0].backends[2].eligible).await;
+    let error = in_vain().await;
+    assert!(error.contains("takes no flows after 50ms: the kernel's tables could not be written"), "{error}");
+}
+
+/// Where the operator's own word keeps flows away, waiting for them would be in vain.
+#[tokio::test]
+async fn a_change_waits_for_the_check_alone_of_a_backend_without_weight() {
+    let served = Served::start();
+    let weightless = |wait| {
+        let address = third().address;
+        let operations = vec![Operation::BackendAdd { pool: name("web"), address, weight: 0 }];
+        ChangeRequest { operations, wait, ..ChangeRequest::default() }
+    };
+    let error = served.client.change(&weightless(Some(0.05))).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::WaitTimeout, "{error}");
+    served.observe.send(healthy()).await.unwrap();
+    until(&served, |snapshot| snapshot.pools[0].backends[2].health == Health::Healthy).await;
+    assert!(!served.client.change(&weightless(Some(30.0))).await.unwrap().changed);
 }
 
 #[tokio::test]

@@ -19,7 +19,8 @@ pub struct ChangeRequest {
     pub force: bool,
     /// Judge it and say what it would do, but do nothing.
     pub dry_run: bool,
-    /// Seconds to wait until every backend that the change admits has had its first check.
+    /// Seconds to wait until every backend that the change admits takes flows; the first check alone, where the operator's own
+    /// word (weight 0, drained) keeps flows away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<f64>,
 }
