@@ -25,8 +25,8 @@ pub use origin::Origin;
 pub use policy::{Affinity, Forward, OnLoss, WhenNone};
 pub use problem::{Place, Problem, Severity, SyntaxError};
 pub use settings::{AttachMode, DaemonSpec, DatapathSpec, OnExit, TimeoutSpec};
-pub(crate) use validate::nearest;
 pub use validate::validate;
+pub(crate) use validate::{nearest, shared_endpoints, validate_part};
 
 /// Everything that is wanted of one lbd: one revision of the configuration, whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

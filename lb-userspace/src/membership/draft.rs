@@ -10,7 +10,7 @@ use super::event::DomainEvent;
 use super::pool::{Pool, variants_of};
 use super::{Candidate, EventKind, Level, MemberId, Membership, Millis, Outcome, Override, Refusal};
 use super::{RefusalCode, assemble};
-use crate::spec::{Listener, Name, ServiceSpec, Spec, validate};
+use crate::spec::{Listener, Name, Problem, ServiceSpec, Spec, shared_endpoints, validate, validate_part};
 
 pub(super) struct Draft<'a> {
     before: &'a Membership,
@@ -173,12 +173,21 @@ impl<'a> Draft<'a> {
         let mut pools: BTreeSet<&Name> = services.iter().map(|service| &service.pool).collect();
         pools.extend(&self.touched_pools);
         let pools = pools.into_iter().filter_map(|name| self.next.definitions.pool(name)).collect();
-        self.judge(&Spec { pools, services, ..Spec::default() })
+        self.take(validate_part(&Spec { pools, services, ..Spec::default() }))?;
+        // These speak of any two services.
+        let takes_every_port = |service: &ServiceSpec| service.listen.iter().any(|l| l.port.is_none());
+        match self.next.services.values().any(|service| takes_every_port(service)) {
+            true => self.take(shared_endpoints(&self.next.definitions.merged())),
+            false => Ok(()),
+        }
     }
 
     /// Refuses what `validate` refuses, and keeps its warnings.
     pub(super) fn judge(&mut self, spec: &Spec) -> Result<(), Refusal> {
-        let problems = validate(spec);
+        self.take(validate(spec))
+    }
+
+    fn take(&mut self, problems: Vec<Problem>) -> Result<(), Refusal> {
         self.outcome.warnings.extend(problems.iter().filter(|problem| !problem.is_error()).cloned());
         Refusal::of_problems(problems).map_or(Ok(()), Err)
     }

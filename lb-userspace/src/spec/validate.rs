@@ -3,6 +3,7 @@
 //! In: a spec whose parts are syntactically valid. Out: every problem, errors and warnings, in the order of definition.
 //! Invariant: pure; it knows nothing of this host (that is [`crate::reach`]'s part), so a file can be judged anywhere.
 
+mod endpoints;
 mod health;
 mod join;
 mod pool;
@@ -10,10 +11,20 @@ mod pool;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+pub(crate) use endpoints::shared_endpoints;
+
 use super::{Affinity, Listener, Name, PoolSpec, Problem, Protocol, ServiceSpec, Spec};
 
 /// Every problem of this spec; empty when there is nothing to say.
 pub fn validate(spec: &Spec) -> Vec<Problem> {
+    let mut problems = validate_part(spec);
+    problems.extend(shared_endpoints(spec));
+    problems
+}
+
+/// As [`validate`] for some of the services, with those that have their listeners and all their pools: every problem but those
+/// of [`shared_endpoints`].
+pub(crate) fn validate_part(spec: &Spec) -> Vec<Problem> {
     let mut problems = Vec::new();
     let index = Index::new(spec, &mut problems);
     duplicate_listeners(spec, &mut problems);

@@ -74,6 +74,29 @@ fn a_service_may_begin_without_backends() {
     assert!(world.view("api", "10.0.0.9").eligible);
 }
 
+/// See `spec/validate/endpoints.rs`: what a file may not say, lbctl may not add.
+#[test]
+fn an_endpoint_that_two_indexes_would_know_is_refused() {
+    let mut world = running(WEB);
+    let listen = vec!["203.0.113.11:any/tcp".parse().unwrap()];
+    let health = Some(HealthSpec { port: Some(80), ..HealthSpec::default() });
+    let any = ServiceAdd { listen, health, forward: Forward::Nat, ..api() };
+    world.done(Operation::ServiceAdd(Box::new(any)));
+    let refusal = world.refused(add("api", "10.0.0.1"));
+    assert_eq!(refusal.code, RefusalCode::Invalid);
+    let said = refusal.to_string();
+    for part in ["service \"api\"", "service \"web\"", "10.0.0.1:", "add the listener 203.0.113.11:"] {
+        assert!(said.contains(part), "{part:?} is not in: {said}");
+    }
+    // As the refusal says: a service of its own for that port keeps the two apart, and may not go while they need it.
+    let listen = vec!["203.0.113.11:80/tcp".parse().unwrap()];
+    let between = ServiceAdd { name: name("between"), listen, forward: Forward::Nat, ..api() };
+    world.done(Operation::ServiceAdd(Box::new(between)));
+    world.done(add("api", "10.0.0.1"));
+    let refusal = world.refused(Operation::ServiceRemove { name: name("between") });
+    assert!(refusal.to_string().contains("add the listener 203.0.113.11:80/tcp"), "{refusal}");
+}
+
 #[test]
 fn a_service_of_lbctls_may_use_a_pool_of_the_file() {
     let mut world = running(WEB);

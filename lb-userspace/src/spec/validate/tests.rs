@@ -1,6 +1,8 @@
 use super::*;
 use crate::config;
 
+mod endpoints;
+
 /// What is said about pools and services written after three lines of head, without the severity.
 fn said(text: &str) -> Vec<String> {
     let whole = format!("[datapath]\ninterfaces = [\"eth0\"]\n\n{text}");
