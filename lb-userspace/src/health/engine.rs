@@ -177,7 +177,7 @@ impl<Id: Clone + Eq + Hash + Display + Send + Sync + 'static> Work<Id> {
         match done {
             Ok((question, probe, kind, report)) => {
                 self.counters.finished(kind, &report);
-                self.questions.record(question, probe, report);
+                self.questions.record(question, probe, report, Instant::now().into_std());
             }
             // The next probe of the same question is planned already; this one just tells nothing.
             Err(error) => tracing::error!("a health probe ended without a result: {error}"),

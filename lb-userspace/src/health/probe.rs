@@ -66,11 +66,14 @@ pub enum ProbeResult {
     Protocol,
     /// This host could not ask (no file descriptor, no memory): says nothing about the backend.
     Local,
+    /// This process did not get to run while the probe waited (no CPU, a machine that was paused), so an answer may have come in
+    /// time: says nothing about the backend, which is asked again.
+    Stalled,
 }
 
 impl ProbeResult {
     /// Every result, in the order of the counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Success,
         Self::Refused,
         Self::Timeout,
@@ -79,6 +82,7 @@ impl ProbeResult {
         Self::Status,
         Self::Protocol,
         Self::Local,
+        Self::Stalled,
     ];
 
     /// The label's value.
@@ -92,6 +96,7 @@ impl ProbeResult {
             Self::Status => "status",
             Self::Protocol => "protocol",
             Self::Local => "local",
+            Self::Stalled => "stalled",
         }
     }
 
@@ -99,7 +104,7 @@ impl ProbeResult {
     pub const fn success(self) -> Option<bool> {
         match self {
             Self::Success => Some(true),
-            Self::Local => None,
+            Self::Local | Self::Stalled => None,
             _ => Some(false),
         }
     }
@@ -118,7 +123,7 @@ pub(super) struct ProbeReport {
     pub(super) latency: Duration,
 }
 
-/// Asks `address` as `spec` says; takes at most its timeout.
+/// Asks `address` as `spec` says; takes at most its timeout, if this process gets to run.
 pub(super) async fn ask(address: SocketAddr, spec: &HealthSpec) -> ProbeReport {
     let started = Instant::now();
     let deadline = Deadline { at: started + spec.timeout, timeout: spec.timeout };
@@ -127,8 +132,24 @@ pub(super) async fn ask(address: SocketAddr, spec: &HealthSpec) -> ProbeReport {
         HealthKind::Http(check) => http_finding(address, check, deadline).await,
         HealthKind::None => (ProbeResult::Success, Cow::Borrowed(NOT_CHECKED)),
     };
-    let (result, detail) = finding;
-    ProbeReport { result, detail, latency: started.elapsed() }
+    let latency = started.elapsed();
+    let (result, detail) = if stalled(finding.0, latency, spec.timeout) {
+        (ProbeResult::Stalled, Cow::Borrowed("lbd itself did not get to run while the check waited"))
+    } else {
+        finding
+    };
+    ProbeReport { result, detail, latency }
+}
+
+/// Timers may be this late on a busy machine, however short the timeout is.
+const ORDINARY_DELAY: Duration = Duration::from_millis(50);
+
+/// Whether a failure may be this process's own: the probe's timer fired more than half the timeout late. A refusal is an answer,
+/// however late it is heard.
+fn stalled(result: ProbeResult, latency: Duration, timeout: Duration) -> bool {
+    use ProbeResult::{Protocol, Reset, Status, Timeout};
+    matches!(result, Timeout | Reset | Status | Protocol)
+        && latency.saturating_sub(timeout) > (timeout / 2).max(ORDINARY_DELAY)
 }
 
 /// The reason of a backend's health that nobody asks for.

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::probe::{Kind, NOT_CHECKED, ProbeReport};
+use super::probe::{Kind, NOT_CHECKED, ProbeReport, ProbeResult};
 use super::schedule::{first_probe, next_probe};
 use super::state::{Health, HealthState, Thresholds};
 use crate::spec::HealthSpec;
@@ -73,6 +73,8 @@ struct Question<Id> {
     last: Option<(Arc<str>, Duration)>,
     probes_started: u64,
     last_success: u64,
+    /// A probe besides those of the beat is planned, for this time.
+    again: Option<Instant>,
 }
 
 /// Every target and every question.
@@ -179,6 +181,7 @@ impl<Id: Clone + Eq + Hash + Display> Questions<Id> {
             last: None,
             probes_started: 0,
             last_success: 0,
+            again: None,
         };
         self.questions.insert(self.numbers, question);
         Some(self.numbers)
@@ -237,15 +240,29 @@ impl<Id: Clone + Eq + Hash + Display> Questions<Id> {
         let question = self.questions.get_mut(&number)?;
         question.probes_started += 1;
         let probe = question.probes_started;
-        let random = self.random.hash_one((number, probe));
-        self.due.push(Reverse((next_probe(planned, now, question.spec.interval, random), number)));
+        // Of two entries for one time it does not matter which is which.
+        if question.again == Some(planned) {
+            question.again = None;
+        } else {
+            let random = self.random.hash_one((number, probe));
+            self.due.push(Reverse((next_probe(planned, now, question.spec.interval, random), number)));
+        }
         let (address, spec) = (question.address, Arc::clone(&question.spec));
         Some(Due { question: number, probe, address, spec, late: now.saturating_duration_since(planned) })
     }
 
     /// Takes the report of a probe from [`take_due`](Self::take_due).
-    pub(super) fn record(&mut self, number: QuestionNumber, probe: u64, report: ProbeReport) {
+    pub(super) fn record(&mut self, number: QuestionNumber, probe: u64, report: ProbeReport, now: Instant) {
         let Some(question) = self.questions.get_mut(&number) else { return };
+        if report.result == ProbeResult::Stalled {
+            tracing::debug!(address = %question.address, latency = ?report.latency, "a check is repeated: {}", report.detail);
+            // If the beat has asked again meanwhile, that will do.
+            if probe == question.probes_started && question.again.is_none() {
+                question.again = Some(now);
+                self.due.push(Reverse((now, number)));
+            }
+            return;
+        }
         let before = question.state;
         let changed = match report.result.success() {
             // With a timeout above the interval a later probe may have succeeded while this one waited.

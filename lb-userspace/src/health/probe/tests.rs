@@ -248,6 +248,24 @@ async fn a_check_that_cannot_be_asked_says_nothing_about_the_backend() {
 }
 
 #[test]
+fn a_failure_long_after_the_deadline_is_lbds_own() {
+    use ProbeResult::{Protocol, Refused, Reset, Status, Success, Timeout, Unreachable};
+    let ms = Duration::from_millis;
+    for result in [Timeout, Reset, Status, Protocol] {
+        assert!(
+            !stalled(result, ms(1500), ms(1000)),
+            "{result:?} with a timer that was half as late as it was long"
+        );
+        assert!(stalled(result, ms(1501), ms(1000)), "{result:?} later than that");
+        // A short timeout is missed by a little on every busy machine.
+        assert!(!stalled(result, ms(60), ms(10)) && stalled(result, ms(61), ms(10)), "{result:?}");
+    }
+    for answer in [Success, Refused, Unreachable] {
+        assert!(!stalled(answer, ms(60_000), ms(1000)), "{answer:?} was heard");
+    }
+}
+
+#[test]
 fn errors_have_their_own_words() {
     let finding = |code| finding_of(&io::Error::from_raw_os_error(code));
     let expected = [

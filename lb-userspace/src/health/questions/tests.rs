@@ -36,7 +36,7 @@ fn round(
 ) -> Vec<(&'static str, Health, bool)> {
     let due: Vec<Due> = std::iter::from_fn(|| questions.take_due(now)).collect();
     for due in due {
-        questions.record(due.question, due.probe, report.clone());
+        questions.record(due.question, due.probe, report.clone(), now);
     }
     events(questions)
 }
@@ -100,7 +100,7 @@ fn a_report_for_what_is_gone_changes_nothing() {
     let due = questions.take_due(now).unwrap();
     questions.remove(&["a"]);
     questions.put(vec![target("a", 1)], now);
-    questions.record(due.question, due.probe, well());
+    questions.record(due.question, due.probe, well(), now);
     assert_eq!(events(&mut questions), []);
     assert_eq!(round(&mut questions, now, &refused()), [("a", Health::Unknown, false)]);
 }
@@ -148,6 +148,36 @@ fn a_fault_of_this_host_is_told_but_moves_no_health() {
 }
 
 #[test]
+fn a_probe_that_lbd_itself_was_too_slow_for_is_repeated_and_moves_nothing() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    let stalled = report(ProbeResult::Stalled, "lbd itself did not run");
+    questions.put(vec![Target { initial: Health::Healthy, ..target("a", 1) }], now);
+    let beat = |questions: &mut Questions<&'static str>, at| {
+        let due = questions.take_due(at).unwrap();
+        (due, questions.next_due().unwrap())
+    };
+    let (first, next_beat) = beat(&mut questions, now);
+    let mut at = now + SECOND;
+    questions.record(first.question, first.probe, stalled.clone(), at);
+    // However often: asked again at once, told to nobody, and the beat is as before.
+    for _ in 0..10 {
+        assert_eq!((questions.next_due(), events(&mut questions)), (Some(at), vec![]));
+        let again = questions.take_due(at).unwrap();
+        assert_eq!(questions.next_due(), Some(next_beat));
+        at += SECOND / 100;
+        questions.record(again.question, again.probe, stalled.clone(), at);
+    }
+    let again = questions.take_due(at).unwrap();
+    // The beat asks meanwhile: the late probe needs no other.
+    let (second, third_beat) = beat(&mut questions, next_beat);
+    questions.record(again.question, again.probe, stalled, next_beat);
+    assert_eq!(questions.next_due(), Some(third_beat));
+    // What does answer counts, and nothing that was discarded counts with it.
+    questions.record(second.question, second.probe, refused(), next_beat);
+    assert_eq!(events(&mut questions), [("a", Health::Healthy, false)]);
+}
+
+#[test]
 fn a_failure_that_a_later_success_has_overtaken_does_not_count() {
     let (mut questions, now) = (Questions::new(), Instant::now());
     let mut patient = target("a", 1);
@@ -155,9 +185,9 @@ fn a_failure_that_a_later_success_has_overtaken_does_not_count() {
     questions.put(vec![patient], now);
     let first = questions.take_due(now).unwrap();
     let second = questions.take_due(now + SECOND * 2).unwrap();
-    questions.record(second.question, second.probe, well());
+    questions.record(second.question, second.probe, well(), now);
     assert_eq!(events(&mut questions), [("a", Health::Healthy, true)]);
-    questions.record(first.question, first.probe, report(ProbeResult::Timeout, "no answer"));
+    questions.record(first.question, first.probe, report(ProbeResult::Timeout, "no answer"), now);
     assert_eq!(events(&mut questions), []);
 }
 
@@ -200,7 +230,7 @@ proptest! {
             let due_at = questions.next_due().unwrap();
             if let Some((at, _, _)) = pending.front().copied().filter(|(at, _, _)| *at <= due_at) {
                 let (_, question, probe) = pending.pop_front().unwrap();
-                questions.record(question, probe, report(ProbeResult::Timeout, "no answer"));
+                questions.record(question, probe, report(ProbeResult::Timeout, "no answer"), at);
                 if questions.take_events().iter().any(|event| event.health == Health::Unhealthy) {
                     break at;
                 }
@@ -208,7 +238,7 @@ proptest! {
             }
             let due = questions.take_due(due_at).unwrap();
             match due_at < lost {
-                true => questions.record(due.question, due.probe, well()),
+                true => questions.record(due.question, due.probe, well(), due_at),
                 false => pending.push_back((due_at + if silent { timeout } else { Duration::ZERO }, due.question, due.probe)),
             }
         };
