@@ -58,6 +58,8 @@ pub struct Found<'t> {
     pub service: &'t Service,
     /// Its policy as it was read.
     pub policy: Policy,
+    /// Its salt ([`hash::salt`]).
+    pub salt: u64,
 }
 
 /// The service of (vip, port, protocol), if there is one: the listener on that port before the one on every port.
@@ -82,7 +84,7 @@ fn named<T: Tables>(tables: &T, answer: u64) -> Option<Found<'_>> {
     let service = if answer == 0 { None } else { tables.service(id) }?;
     let policy = Policy(service.policy.load());
     #[expect(clippy::cast_possible_truncation, reason = "service ids have 16 bits; the array is no longer")]
-    let found = Found { id: id as u16, service, policy };
+    let found = Found { id: id as u16, service, policy, salt: service.salt };
     if policy.0 == 0 { None } else { Some(found) }
 }
 
@@ -119,7 +121,8 @@ fn glance_at<'t, T: Tables>(
     port_be: u16,
     protocol: u8,
 ) -> Glance<'t> {
-    let position = hash::directory_of(tables.constants(), destination_word, port_be, protocol);
+    let salt = hash::salt_of(tables.constants(), destination_word, port_be, protocol);
+    let position = hash::directory_of(tables.constants(), salt);
     let Some(bucket) = tables.directory(position.bucket) else { return Glance::Unsure };
     let mut tagged = REMOVED;
     for word in &bucket.words {
@@ -133,7 +136,10 @@ fn glance_at<'t, T: Tables>(
         }
     }
     match named(tables, tagged as u64) {
-        Some(found) if is_at(found.service, destination, port_be, protocol) => Glance::Found(found),
+        // The salt as computed, not as read: the hash of the flow need not wait for the service.
+        Some(found) if is_at(found.service, destination, port_be, protocol) => {
+            Glance::Found(Found { salt, ..found })
+        }
         _ => Glance::Unsure,
     }
 }
@@ -208,4 +214,23 @@ fn in_bucket<T: Tables>(tables: &T, bucket: u32, tag: u32, is_it: impl Fn(&Servi
     }
     then!(b c d e f g h);
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::world::{PORT, vip, world};
+
+    #[test]
+    fn the_salt_of_a_glance_is_that_of_the_service() {
+        for v6 in [false, true] {
+            let tables = world(Forward::Dsr, 6, v6, v6);
+            let address = vip(v6);
+            let word = hash::address_word(tables.constants(), &address);
+            let Glance::Found(found) = glance(&tables, (&address, word), PORT.to_be(), 6) else {
+                panic!("a service is there")
+            };
+            assert_eq!(found.salt, found.service.salt);
+        }
+    }
 }

@@ -18,7 +18,6 @@ const ROUND_4: u64 = 0x94d0_49bb_1331_11eb;
 // What a hash is for; keeps equal inputs of different purposes apart.
 const DIRECTORY: u64 = 0x6469_7265_6374_6f72;
 const ENDPOINT: u64 = 0x656e_6470_6f69_6e74;
-const SALT: u64 = 0x7361_6c74_7361_6c74;
 
 #[inline(always)]
 const fn round(value: u64, odd: u64) -> u64 {
@@ -67,10 +66,10 @@ pub fn flow6(
     salt: u64,
 ) -> u64 {
     let [a, b, c, d] = client.words;
-    let upper = round(pair(a, b) ^ salt, ROUND_3);
+    let upper = round(pair(a, b) ^ constants.seed(0), ROUND_3);
     let lower = round(upper.wrapping_add(pair(c, d)) ^ constants.seed(2), ROUND_4);
     let ports = pair(client_port_be as u32, service_port_be as u32);
-    mix(lower.wrapping_add(ports), constants.seed(0), constants.seed(1))
+    mix(lower.wrapping_add(ports) ^ salt, constants.seed(0), constants.seed(1))
 }
 
 /// The hash of a client alone (`affinity = "client"`).
@@ -79,13 +78,18 @@ pub fn client(constants: impl Constants, client: &Address) -> u64 {
     mix(address_word(constants, client), constants.seed(2), constants.seed(0))
 }
 
-/// The salt of a service: its listener (and the seed) and nothing else, so that every node of a cluster has the same.
+/// The salt of a service: the hash of its listener and the seed, and nothing else, so that every node of a cluster has the same. It is the hash
+/// that the listener is looked for by: a packet's flow is hashed while the service is still on its way from memory.
+#[inline(always)]
 pub fn salt(constants: impl Constants, vip: &Address, port_be: u16, protocol: u8) -> u64 {
-    let listener = pair(port_be as u32, protocol as u32) ^ SALT;
-    let [a, b, c, d] = vip.words;
-    let upper = round(pair(a, b) ^ constants.seed(3), ROUND_3);
-    let lower = round(upper.wrapping_add(pair(c, d)) ^ constants.seed(2), ROUND_4);
-    mix(lower.wrapping_add(listener), constants.seed(1), constants.seed(3))
+    salt_of(constants, address_word(constants, vip), port_be, protocol)
+}
+
+/// [`salt`] of a vip whose [`address_word`] is `vip`.
+#[inline(always)]
+pub fn salt_of(constants: impl Constants, vip: u64, port_be: u16, protocol: u8) -> u64 {
+    let listener = (port_be as u64) << 32 | (protocol as u64) << 48;
+    mix(vip ^ listener ^ DIRECTORY, constants.seed(1), constants.seed(2))
 }
 
 /// Where a (vip, port, protocol) lies in the service directory.
@@ -101,16 +105,13 @@ pub struct DirectoryPosition {
 /// any-port listener.
 #[inline(always)]
 pub fn directory(constants: impl Constants, vip: &Address, port_be: u16, protocol: u8) -> DirectoryPosition {
-    directory_of(constants, address_word(constants, vip), port_be, protocol)
+    directory_of(constants, salt(constants, vip, port_be, protocol))
 }
 
-/// [`directory`] of a vip whose [`address_word`] is `vip`.
+/// [`directory`] of a listener whose [`salt`] is `salt`.
 #[inline(always)]
-pub fn directory_of(constants: impl Constants, vip: u64, port_be: u16, protocol: u8) -> DirectoryPosition {
-    let listener = (port_be as u64) << 32 | (protocol as u64) << 48;
-    let key = vip ^ listener ^ DIRECTORY;
-    let hash = mix(key, constants.seed(1), constants.seed(2));
-    DirectoryPosition { bucket: scale((hash >> 32) as u32, constants.directory_buckets()), tag: low(hash) }
+pub fn directory_of(constants: impl Constants, salt: u64) -> DirectoryPosition {
+    DirectoryPosition { bucket: scale((salt >> 32) as u32, constants.directory_buckets()), tag: low(salt) }
 }
 
 /// Where an endpoint's bits lie in the endpoint filter.

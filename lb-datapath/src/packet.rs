@@ -19,6 +19,13 @@ pub trait Packet {
     /// in the kernel. The frame may be moved to find out, so this takes it mutably, and is the same afterwards.)
     fn has(&mut self, len: u32) -> bool;
 
+    /// Whether the frame has at least `len` bytes, a constant. If so, an access within them needs no look at the frame's end any more, until
+    /// its head or tail is moved.
+    #[inline(always)]
+    fn assure(&mut self, len: u32) -> bool {
+        self.has(len)
+    }
+
     /// `N` words at `offset`, or `None` if the frame ends before their end.
     fn load_words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
 

@@ -13,7 +13,7 @@ use crate::{
     flow_table::{Kind, Narrow, Wide},
     forward::{self, Stop, Way},
     hash,
-    header::{ethernet, ipv4::Ipv4, ipv6::Ipv6},
+    header::{ethernet, ipv4::Ipv4, ipv6::Ipv6, udp},
     packet::Packet,
     parse::{Ends, Parse, Segment},
     reply,
@@ -88,6 +88,9 @@ fn family<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdic
 #[inline(always)]
 pub(crate) fn quick<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Turn {
     const RARE: Turn = Turn::new(Outcome::Rare);
+    if !packet.assure(H::TRANSPORT + udp::LEN) {
+        return RARE;
+    }
     let Some(ends) = H::glance(packet) else { return RARE };
     let Some(destination) = H::load_destination(packet) else { return RARE };
     let word = hash::address_word(tables.constants(), &destination);

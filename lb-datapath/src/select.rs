@@ -30,13 +30,16 @@ pub struct Request<'t> {
     pub service: &'t Service,
     /// Its policy as it was read.
     pub policy: Policy,
+    /// Its salt.
+    pub salt: u64,
 }
 
 impl<'t> Request<'t> {
     /// A segment and the service it is for.
     #[inline(always)]
     pub fn new(segment: Segment, found: Found<'t>) -> Self {
-        Self { segment, service_id: found.id, service: found.service, policy: found.policy }
+        let Found { id, service, policy, salt } = found;
+        Self { segment, service_id: id, service, policy, salt }
     }
 
     /// The flow's key. The service's port is part of it only if the listener takes every port.
@@ -141,7 +144,7 @@ pub fn known<'t, K: Kind, T: Tables>(
     begun: Option<&Begun>,
 ) -> Result<Known<'t>, Reason> {
     let flow = request.key(client);
-    let hash = K::hash(tables.constants(), &flow, request.service.salt);
+    let hash = K::hash(tables.constants(), &flow, request.salt);
     if let Some(begun) = begun
         && begun.backend != 0
     {

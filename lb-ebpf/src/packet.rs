@@ -19,18 +19,20 @@ use crate::settings::Loaded;
 /// A frame in the driver's buffer.
 ///
 /// Its bounds are read once, and anew whenever its head or tail moved. All offsets are constants when compiled, so every access is compared
-/// with the same pair of registers: what the verifier needs to see.
+/// with the same pair of registers: what the verifier needs to see. What lies within the `assured` bytes was compared once; they are a constant
+/// wherever the compiler looks, so nothing is left of that question.
 pub struct XdpPacket {
     context: *mut xdp_md,
     start: usize,
     end: usize,
+    assured: u32,
 }
 
 impl XdpPacket {
     /// The frame of this context.
     #[inline(always)]
     pub fn new(context: *mut xdp_md) -> Self {
-        let mut packet = Self { context, start: 0, end: 0 };
+        let mut packet = Self { context, start: 0, end: 0, assured: 0 };
         packet.find();
         packet
     }
@@ -38,6 +40,7 @@ impl XdpPacket {
     /// Reads the bounds.
     #[inline(always)]
     fn find(&mut self) {
+        self.assured = 0;
         // SAFETY: the kernel gives a valid context. Volatile: a pointer from before a move is nobody's.
         unsafe {
             self.start = (&raw const (*self.context).data).read_volatile() as usize;
@@ -49,7 +52,11 @@ impl XdpPacket {
     #[inline(always)]
     fn at(&self, offset: u32, len: u32) -> Option<*mut u8> {
         let pointer = self.start + offset as usize;
-        if pointer + len as usize > self.end { None } else { Some(pointer as *mut u8) }
+        if offset + len > self.assured && pointer + len as usize > self.end {
+            None
+        } else {
+            Some(pointer as *mut u8)
+        }
     }
 }
 
@@ -72,7 +79,16 @@ impl Packet for XdpPacket {
         // Without CAP_PERFMON no variable may be added to the pointer, but a helper may be asked to cut off a variable length: it
         // refuses to leave less than a link header. At most 65,575 bytes are asked for.
         let rest = (len as i32).wrapping_sub(ethernet::LEN as i32);
-        self.move_head(rest).is_some() && self.move_head(-rest).is_some()
+        let assured = self.assured;
+        self.move_head(rest).is_some() && self.move_head(-rest).is_some() && self.assure(assured)
+    }
+
+    #[inline(always)]
+    fn assure(&mut self, len: u32) -> bool {
+        self.assured = 0;
+        let is_there = self.at(0, len).is_some();
+        self.assured = len;
+        is_there
     }
 
     #[inline(always)]
