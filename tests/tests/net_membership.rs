@@ -19,9 +19,8 @@ use serde_json::Value;
 const ECHO: u16 = 7;
 const CHECKED: u16 = 80;
 const PATIENCE: Duration = Duration::from_secs(20);
-/// From the start of `lbctl backend add` to the first packet of a client. Without optimisation the daemon's own part of it, the
-/// tables, takes ten times as long; what must not be there, waiting for a beat, would be longer still.
-const FIRST_PACKET: Duration = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 50 });
+/// From the start of `lbctl backend add` to the first packet of a client, as arrived at the backend, by the median.
+const FIRST_PACKET: Duration = Duration::from_millis(50);
 /// Backends added one after the other; half of them must be that fast, the others may have met a busy machine.
 const ADDED: usize = 7;
 /// A machine on which a question to the daemon takes longer than this, by the median, measures itself.

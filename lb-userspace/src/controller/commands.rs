@@ -15,7 +15,8 @@ use crate::api::{ApiError, Command, ErrorCode};
 use crate::datapath::explain::{Addresses, Explained, Question};
 use crate::datapath::flows;
 use crate::datapath::{Datapath, DatapathError};
-use crate::membership::Change;
+use crate::membership::{Change, Membership};
+use crate::plan::Plan;
 use crate::spec::Protocol;
 
 /// Flows in one answer, whatever was asked for.
@@ -41,8 +42,12 @@ impl Controller {
             dry_run: change.options.dry_run,
             notes: candidate.outcome.notes.clone(),
             warnings: candidate.outcome.warnings.clone(),
-            plan: self.report(&candidate.membership)?,
+            plan: PlanReport::default(),
         };
+        let plan = self
+            .plan(candidate.membership.desired())
+            .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?;
+        done.plan = self.report(&candidate.membership, &plan);
         if change.options.dry_run {
             let judgement = self.judge(&candidate.membership.merged_spec());
             super::reload::refuse_errors(&judgement.problems)?;
@@ -50,18 +55,15 @@ impl Controller {
             return Ok(done);
         }
         if candidate.outcome.revised {
-            let accepted = self.accept(candidate, who)?;
+            let accepted = self.accept(candidate, who, Some(plan))?;
             done.revision = accepted.revision;
             done.warnings.extend(accepted.warnings);
         }
         Ok(done)
     }
 
-    /// What a change means for the maps.
-    fn report(&self, membership: &crate::membership::Membership) -> Result<PlanReport, ApiError> {
-        let plan = self
-            .plan(membership.desired())
-            .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?;
+    /// What a change means for the maps: `plan` leads to the desired state of `membership`.
+    fn report(&self, membership: &Membership, plan: &Plan) -> PlanReport {
         let mut report = PlanReport::default();
         for pool in &plan.report.pools {
             report.slots_moved += u64::from(pool.slots_moved);
@@ -84,7 +86,7 @@ impl Controller {
             });
             *(if kept { &mut report.flows_kept } else { &mut report.flows_moved }) += count.total();
         }
-        Ok(report)
+        report
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ApiError> {

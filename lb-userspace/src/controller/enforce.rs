@@ -53,7 +53,7 @@ impl Controller {
     /// Brings the maps to the membership's desired state; what cannot be done is said, and tried again with the next change.
     pub(super) fn enforce(&mut self) {
         let desired = Arc::clone(self.membership.desired());
-        let plan = self.make_room(&desired).and_then(|()| self.plan(&desired).map_err(|error| said(&error)));
+        let plan = self.make_room(&desired).and_then(|_| self.plan(&desired).map_err(|error| said(&error)));
         let result = plan.and_then(|plan| self.carry_out(&desired, plan));
         self.set_fault(Fault::Datapath, result.err().into_iter().collect());
     }
@@ -63,8 +63,10 @@ impl Controller {
         plan(&self.image, desired, self.read_datapath().settings())
     }
 
-    /// Gives the program and the maps what a state needs besides what is in use now. Nothing that packets see changes.
-    pub(super) fn make_room(&mut self, desired: &Desired) -> Result<(), String> {
+    /// Gives the program and the maps what a state needs besides what is in use now. Nothing that packets see changes. True: plans
+    /// that were made before no longer hold.
+    pub(super) fn make_room(&mut self, desired: &Desired) -> Result<bool, String> {
+        let before = *self.read_datapath().settings();
         let mut tuning = self.tuning(desired);
         tuning.features |= self.read_datapath().settings().features & !FEATURES_OF_HOST;
         let demand = Demand::of(desired, self.membership.file().datapath.flows);
@@ -72,7 +74,7 @@ impl Controller {
         if are_new {
             self.read_image()?;
         }
-        Ok(())
+        Ok(are_new || *self.read_datapath().settings() != before)
     }
 
     /// Writes a plan into the maps, and takes from the program what the new state no longer needs.

@@ -7,6 +7,7 @@ use crate::api::{ApiError, ErrorCode};
 use crate::config;
 use crate::membership::{Candidate, Options};
 use crate::netlink::{local_listening_sockets, read_host_network};
+use crate::plan::Plan;
 use crate::reach::{self, HostNetwork, Judgement};
 use crate::spec::{Problem, Spec};
 
@@ -47,21 +48,33 @@ impl Controller {
             .membership
             .reload(self.clock.now(), Arc::new(loaded.spec), &Options::default())
             .map_err(|refusal| refusal.to_string())?;
-        let accepted = self.accept(candidate, "the configuration file").map_err(|error| error.to_string())?;
+        let accepted =
+            self.accept(candidate, "the configuration file", None).map_err(|error| error.to_string())?;
         self.set_notices(Notice::File, &loaded.warnings);
         Ok(format!("the configuration is at revision {}", accepted.revision))
     }
 
-    /// Judges a candidate against this host and the maps, writes it down, and puts it in force.
-    pub(super) fn accept(&mut self, candidate: Candidate, who: &str) -> Result<Accepted, ApiError> {
+    /// Judges a candidate against this host and the maps, writes it down, and puts it in force. `planned`: the way there from the
+    /// maps as they are, if it is known.
+    pub(super) fn accept(
+        &mut self,
+        candidate: Candidate,
+        who: &str,
+        planned: Option<Plan>,
+    ) -> Result<Accepted, ApiError> {
         let Candidate { membership, mut outcome } = candidate;
         let judgement = self.judge(&membership.merged_spec());
         refuse_errors(&judgement.problems)?;
         let warnings = self.new_warnings(&judgement);
         let desired = Arc::clone(membership.desired());
-        self.make_room(&desired).map_err(|reason| ApiError::new(ErrorCode::Invalid, reason))?;
-        let plan =
-            self.plan(&desired).map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?;
+        let as_before =
+            !self.make_room(&desired).map_err(|reason| ApiError::new(ErrorCode::Invalid, reason))?;
+        let plan = match planned.filter(|_| as_before) {
+            Some(plan) => plan,
+            None => {
+                self.plan(&desired).map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?
+            }
+        };
         if outcome.revised {
             self.save(&membership, who, &outcome.notes).map_err(crate::membership::Refusal::from)?;
             outcome.revised = false;
