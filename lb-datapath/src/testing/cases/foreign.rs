@@ -1,5 +1,7 @@
 //! Packets that are none of lbd's business: they pass, every byte as it was.
 
+use std::net::IpAddr;
+
 use lb_common::{Forward, Reason};
 
 use super::{
@@ -19,7 +21,9 @@ pub(super) fn cases() -> Vec<Case> {
     for family in Family::BOTH {
         cases.extend(neighbours(family));
         cases.extend(icmp(family));
+        cases.extend(faulty(family));
     }
+    cases.extend(mapped());
     cases.push(Case::new("a_family_without_a_service", world(Family::V4), &request(Family::V6, 6, SYN)));
     cases
 }
@@ -77,6 +81,59 @@ fn neighbours(family: Family) -> Vec<Case> {
         .into_iter()
         .map(|(name, frame)| Case::new(format!("{name}_{}", family.name()), world(family), &frame))
         .collect()
+}
+
+/// Packets that could not be forwarded, to ports of the vip that no service has: nobody's business but this host's.
+fn faulty(family: Family) -> Vec<Case> {
+    let transport = if family == Family::V4 { 34 } else { 54 };
+    let other = |protocol| {
+        let (client, vip) = (end(family.client(), 40_000), end(family.vip(), PORT + 1));
+        if protocol == 6 { Frame::tcp(client, vip, SYN) } else { Frame::udp(client, vip) }.data(8)
+    };
+    let (tcp, udp) = (other(6).bytes(), other(17).bytes());
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = tcp.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    let cases = [
+        ("tcp_without_flags", tcp[..transport + 12].to_vec()),
+        ("tcp_without_checksum", tcp[..transport + 16].to_vec()),
+        ("tcp_data_cut_off", tcp[..tcp.len() - 1].to_vec()),
+        ("udp_without_checksum_field", udp[..transport + 7].to_vec()),
+        ("udp_data_cut_off", udp[..udp.len() - 1].to_vec()),
+        ("tcp_header_of_16_bytes", changed(transport + 12, 0x40)),
+        ("tcp_header_beyond_the_packet", changed(transport + 12, 0xf0)),
+        ("last_hop", other(6).with(|frame| frame.hops = 1).bytes()),
+    ];
+    let named = |name| format!("{name}_to_a_port_without_a_service_{}", family.name());
+    cases.into_iter().map(|(name, bytes)| Case::new(named(name), world(family), bytes)).collect()
+}
+
+/// IPv6 packets with an IPv4 address inside an IPv6 one (`::ffff:198.51.100.1`): no such packet may be on a wire
+/// (RFC 4038), and none is of an IPv4 service or client.
+fn mapped() -> Vec<Case> {
+    let inside = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => IpAddr::V6(ip.to_ipv6_mapped()),
+        IpAddr::V6(_) => ip,
+    };
+    let to_vip = |protocol| {
+        let (client, vip) = (end(inside(Family::V4.client()), 40_000), end(inside(Family::V4.vip()), PORT));
+        if protocol == 6 { Frame::tcp(client, vip, SYN) } else { Frame::udp(client, vip) }
+    };
+    let backend = end(inside(Family::V4.backend(0)), BACKEND_PORT);
+    let reply = Frame::tcp(backend, end(inside(Family::V4.source()), 61_000), SYN | ACK);
+    let v6 = Family::V6;
+    let from = Frame::tcp(end(inside(Family::V4.client()), 40_000), end(v6.vip(), PORT), SYN);
+    let to = Frame::tcp(end(v6.client(), 40_000), end(inside(Family::V4.vip()), PORT), SYN);
+    let v4 = |protocol| World::simple(Forward::FullNat, Family::V4, protocol);
+    vec![
+        Case::new("mapped_addresses_of_a_tcp_request", v4(6), &to_vip(6)),
+        Case::new("mapped_addresses_of_a_udp_request", v4(17), &to_vip(17)),
+        Case::new("mapped_addresses_of_a_reply", v4(6), &reply),
+        Case::new("mapped_source_to_a_vip", world(v6), &from),
+        Case::new("mapped_destination_that_is_a_vip_of_ipv4", v4(6), &to),
+    ]
 }
 
 /// Makes a packet of either family the first fragment of a longer one.
