@@ -1,5 +1,5 @@
-//! Searches of the cold paths, over plain numbers: what [`Tables::listener`], [`Tables::place`], [`Tables::hint`] and [`Tables::occupant`] do. The kernel makes each
-//! a function that the verifier judges once.
+//! Searches of the cold paths, over plain numbers: what [`Tables::listener`], [`Tables::place`], [`Tables::hint`], [`Tables::occupant`]
+//! and [`Tables::rank`] do. The kernel makes each a function that the verifier judges once.
 //!
 //! In: hashes, numbers, the tick. Out: one word, packed and unpacked here. Invariant: read only.
 
@@ -53,6 +53,12 @@ pub fn occupant<K: Kind, T: Tables>(tables: &T, number: u32, now: u16) -> u64 {
             key.hash(tables.constants()) | if is_ending { ENDING } else { 0 }
         }
     }
+}
+
+/// How gladly the entry with this number gives way: [`flow_table::rank`].
+#[inline(always)]
+pub fn rank<K: Kind, T: Tables>(tables: &T, number: u32, now: u16) -> u64 {
+    flow_table::rank::<K, T>(tables, number, now)
 }
 
 /// The answer of [`Tables::place`].

@@ -4,7 +4,7 @@
 //! the flow a reply belongs to. Invariant: what a reply is translated to comes from the flow entry alone, and only if client,
 //! service, backend, port and destination all agree with the reply; a word of the reply index is a hint.
 
-use lb_common::{Address, Backend, FEATURE_FULL_NAT, FEATURE_NAT, Forward, Pool, Reason, Service, Word};
+use lb_common::{Address, Backend, FEATURE_FULL_NAT, FEATURE_NAT, Forward, Reason, Service, Word};
 
 use crate::{
     classify::{Policy, same},
@@ -13,14 +13,12 @@ use crate::{
     flow_table::{self, Entry, FlowKey, Kind, Slot, Value},
     hash,
     reply_index::{self, ReplyKey},
-    select::{Begun, NO_ENTRY, Pick, Wish, pick, resident},
+    select::{Begun, NO_ENTRY, Pick, Wish, maglev_hash, pick, resident},
     tables::{FlowEvent, Tables},
 };
 
-/// Source ports tried for a new flow of full-nat; the attempt has five bits.
-const FULL_NAT_ATTEMPTS: u32 = 32;
-/// Maglev slots tried for a new flow of nat.
-const NAT_SLOTS: u32 = 8;
+/// No attempt's number.
+const NO_STEP: u32 = u32::MAX;
 /// Step between attempts: an odd constant near 2^32 / golden ratio spreads them over the ports and sources.
 const ATTEMPT_STEP: u32 = 0x9e37_79b1;
 
@@ -177,41 +175,60 @@ fn holder_in<'t, K: Kind, T: Tables>(
     same_key(&held, key).then_some(holder)
 }
 
-/// Takes a 4-tuple towards a backend that no other live flow has: full-nat tries source ports, nat the next Maglev slots. Failing that
-/// one whose flow is ending, which then has to end. Leaves backend, attempt and the hash of the replies in `begun`.
+/// Takes a 4-tuple towards a backend that no other live flow has: full-nat tries 32 source ports (the attempt has five bits), nat
+/// 8 Maglev slots. Failing that one whose flow is ending, which then has to end. Leaves backend, attempt and the hash of the replies in `begun`.
 #[inline(always)]
-pub fn claim<K: Kind, T: Tables>(
-    tables: &T,
-    wish: &Wish,
-    pool: &Pool,
-    maglev: u64,
-    begun: &mut Begun,
-) -> Result<(), Reason> {
+pub fn claim<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &mut Begun) -> Result<(), Reason> {
     let is_full_nat = wish.policy.is(Forward::FullNat);
-    let attempts = if is_full_nat { FULL_NAT_ATTEMPTS } else { NAT_SLOTS };
-    let mut chosen: Option<(u32, u32)> = None;
-    for step in 0..FULL_NAT_ATTEMPTS {
-        if step >= attempts {
-            break;
-        }
-        let (_, _, key) = proposal(tables, wish, pool, maglev, step)?;
-        match contender::<K, T>(tables, wish, key.hash(tables.constants())) {
-            Contender::Nobody => {
-                chosen = Some((step, NO_ENTRY));
-                break;
-            }
-            Contender::Ending(ending) if chosen.is_none() => chosen = Some((step, ending)),
-            Contender::Ending(_) | Contender::Live => {}
+    let mut found = Free { step: NO_STEP, ending: NO_ENTRY };
+    let mut is_done = try_eight::<K, T>(tables, wish, 0, &mut found)?;
+    if is_full_nat {
+        for first in [8, 16, 24] {
+            is_done = is_done || try_eight::<K, T>(tables, wish, first, &mut found)?;
         }
     }
-    let taken = if is_full_nat { Reason::SnatExhausted } else { Reason::NatCollision };
-    let (step, ending) = chosen.ok_or(taken)?;
-    let (local, attempt, key) = proposal(tables, wish, pool, maglev, step)?;
+    let Free { step, ending } = found;
+    if step == NO_STEP {
+        return Err(if is_full_nat { Reason::SnatExhausted } else { Reason::NatCollision });
+    }
+    let (local, attempt, key) = proposal(tables, wish, step)?;
     begun.local = local;
     begun.attempt = attempt;
     begun.ending = ending;
     begun.reply_hash = key.hash(tables.constants());
     Ok(())
+}
+
+/// The first attempt that a new flow may have. VERIFIER: "invalid read from stack": numbers, because the compiler carries along what an empty
+/// option leaves unset.
+struct Free {
+    /// Its number, or [`NO_STEP`].
+    step: u32,
+    /// The number of the entry whose flow has to end for it, or [`NO_ENTRY`].
+    ending: u32,
+}
+
+/// Looks at eight attempts, until one is nobody's: then it is done. VERIFIER: "The sequence of 8193 jumps is too complex": eight, which the compiler
+/// writes out; of a loop the verifier takes it that a CPU that guesses wrong never leaves it.
+#[inline(always)]
+fn try_eight<K: Kind, T: Tables>(
+    tables: &T,
+    wish: &Wish,
+    first: u32,
+    found: &mut Free,
+) -> Result<bool, Reason> {
+    for step in first..first + 8 {
+        match Contender::unpack(tables.contender::<K>(wish, step)) {
+            Contender::Nobody => {
+                *found = Free { step, ending: NO_ENTRY };
+                return Ok(true);
+            }
+            Contender::Ending(ending) if found.step == NO_STEP => *found = Free { step, ending },
+            Contender::Ending(_) | Contender::Live => {}
+            Contender::Refused(reason) => return Err(reason),
+        }
+    }
+    Ok(false)
 }
 
 /// Where the word of a claim goes in the reply index; the flow that has to end for it is ended. `None` if there is no free word. The word is to be
@@ -242,7 +259,7 @@ pub fn make_room<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &Begun) -> 
     }
     // No word is stale, so each is its entry's.
     let word = reply_index::yielding::<K, T>(tables, begun.reply_hash, |word| {
-        flow_table::rank::<K, T>(tables, hash::low(word).wrapping_sub(1), wish.now) != 0
+        tables.rank::<K>(hash::low(word).wrapping_sub(1), wish.now) != 0
     });
     let Some(word) = word else { return false };
     if !T::OBSERVE {
@@ -257,17 +274,54 @@ pub fn make_room<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &Begun) -> 
 }
 
 /// Who has a 4-tuple that a new flow would like.
-enum Contender {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Contender {
     /// Nobody, or the new flow itself.
     Nobody,
-    /// A flow that is ending, in the entry of this number.
-    Ending(u32),
     /// A flow that needs it.
     Live,
+    /// There is no such 4-tuple.
+    Refused(Reason),
+    /// A flow that is ending, in the entry of this number.
+    Ending(u32),
+}
+
+impl Contender {
+    /// As one word: what it is, and above 32 bits its number.
+    #[inline(always)]
+    const fn pack(self) -> u64 {
+        match self {
+            Self::Nobody => 0,
+            Self::Live => 1,
+            Self::Refused(reason) => 2 | (reason as u64) << 32,
+            Self::Ending(entry) => 3 | (entry as u64) << 32,
+        }
+    }
+
+    /// From one word.
+    #[inline(always)]
+    fn unpack(word: u64) -> Self {
+        match word & 3 {
+            0 => Self::Nobody,
+            1 => Self::Live,
+            2 => Self::Refused(Reason::from_number((word >> 32) as u8).unwrap_or(Reason::BackendMissing)),
+            _ => Self::Ending((word >> 32) as u32),
+        }
+    }
+}
+
+/// Who has the 4-tuple of attempt `step`: a [`Contender`], packed ([`Tables::contender`]).
+#[inline(always)]
+pub fn contender<K: Kind, T: Tables>(tables: &T, wish: &Wish, step: u32) -> u64 {
+    match proposal(tables, wish, step) {
+        Ok((_, _, key)) => holder_of::<K, T>(tables, wish, key.hash(tables.constants())),
+        Err(reason) => Contender::Refused(reason),
+    }
+    .pack()
 }
 
 #[inline(always)]
-fn contender<K: Kind, T: Tables>(tables: &T, wish: &Wish, hash: u64) -> Contender {
+fn holder_of<K: Kind, T: Tables>(tables: &T, wish: &Wish, hash: u64) -> Contender {
     // VERIFIER: an array's iterator would be memory on the stack with a variable index, which takes CAP_PERFMON.
     for turn in 0..2 {
         let home = turn == 0;
@@ -289,14 +343,10 @@ fn is_own<K: Kind, T: Tables>(tables: &T, wish: &Wish, number: u32) -> bool {
 
 /// The 4-tuple that attempt `step` would give: backend (index local to the pool), attempt, what replies carry.
 #[inline(always)]
-fn proposal<T: Tables>(
-    tables: &T,
-    wish: &Wish,
-    pool: &Pool,
-    maglev: u64,
-    step: u32,
-) -> Result<(u16, u8, ReplyKey), Reason> {
+fn proposal<T: Tables>(tables: &T, wish: &Wish, step: u32) -> Result<(u16, u8, ReplyKey), Reason> {
     let Wish { flow, hash, policy, .. } = wish;
+    let pool = tables.pool(policy.pool()).ok_or(Reason::BackendMissing)?;
+    let maglev = maglev_hash(tables, wish);
     let is_full_nat = policy.is(Forward::FullNat);
     let Pick { backend, local } = pick(tables, *policy, pool, maglev, if is_full_nat { 0 } else { step })?;
     #[expect(clippy::cast_possible_truncation, reason = "below 32")]

@@ -15,9 +15,9 @@ pub const SHORT_SUM_LEN: u32 = 128;
 
 /// A frame; offsets are bytes from its first byte (the link header).
 pub trait Packet {
-    /// Whether the frame has at least `len` bytes, which may be any number. (The frame's length is no number: computing one takes CAP_PERFMON
-    /// in the kernel. The frame may be moved to find out, so this takes it mutably, and is the same afterwards.)
-    fn has(&mut self, len: u32) -> bool;
+    /// Whether the frame has at least `len` bytes, which may be any number. (The frame's length is no number of its own: computing one takes
+    /// CAP_PERFMON in the kernel.)
+    fn has(&self, len: u32) -> bool;
 
     /// Whether the frame has at least `len` bytes, a constant. If so, an access within them needs no look at the frame's end any more, until
     /// its head or tail is moved.

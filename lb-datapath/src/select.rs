@@ -296,7 +296,7 @@ pub(crate) fn pick<'t, T: Tables>(
 
 /// The Maglev hash of a flow under the service's affinity.
 #[inline(always)]
-fn maglev_hash<T: Tables>(tables: &T, wish: &Wish) -> u64 {
+pub(crate) fn maglev_hash<T: Tables>(tables: &T, wish: &Wish) -> u64 {
     if wish.policy.affinity() == Affinity::Client as u64 {
         hash::client(tables.constants(), &wish.flow.client)
     } else {
@@ -319,16 +319,15 @@ pub fn begin<K: Kind, T: Tables>(tables: &T, wish: &Wish) -> Result<Begun, Reaso
     } else {
         Place::reused(wish.number)
     };
-    let maglev = maglev_hash(tables, wish);
     let mut begun = Begun { is_new: !wish.moves, place, ending: NO_ENTRY, ..Begun::default() };
     if is_translated(tables, policy) {
         if !place.is_some() {
             count_full::<K, T>(tables);
             return Err(Reason::FlowTableFull);
         }
-        nat::claim::<K, T>(tables, wish, pool, maglev, &mut begun)?;
+        nat::claim::<K, T>(tables, wish, &mut begun)?;
     } else {
-        begun.local = pick(tables, policy, pool, maglev, 0)?.local;
+        begun.local = pick(tables, policy, pool, maglev_hash(tables, wish), 0)?.local;
     }
     begun.backend = global(block, begun.local);
     let by = if begun.is_new { selected_by::MAGLEV } else { selected_by::RESELECTED };

@@ -13,9 +13,11 @@ use crate::{
     classify, cold,
     constants::Constants,
     flow_table::Kind,
+    nat,
     packet::Packet,
     pipeline::{Family, Verdict},
     rounds::{self, Notes, Round, Turn},
+    select::Wish,
 };
 
 /// What happened in a flow table; the fields of [`lb_common::FlowCounters`].
@@ -132,7 +134,7 @@ pub trait Tables: Sized {
         classify::search(self, destination, port_be, protocol)
     }
 
-    /// `cold::place::<K>`, `cold::hint::<K>` and `cold::occupant::<K>`: searches that are rarely needed. The kernel puts them into functions
+    /// `cold::place::<K>`, `cold::hint::<K>`, `cold::occupant::<K>` and `cold::rank::<K>`: searches that are rarely needed. The kernel puts them into functions
     /// of their own, over plain numbers, which the verifier judges once and not on every path that leads to them.
     #[inline(always)]
     fn place<K: Kind>(&self, hash: u64, now: u16) -> u64 {
@@ -147,6 +149,17 @@ pub trait Tables: Sized {
     #[inline(always)]
     fn occupant<K: Kind>(&self, number: u32, now: u16) -> u64 {
         cold::occupant::<K, Self>(self, number, now)
+    }
+    /// See `place`.
+    #[inline(always)]
+    fn rank<K: Kind>(&self, number: u32, now: u16) -> u64 {
+        cold::rank::<K, Self>(self, number, now)
+    }
+
+    /// Who has the 4-tuple that attempt `step` would give a flow that begins: `nat::contender::<K>`.
+    #[inline(always)]
+    fn contender<K: Kind>(&self, wish: &Wish, step: u32) -> u64 {
+        nat::contender::<K, Self>(self, wish, step)
     }
 
     /// Writes to the explanation; called only with `OBSERVE`.

@@ -14,9 +14,11 @@ use lb_datapath::{
     cold,
     constants::Constants,
     flow_table::{Kind, Narrow, Wide},
+    nat,
     packet::Packet,
     pipeline::{Family, Verdict},
     rounds::{Notes, Round, Turn},
+    select::Wish,
     tables::{FlowEvent, Tables, Traffic},
 };
 
@@ -74,6 +76,26 @@ cold! {
     cold_hint6(hash, home) = hint::<Wide>(hash, home != 0);
     cold_occupant4(number, now) = occupant::<Narrow>(number as u32, now as u16);
     cold_occupant6(number, now) = occupant::<Wide>(number as u32, now as u16);
+    cold_rank4(number, now) = rank::<Narrow>(number as u32, now as u16);
+    cold_rank6(number, now) = rank::<Wide>(number as u32, now as u16);
+}
+
+/// The same over a flow that begins.
+macro_rules! cold_of_wish {
+    ($($name:ident = $kind:ident;)+) => {
+        $(#[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name(wish: *const Wish, step: u64) -> u64 {
+            // SAFETY: the caller's wish; the verifier demands that null is looked for.
+            let Some(wish) = (unsafe { wish.as_ref() }) else { return 0 };
+            nat::contender::<$kind, _>(&Kernel::<false>::new(null_mut()), wish, step as u32)
+        })+
+    };
+}
+
+cold_of_wish! {
+    cold_contender4 = Narrow;
+    cold_contender6 = Wide;
 }
 
 #[unsafe(no_mangle)]
@@ -325,6 +347,18 @@ impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
     fn occupant<K: Kind>(&self, number: u32, now: u16) -> u64 {
         let (number, now) = (u64::from(number), u64::from(now));
         if K::INDEX == Narrow::INDEX { cold_occupant4(number, now) } else { cold_occupant6(number, now) }
+    }
+
+    #[inline(always)]
+    fn rank<K: Kind>(&self, number: u32, now: u16) -> u64 {
+        let (number, now) = (u64::from(number), u64::from(now));
+        if K::INDEX == Narrow::INDEX { cold_rank4(number, now) } else { cold_rank6(number, now) }
+    }
+
+    #[inline(always)]
+    fn contender<K: Kind>(&self, wish: &Wish, step: u32) -> u64 {
+        let step = u64::from(step);
+        if K::INDEX == Narrow::INDEX { cold_contender4(wish, step) } else { cold_contender6(wish, step) }
     }
 
     #[inline(always)]

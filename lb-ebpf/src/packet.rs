@@ -4,13 +4,12 @@ use core::ptr::null_mut;
 
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    helpers::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
 };
 use lb_common::FEATURE_PERFMON;
 use lb_datapath::{
     checksum::Sum,
     constants::has,
-    header::ethernet,
     packet::{Packet, sum_short},
 };
 
@@ -72,15 +71,13 @@ extern "C" fn cold_sum(context: *mut xdp_md, len: u64) -> u64 {
 
 impl Packet for XdpPacket {
     #[inline(always)]
-    fn has(&mut self, len: u32) -> bool {
+    fn has(&self, len: u32) -> bool {
         if has(Loaded, FEATURE_PERFMON) {
             return self.start + len as usize <= self.end;
         }
-        // Without CAP_PERFMON no variable may be added to the pointer, but a helper may be asked to cut off a variable length: it
-        // refuses to leave less than a link header. At most 65,575 bytes are asked for.
-        let rest = (len as i32).wrapping_sub(ethernet::LEN as i32);
-        let assured = self.assured;
-        self.move_head(rest).is_some() && self.move_head(-rest).is_some() && self.assure(assured)
+        // Without CAP_PERFMON no variable may be added to the pointer, but a helper may be asked for the length (5.18).
+        // SAFETY: a valid context.
+        unsafe { bpf_xdp_get_buff_len(self.context) >= u64::from(len) }
     }
 
     #[inline(always)]

@@ -8,6 +8,7 @@
 //! Needs root. A test begins with [`root_or_skip`] and says so where it cannot run.
 
 pub mod bench;
+pub mod capability;
 pub mod capture;
 pub mod checksum;
 pub mod client;

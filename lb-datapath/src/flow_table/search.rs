@@ -1,12 +1,12 @@
 //! Search and replacement in a flow table.
 
-use lb_common::WAYS;
+use lb_common::{FEATURE_PERFMON, WAYS};
 
 use super::{
     FREE, FlowKey, State, Value,
     kind::{Entry, Kind},
 };
-use crate::{hash, tables::Tables};
+use crate::{constants::has, hash, tables::Tables};
 
 /// An entry and its number.
 pub struct Slot<'t, K: Kind> {
@@ -60,7 +60,20 @@ fn find_in<'t, K: Kind, T: Tables>(
 /// Entry by number.
 #[inline(always)]
 pub fn entry<K: Kind, T: Tables>(tables: &T, number: u32) -> Option<&K::Entry> {
-    K::bucket(tables, number / WAYS as u32)?.get(number as usize % WAYS)
+    let entries = K::bucket(tables, number / WAYS as u32)?;
+    let way = number as usize % WAYS;
+    if has(tables.constants(), FEATURE_PERFMON) {
+        return entries.get(way);
+    }
+    // VERIFIER: without CAP_PERFMON, one variable added to a pointer makes it compare every number of every path from there on, of the whole
+    // program ("explore_alu_limits"). The look at each entry keeps the compiler from making a sum of it again.
+    for (index, entry) in entries.iter().enumerate() {
+        entry.value().load();
+        if index == way {
+            return Some(entry);
+        }
+    }
+    None
 }
 
 /// How gladly the entry with this number gives way (see `Value::rank`): 0 = not at all.

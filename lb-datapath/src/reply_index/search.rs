@@ -48,17 +48,23 @@ pub fn free_stale<'t, K: Kind, T: Tables>(
     mut is_stale: impl FnMut(&'t Word) -> bool,
 ) -> bool {
     let (home, other) = hash::candidates(hash, K::reply_buckets(tables.constants()));
-    for turn in 0..2 {
-        let Some(bucket) = K::reply_bucket(tables, if turn == 0 { home } else { other }) else {
-            return false;
-        };
-        for word in &bucket.words {
-            if is_stale(word) {
-                if !T::OBSERVE {
-                    word.store(0);
-                }
-                return true;
+    // VERIFIER: "infinite loop detected": no loop over the two, which a CPU that guesses wrong would never leave.
+    free_stale_in::<K, T>(tables, home, &mut is_stale) || free_stale_in::<K, T>(tables, other, &mut is_stale)
+}
+
+#[inline(always)]
+fn free_stale_in<'t, K: Kind, T: Tables>(
+    tables: &'t T,
+    bucket: u32,
+    is_stale: &mut impl FnMut(&'t Word) -> bool,
+) -> bool {
+    let Some(bucket) = K::reply_bucket(tables, bucket) else { return false };
+    for word in &bucket.words {
+        if is_stale(word) {
+            if !T::OBSERVE {
+                word.store(0);
             }
+            return true;
         }
     }
     false
@@ -71,10 +77,23 @@ pub fn free_stale<'t, K: Kind, T: Tables>(
 pub fn yielding<K: Kind, T: Tables>(tables: &T, hash: u64, gives_way: impl Fn(u64) -> bool) -> Option<&Word> {
     let (home, other) = hash::candidates(hash, K::reply_buckets(tables.constants()));
     let (home, other) = (K::reply_bucket(tables, home)?, K::reply_bucket(tables, other)?);
-    for step in 0..16_u64 {
-        let bucket = if step < 8 { home } else { other };
-        let word = bucket.words.get((hash::tag32(hash) as u64).wrapping_add(step) as usize & 7)?;
-        if gives_way(word.load()) {
+    let start = hash::tag32(hash) as usize & 7;
+    yielding_in(home, (start, true), &gives_way)
+        .or_else(|| yielding_in(home, (start, false), &gives_way))
+        .or_else(|| yielding_in(other, (start, true), &gives_way))
+        .or_else(|| yielding_in(other, (start, false), &gives_way))
+}
+
+/// The words from `start` on, or those before it. VERIFIER: in two searches, because a word at a variable index would be a variable in a
+/// pointer (see `flow_table::entry`).
+#[inline(always)]
+fn yielding_in<'t>(
+    bucket: &'t ReplyBucket,
+    (start, is_late): (usize, bool),
+    gives_way: &impl Fn(u64) -> bool,
+) -> Option<&'t Word> {
+    for (index, word) in bucket.words.iter().enumerate() {
+        if (index >= start) == is_late && gives_way(word.load()) {
             return Some(word);
         }
     }

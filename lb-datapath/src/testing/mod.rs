@@ -53,7 +53,7 @@ impl HostPacket {
 }
 
 impl Packet for HostPacket {
-    fn has(&mut self, len: u32) -> bool {
+    fn has(&self, len: u32) -> bool {
         self.bytes().len() >= len as usize
     }
 

@@ -1,10 +1,12 @@
 //! What the process may do, for error messages that name what is missing.
 //!
-//! In: /proc/self/status and the kernel's release. Out: sentences.
+//! In: /proc/thread-self/status (capabilities are a thread's) and the kernel's release. Out: sentences.
 
 use std::fs;
 use std::io;
 
+/// The calling thread's state.
+const STATUS: &str = "/proc/thread-self/status";
 /// Capabilities lbd needs, with their numbers in linux/capability.h.
 const NEEDED: [(u32, &str); 2] = [(39, "CAP_BPF"), (12, "CAP_NET_ADMIN")];
 /// CAP_SYS_ADMIN, which contains CAP_BPF and CAP_PERFMON.
@@ -16,7 +18,7 @@ const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
 /// What to do about a refusal by the kernel while loading or attaching.
 pub(super) fn remedy(error: Option<&io::Error>) -> String {
-    let missing = fs::read_to_string("/proc/self/status").map(|status| missing(&status)).unwrap_or_default();
+    let missing = fs::read_to_string(STATUS).map(|status| missing(&status)).unwrap_or_default();
     let number = error.and_then(io::Error::raw_os_error);
     let is_refusal = matches!(number, Some(libc::EPERM | libc::EACCES));
     if is_refusal && !missing.is_empty() {
@@ -41,11 +43,11 @@ pub(super) fn remedy(error: Option<&io::Error>) -> String {
 
 /// Whether programs loaded by this process may compute with pointers into packets.
 pub(super) fn has_perfmon() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string(STATUS).unwrap_or_default();
     holds(effective(&status).unwrap_or(0), PERFMON)
 }
 
-/// The capabilities that are not in effect, from the text of /proc/self/status.
+/// The capabilities that are not in effect, from the text of `STATUS`.
 fn missing(status: &str) -> Vec<&'static str> {
     let effective = effective(status).unwrap_or(u64::MAX);
     NEEDED.into_iter().filter(|(number, _)| !holds(effective, *number)).map(|(_, name)| name).collect()

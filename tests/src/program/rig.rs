@@ -21,6 +21,7 @@ use lb_userspace::spec::{Affinity, DatapathSpec, Forward, Protocol, TimeoutSpec,
 
 use super::bpf::{Program, Ran};
 use super::frame::{Frame, Payload};
+use crate::capability::{Capability, keep_only};
 use crate::netns::Namespace;
 
 /// The interface that packets come in by.
@@ -120,12 +121,14 @@ pub struct Wish {
     pub timeouts: TimeoutSpec,
     /// `FEATURE_*` that the program shall have besides.
     pub features: u32,
+    /// The capabilities to load it with; all that the test has if there is nothing here.
+    pub capabilities: Option<&'static [Capability]>,
 }
 
 impl Wish {
     /// With the default idle times and the features of this mode and family alone.
     pub fn new(mode: Mode, family: Family, flows: u32) -> Self {
-        Self { mode, family, flows, timeouts: TimeoutSpec::default(), features: 0 }
+        Self { mode, family, flows, timeouts: TimeoutSpec::default(), features: 0, capabilities: None }
     }
 }
 
@@ -166,7 +169,7 @@ impl Rig {
         let mut tuning = Tuning::of(&desired, &wish.timeouts);
         tuning.features |= wish.features;
         let demand = Demand::of(&desired, wish.flows);
-        let mut datapath = namespace.run(|| Datapath::open(&spec, tuning, &demand))??;
+        let mut datapath = open(&namespace, &spec, tuning, &demand, wish.capabilities)?;
         let image = Image::read(&datapath)?;
         let image = plan(&image, &desired, datapath.settings())?.carry_out(&mut datapath)?;
         let program = Program::from_pin(&spec.pin.join("v1/programs/lbd"))?;
@@ -223,6 +226,22 @@ impl Drop for Rig {
         let _ = self.datapath.close(lb_userspace::spec::OnExit::Detach);
         let _ = detach(&self.spec.pin);
     }
+}
+
+/// The daemon's loader in a namespace, with these capabilities if they are given.
+pub(super) fn open(
+    namespace: &Namespace,
+    spec: &DatapathSpec,
+    tuning: Tuning,
+    demand: &Demand,
+    capabilities: Option<&[Capability]>,
+) -> Result<Datapath> {
+    namespace.run(|| {
+        if let Some(capabilities) = capabilities {
+            keep_only(capabilities)?;
+        }
+        Ok(Datapath::open(spec, tuning, demand)?)
+    })?
 }
 
 /// A namespace of this process's own: its tests run side by side.

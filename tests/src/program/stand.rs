@@ -22,6 +22,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::bpf::Program;
 use super::rig;
+use crate::capability::Capability;
 use crate::netns::Namespace;
 
 /// See the module.
@@ -43,6 +44,16 @@ const INTERFACES: u32 = 256;
 impl Stand {
     /// Loads the program with these `FEATURE_*`, over tables for so many flows.
     pub fn new(label: &str, features: u32, flows: u32) -> Result<Self> {
+        Self::loaded_with(label, features, flows, None)
+    }
+
+    /// The same with no more than these capabilities.
+    pub fn loaded_with(
+        label: &str,
+        features: u32,
+        flows: u32,
+        capabilities: Option<&[Capability]>,
+    ) -> Result<Self> {
         let namespace = Arc::new(rig::namespace(label)?);
         let place = Place { ingress: rig::cable(&namespace)?, other: rig::second_cable(&namespace)? };
         let files = tempfile::tempdir()?;
@@ -57,7 +68,7 @@ impl Stand {
         let hour = Duration::from_secs(3600);
         let timeouts = TimeoutSpec { tcp: hour, tcp_syn: hour, tcp_closing: hour, udp: hour };
         let demand = Demand { flows, ..Demand::default() };
-        let datapath = namespace.run(|| Datapath::open(&spec, Tuning { features, timeouts }, &demand))??;
+        let datapath = rig::open(&namespace, &spec, Tuning { features, timeouts }, &demand, capabilities)?;
         // What the process may do is added by the loader.
         let loaded = datapath.settings().features & !lb_common::FEATURE_PERFMON;
         ensure!(loaded == features, "the program has other features");
