@@ -23,7 +23,7 @@ pub(super) fn remedy(error: Option<&io::Error>) -> String {
     let is_refusal = matches!(number, Some(libc::EPERM | libc::EACCES));
     if is_refusal && !missing.is_empty() {
         return format!(
-            "lbd lacks {}: run it as root, or give it AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_NET_RAW CAP_PERFMON",
+            "lbd lacks {}: run it as root, or give it AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_NET_RAW",
             missing.join(" and ")
         );
     }
