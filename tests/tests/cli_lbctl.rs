@@ -199,6 +199,28 @@ fn wait_returns_when_the_backend_serves_or_says_what_is_missing() -> Result<()> 
 }
 
 #[test]
+fn the_maps_grow_with_what_lbctl_adds() -> Result<()> {
+    if !root_or_skip("the_maps_grow_with_what_lbctl_adds") {
+        return Ok(());
+    }
+    let stage = Stage::build("cli-grow", "detach")?;
+    stage.request(5)?;
+    // The map of services is made for 256 listeners.
+    let vip = stage.topology.vip_port(0).ip();
+    let listeners: Vec<String> = (1000..1300).map(|port| format!("{vip}:{port}/tcp")).collect();
+    let mut words = vec!["service", "add", "many", "--pool=web"];
+    words.extend(listeners.iter().map(String::as_str));
+    let (said, _) = stage.lbctl(0, &[words.as_slice(), &["--dry-run"]].concat())?;
+    ensure!(said.contains("larger"), "{said}");
+    stage.lbctl(0, &words)?;
+    let last = stage.topology.vip_port(1299).to_string();
+    let (_, found) = (stage.request(5)?, stage.lbd.lbctl(&["explain", "tcp", "192.0.2.77:4321", &last])?);
+    ensure!(found["service"] == "many", "{found}");
+    stage.lbctl(0, &["status", "--check"])?;
+    Ok(())
+}
+
+#[test]
 fn without_the_daemon_status_reads_the_pins() -> Result<()> {
     if !root_or_skip("without_the_daemon_status_reads_the_pins") {
         return Ok(());

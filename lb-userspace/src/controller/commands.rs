@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use lb_common::{NextHop, Reason, next_hop_kind, selected_by};
 use lb_datapath::flow_table::State;
@@ -16,7 +17,7 @@ use crate::datapath::explain::{Addresses, Explained, Question};
 use crate::datapath::flows;
 use crate::datapath::{Datapath, DatapathError};
 use crate::membership::{Change, Membership};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanError};
 use crate::spec::Protocol;
 
 /// Flows in one answer, whatever was asked for.
@@ -44,16 +45,31 @@ impl Controller {
             warnings: candidate.outcome.warnings.clone(),
             plan: PlanReport::default(),
         };
-        let plan = self
-            .plan(candidate.membership.desired())
-            .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?;
-        done.plan = self.report(&candidate.membership, &plan);
+        let desired = Arc::clone(candidate.membership.desired());
+        let mut plan = self.plan(&desired);
         if change.options.dry_run {
             let judgement = self.judge(&candidate.membership.merged_spec());
             super::reload::refuse_errors(&judgement.problems)?;
             done.warnings.extend(self.new_warnings(&judgement));
+            match plan {
+                Err(PlanError::Full { .. }) => {
+                    done.notes.push(
+                        "the maps are made larger for it first; only then is it known what moves".into(),
+                    );
+                }
+                plan => {
+                    done.plan = self.report(&candidate.membership, &plan.map_err(|error| impossible(&error))?)
+                }
+            }
             return Ok(done);
         }
+        if matches!(plan, Err(PlanError::Full { .. })) {
+            // More than the maps were made for: they grow first.
+            self.make_room(&desired).map_err(|reason| ApiError::new(ErrorCode::Invalid, reason))?;
+            plan = self.plan(&desired);
+        }
+        let plan = plan.map_err(|error| impossible(&error))?;
+        done.plan = self.report(&candidate.membership, &plan);
         if candidate.outcome.revised {
             let accepted = self.accept(candidate, who, Some(plan))?;
             done.revision = accepted.revision;
@@ -181,6 +197,10 @@ impl Controller {
         let now = Datapath::tick_now(&datapath).map_err(|error| failed(&error))?;
         Ok(work(datapath.flows(), now))
     }
+}
+
+fn impossible(error: &PlanError) -> ApiError {
+    ApiError::new(ErrorCode::Invalid, error.to_string())
 }
 
 fn failed(error: &DatapathError) -> ApiError {
