@@ -27,6 +27,8 @@ pub mod reply;
 
 pub mod select;
 
+pub mod begin;
+
 pub mod forward;
 
 pub mod answer;
@@ -41,6 +43,7 @@ pub mod encap;
 pub mod flow_table;
 pub mod hash;
 pub mod header;
+pub mod maglev;
 pub mod nat;
 pub mod packet;
 pub mod reply_index;

@@ -7,7 +7,7 @@
 use lb_common::{FEATURE_ANY_PORT, Reason};
 
 use crate::{
-    answer, classify,
+    answer, begin, classify,
     constants::has,
     flow_table::{Kind, Wide},
     forward::{Stop, Way},
@@ -16,7 +16,7 @@ use crate::{
     parse::{self, Ends, Parsed},
     pipeline::{Family, Served, Verdict, classified, is_wide, quick, serve},
     reply,
-    select::{self, Begun, Request, Wish},
+    select::{Begun, Request, Wish},
     tables::{FlowEvent, Tables, explain, note},
 };
 
@@ -204,14 +204,14 @@ pub fn round<H: Family, P: Packet, T: Tables>(
 #[inline(always)]
 fn flow_round<K: Kind, T: Tables>(round: Round, tables: &T, turn: Turn, notes: &mut Notes) -> Turn {
     let done = match round {
-        Round::Choose => match select::begin::<K, T>(tables, &notes.wish) {
+        Round::Choose => match begin::begin::<K, T>(tables, &notes.wish) {
             Ok(begun) => {
                 notes.begun = begun;
                 true
             }
             Err(reason) => return turn.then(Turn::stop(Stop::Drop(reason))),
         },
-        Round::Enter => select::enter::<K, T>(tables, &notes.wish, &notes.begun),
+        Round::Enter => begin::enter::<K, T>(tables, &notes.wish, &notes.begun),
         _ => {
             let done = nat::make_room::<K, T>(tables, &notes.wish, &notes.begun);
             if !done && !T::OBSERVE {

@@ -1,23 +1,16 @@
-//! Which backend a new flow goes to.
+//! Which backend a packet's flow has.
 //!
-//! In: a request (a segment and its service). Out: its backend, from the flow table if the flow is known and may stay, else from the
-//! pool's Maglev table, and the flow table changed accordingly. Invariant: the slot depends on seed, listener and client
-//! alone, so every node with the same members sends a flow to the same backend.
+//! In: a request (a segment and its service). Out: its backend, from the flow table if the flow is known and may stay, and its entry
+//! refreshed; else the wish that a backend be selected (begin.rs).
 
-use lb_common::{
-    Address, Affinity, Backend, FEATURE_FULL_NAT, FEATURE_NAT, Forward, Pool, Reason, SLOTS_PER_WORD,
-    Service, backend_state, selected_by,
-};
+use lb_common::{Address, Affinity, Backend, Reason, Service, backend_state, selected_by};
 
 use crate::{
     classify::{Found, Policy},
-    cold,
-    constants::has,
     flow_table::{self, FlowKey, Kind, Place, State, Value},
-    hash, nat,
+    hash,
     parse::Segment,
-    reply_index,
-    tables::{FlowEvent, Tables, explain, note},
+    tables::{Tables, explain},
 };
 
 /// A packet from a client to a service.
@@ -54,14 +47,6 @@ impl<'t> Request<'t> {
             reserved: 0,
         }
     }
-}
-
-/// Whether replies of flows under this policy come back through here.
-#[inline(always)]
-fn is_translated<T: Tables>(tables: &T, policy: Policy) -> bool {
-    let constants = tables.constants();
-    (has(constants, FEATURE_NAT) && policy.is(Forward::Nat))
-        || (has(constants, FEATURE_FULL_NAT) && policy.is(Forward::FullNat))
 }
 
 /// The backend of a request.
@@ -260,197 +245,11 @@ pub fn resident<T: Tables>(tables: &T, pool: u32, block: u64, local: u16) -> Opt
     is_ours.then_some(backend)
 }
 
-/// A backend out of the Maglev table.
-#[derive(Clone, Copy)]
-pub(crate) struct Pick<'t> {
-    pub(crate) backend: &'t Backend,
-    /// Its index local to the pool.
-    pub(crate) local: u16,
-}
-
-/// The backend in the slot `step` slots after the one of `hash`.
+/// What explains learns of the backend and how it was found.
 #[inline(always)]
-pub(crate) fn pick<'t, T: Tables>(
-    tables: &'t T,
-    policy: Policy,
-    pool: &Pool,
-    hash: u64,
-    step: u32,
-) -> Result<Pick<'t>, Reason> {
-    let table = TableWord::unpack(pool.table.load());
-    if table.slots == 0 {
-        return Err(Reason::NoBackend);
-    }
-    let slot = slot(hash, table.slots).wrapping_add(step);
-    let slot = if slot < table.slots { slot } else { slot.wrapping_sub(table.slots) };
-    let word = tables.maglev(table.arena_word(slot)).ok_or(Reason::BackendMissing)?;
-    let local = slot_of_word(word.slots.load(), slot);
-    explain(tables, |explanation| explanation.slot = slot);
-    if local == 0 {
-        return Err(Reason::NoBackend);
-    }
-    let backend =
-        resident(tables, policy.pool(), pool.backends.load(), local).ok_or(Reason::BackendMissing)?;
-    Ok(Pick { backend, local })
-}
-
-/// The Maglev hash of a flow under the service's affinity.
-#[inline(always)]
-pub(crate) fn maglev_hash<T: Tables>(tables: &T, wish: &Wish) -> u64 {
-    if wish.policy.affinity() == Affinity::Client as u64 {
-        hash::client(tables.constants(), &wish.flow.client)
-    } else {
-        wish.hash
-    }
-}
-
-/// Selects the backend of a flow that is not known or may not stay. Changes nothing yet. This and what follows it is out of line: the path
-/// of known flows shall not carry its weight.
-#[inline(always)]
-pub fn begin<K: Kind, T: Tables>(tables: &T, wish: &Wish) -> Result<Begun, Reason> {
-    let policy = wish.policy;
-    let pool = tables.pool(policy.pool()).ok_or(Reason::BackendMissing)?;
-    let block = pool.backends.load();
-    if policy.affinity() == Affinity::None as u64 {
-        return alone(tables, policy, pool);
-    }
-    let place = if wish.number == NO_ENTRY {
-        cold::placed::<K, T>(tables, wish.hash, wish.now)
-    } else {
-        Place::reused(wish.number)
-    };
-    let mut begun = Begun { is_new: !wish.moves, place, ending: NO_ENTRY, ..Begun::default() };
-    if is_translated(tables, policy) {
-        if !place.is_some() {
-            count_full::<K, T>(tables);
-            return Err(Reason::FlowTableFull);
-        }
-        nat::claim::<K, T>(tables, wish, &mut begun)?;
-    } else {
-        begun.local = pick(tables, policy, pool, maglev_hash(tables, wish), 0)?.local;
-    }
-    begun.backend = global(block, begun.local);
-    let by = if begun.is_new { selected_by::MAGLEV } else { selected_by::RESELECTED };
-    explain_choice(tables, begun.local, by);
-    Ok(begun)
-}
-
-/// A datagram on its own (affinity "none"). Translation needs a flow to find the way back by.
-#[inline(always)]
-fn alone<T: Tables>(tables: &T, policy: Policy, pool: &Pool) -> Result<Begun, Reason> {
-    if is_translated(tables, policy) {
-        return Err(Reason::NotAFlow);
-    }
-    let local = pick(tables, policy, pool, (tables.random() as u64) << 32, 0)?.local;
-    explain_choice(tables, local, selected_by::MAGLEV);
-    let backend = global(pool.backends.load(), local);
-    Ok(Begun { backend, local, ending: NO_ENTRY, ..Begun::default() })
-}
-
-/// Enters a flow that has a backend now, and counts it. False: nat's reply index has no free word for it ([`nat::make_room`]),
-/// and nothing was changed.
-#[inline(always)]
-pub fn enter<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &Begun) -> bool {
-    if wish.policy.affinity() == Affinity::None as u64 {
-        return true;
-    }
-    if !begun.place.is_some() {
-        count_full::<K, T>(tables);
-        note(tables, wish.flow.service, Reason::NotStored);
-        return true;
-    }
-    let room = if begun.reply_hash == 0 { None } else { nat::room::<K, T>(tables, begun) };
-    if begun.reply_hash != 0 && room.is_none() {
-        return false;
-    }
-    if !T::OBSERVE {
-        let value = Value::new(wish.hash, begun.local, wish.now, wish.state, begun.attempt);
-        flow_table::write::<K, T>(tables, begun.place.number, K::pack(&wish.flow), value);
-        if let Some(word) = room {
-            word.store(reply_index::word(begun.reply_hash, begun.place.number));
-        }
-        count_entry::<K, T>(tables, wish.flow.service, begun.is_new, begun.place.evicts());
-    } else if !begun.is_new {
-        note(tables, wish.flow.service, Reason::Reselected);
-    }
-    true
-}
-
-/// Index in the whole table of a backend by its index local to the pool.
-#[inline(always)]
-fn global(block: u64, local: u16) -> u32 {
-    hash::low(block).wrapping_add(local as u32)
-}
-
-#[inline(always)]
-fn count_full<K: Kind, T: Tables>(tables: &T) {
-    if !T::OBSERVE {
-        tables.count_flow(K::INDEX, FlowEvent::NotStored);
-    }
-}
-
-#[inline(always)]
-fn count_entry<K: Kind, T: Tables>(tables: &T, service_id: u16, is_new: bool, evicts: bool) {
-    if is_new {
-        tables.count_flow(K::INDEX, FlowEvent::Inserted);
-    } else {
-        tables.count_flow(K::INDEX, FlowEvent::Reselected);
-        note(tables, service_id, Reason::Reselected);
-    }
-    if evicts {
-        tables.count_flow(K::INDEX, FlowEvent::Evicted);
-    }
-}
-
-#[inline(always)]
-fn explain_choice<T: Tables>(tables: &T, local: u16, by: u8) {
+pub(crate) fn explain_choice<T: Tables>(tables: &T, local: u16, by: u8) {
     explain(tables, |explanation| {
         explanation.backend = local;
         explanation.selected_by = by;
     });
-}
-
-/// The table of a pool, unpacked from `Pool::table`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TableWord {
-    /// First arena word of the table.
-    pub base: u32,
-    /// Slots in it; 0 = no usable backend.
-    pub slots: u32,
-    /// Generation modulo 4,096.
-    pub generation: u16,
-}
-
-impl TableWord {
-    /// The word as `Pool::table` holds it.
-    #[inline(always)]
-    pub const fn pack(self) -> u64 {
-        self.base as u64 | (self.slots as u64 & 0xf_ffff) << 32 | (self.generation as u64 & 0xfff) << 52
-    }
-
-    /// From the word in `Pool::table`.
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of the word")]
-    pub const fn unpack(word: u64) -> Self {
-        Self { base: word as u32, slots: (word >> 32) as u32 & 0xf_ffff, generation: (word >> 52) as u16 }
-    }
-
-    /// The arena word that holds a slot.
-    #[inline(always)]
-    pub const fn arena_word(self, slot: u32) -> u32 {
-        self.base.wrapping_add(slot / SLOTS_PER_WORD)
-    }
-}
-
-/// The slot of a flow in a table of `slots`: from the high half of its hash.
-#[inline(always)]
-pub const fn slot(hash: u64, slots: u32) -> u32 {
-    hash::scale((hash >> 32) as u32, slots)
-}
-
-/// The backend index of a slot in its arena word; 0 = nobody.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "one of four 16-bit slots is cut out")]
-pub const fn slot_of_word(word: u64, slot: u32) -> u16 {
-    (word >> (16 * (slot % SLOTS_PER_WORD))) as u16
 }

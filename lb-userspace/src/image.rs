@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lb_common::{Address, NextHop, backend_state};
-use lb_datapath::select::TableWord;
+use lb_datapath::maglev::TableWord;
 
 use crate::desired::BackendKey;
 use crate::ids::Rest;

@@ -203,7 +203,7 @@ fn table(rig: &Rig) -> Result<(u64, Vec<Option<BackendKey>>)> {
     let pool = image.pools().find(|pool| pool.key.as_ref() == Some(&key)).context("there is a pool")?;
     let mut words = [0_u64; 4];
     rig.datapath.read(Table::Pools, usize::from(pool.id) * 4, &mut words)?;
-    let table = lb_datapath::select::TableWord::unpack(words[0]);
+    let table = lb_datapath::maglev::TableWord::unpack(words[0]);
     let mut arena = vec![0; table.slots.div_ceil(4) as usize];
     rig.datapath.read(Table::Maglev, table.base as usize, &mut arena)?;
     let owner =

@@ -7,7 +7,7 @@ use lb_common::{
 };
 
 use super::HostTables;
-use crate::{hash, select::TableWord};
+use crate::{hash, maglev::TableWord};
 
 /// Port of the listener.
 pub const PORT: u16 = 80;

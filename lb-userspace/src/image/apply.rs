@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use lb_common::backend_state::LIVE;
-use lb_datapath::select::TableWord;
+use lb_datapath::maglev::TableWord;
 
 use super::{Image, PoolImage, ServiceImage, slot_counts};
 use crate::change::Change;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lb_common::{Address, NextHop, SLOTS_PER_WORD};
-use lb_datapath::select::TableWord;
+use lb_datapath::maglev::TableWord;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::apply::split;

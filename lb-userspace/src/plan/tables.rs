@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lb_common::{Address, SLOTS_PER_WORD};
-use lb_datapath::select::TableWord;
+use lb_datapath::maglev::TableWord;
 
 use super::report::{PoolMoves, moves};
 use super::{PlanError, Planner, PoolIds};

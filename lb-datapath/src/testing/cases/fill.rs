@@ -15,7 +15,7 @@ use super::{
         Place, SLOTS, TABLE_WORDS, Way, counter, translates,
     },
 };
-use crate::{hash, select::TableWord, testing::HostTables, testing::world::list};
+use crate::{hash, maglev::TableWord, testing::HostTables, testing::world::list};
 
 impl World {
     /// Fills the tables with this world and nothing else; flows and counters stay.

@@ -1,7 +1,7 @@
 //! What a packet finds in the maps, step by step, over the same positions and hashes as the packet path.
 
 use lb_common::{Address, DIRECTORY_WAYS, NextHop};
-use lb_datapath::{hash, select};
+use lb_datapath::{hash, maglev};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::model::SETTINGS;
@@ -79,13 +79,13 @@ pub(super) fn resident(
 
 /// Whom a table names for a client; `Some(0)`: nobody, `None`: the table is empty.
 pub(super) fn pick(store: &MemoryStore, service: &ServiceRecord, table: u64, client: u32) -> Option<u16> {
-    let table = select::TableWord::unpack(table);
+    let table = maglev::TableWord::unpack(table);
     if table.slots == 0 {
         return None;
     }
-    let slot = select::slot(hash::flow4(&SETTINGS, client.to_be(), 1000, service.salt), table.slots);
+    let slot = maglev::slot(hash::flow4(&SETTINGS, client.to_be(), 1000, service.salt), table.slots);
     let [word] = entry(store, Table::Maglev, table.arena_word(slot));
-    Some(select::slot_of_word(word, slot))
+    Some(maglev::slot_of_word(word, slot))
 }
 
 /// A packet that has read words on its way and is not done: whatever it reads by them must stay what it was.
