@@ -219,15 +219,21 @@ fn in_bucket<T: Tables>(tables: &T, bucket: u32, tag: u32, is_it: impl Fn(&Servi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::world::{PORT, vip, world};
+    use crate::testing::world::{PORT, list, vip, world};
 
     #[test]
     fn the_salt_of_a_glance_is_that_of_the_service() {
-        for v6 in [false, true] {
-            let tables = world(Forward::Dsr, 6, v6, v6);
+        for (v6, port_be) in [(false, PORT.to_be()), (true, PORT.to_be()), (false, 0), (true, 0)] {
+            let mut tables = world(Forward::Dsr, 6, v6, v6);
             let address = vip(v6);
+            if port_be == 0 {
+                list(&mut tables, &address, 0, 6, 1);
+                tables.services[1].port_be = 0;
+                tables.services[1].salt = hash::salt(&tables.settings, &address, 0, 6);
+            }
             let word = hash::address_word(tables.constants(), &address);
-            let Glance::Found(found) = glance(&tables, (&address, word), PORT.to_be(), 6) else {
+            let asked = if port_be == 0 { 4321 } else { port_be };
+            let Glance::Found(found) = glance(&tables, (&address, word), asked, 6) else {
                 panic!("a service is there")
             };
             assert_eq!(found.salt, found.service.salt);

@@ -83,9 +83,11 @@ impl Packet for XdpPacket {
     #[inline(always)]
     fn assure(&mut self, len: u32) -> bool {
         self.assured = 0;
-        let is_there = self.at(0, len).is_some();
+        if self.at(0, len).is_none() {
+            return false;
+        }
         self.assured = len;
-        is_there
+        true
     }
 
     #[inline(always)]

@@ -117,13 +117,12 @@ pub enum DatapathError {
         remedy: String,
     },
     /// The verifier refused a program: a fault of lbd, or a kernel it was never tried on.
-    #[error(
-        "the kernel's verifier refuses the program {program}; please report it with the whole log \
-         (RUST_LOG=lb_userspace::datapath=debug). Its last lines:\n  {tail}"
-    )]
+    #[error("the kernel's verifier refuses the program {program}; {remedy}. Its last lines:\n  {tail}")]
     Verifier {
         /// Which.
         program: String,
+        /// What to do.
+        remedy: &'static str,
         /// The last lines of the log.
         tail: String,
     },

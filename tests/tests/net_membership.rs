@@ -23,8 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_PACKET: Duration = Duration::from_millis(50);
 /// Backends added one after the other; half of them must be that fast, the others may have met a busy machine.
 const ADDED: usize = 7;
-/// A machine on which a question to the daemon takes longer than this, by the median, measures itself.
-const QUIET: Duration = Duration::from_millis(20);
+/// A change takes as long as this many questions to the daemon, at most: a machine on which that is more than [`FIRST_PACKET`] measures
+/// itself.
+const QUESTIONS: u32 = 4;
 const ADD_TEST: &str = "a_live_backend_has_its_first_packet_soon_after_it_was_added";
 /// Flows begun while nobody may come to a dead backend.
 const FLOWS: u64 = 500;
@@ -126,11 +127,12 @@ fn a_live_backend_has_its_first_packet_soon_after_it_was_added() -> Result<()> {
     times.sort();
     questions.sort();
     println!("lbctl status takes {questions:?}, the first packet comes after {times:?}");
-    if questions[ADDED / 2] > QUIET && times[ADDED / 2] >= FIRST_PACKET {
+    let (first, question) = (times[ADDED / 2], questions[ADDED / 2]);
+    if first >= FIRST_PACKET && first < question * QUESTIONS {
         println!("SKIP: {ADD_TEST}: the machine is too busy: lbctl status alone takes {questions:?}");
         return Ok(());
     }
-    ensure!(times[ADDED / 2] < FIRST_PACKET, "the first packets came after {times:?}");
+    ensure!(first < FIRST_PACKET, "the first packets came after {times:?}, a question takes {questions:?}");
     Ok(())
 }
 
@@ -231,8 +233,11 @@ fn loses(how: &str, lose: impl FnOnce(&mut Web) -> Result<()>) -> Result<()> {
     until("the end of all requests", || Ok(recorder.unfinished(end) == 0))?;
     ensure!(flows(&web)? == then, "flows were begun with b3: {then} and now {}", flows(&web)?);
 
-    let summary = recorder.summary(begin, lost);
-    ensure!(summary.failures() == 0 && summary.answered.contains_key("b3"), "before: {summary:?}");
+    // What was under way with b3 when it was lost is lost with it.
+    let before: Vec<Attempt> = recorder.attempts(begin, lost);
+    let failed = before.iter().find(|attempt| attempt.outcome.is_err() && attempt.end < lost);
+    ensure!(failed.is_none(), "before the loss: {failed:?}");
+    ensure!(before.iter().any(|attempt| attempt.backend.as_deref() == Some("b3")), "b3 has no flows");
     let new = recorder.attempts(known, end).into_iter().filter(|attempt| attempt.kind == Kind::New);
     let new: Vec<Attempt> = new.collect();
     ensure!(new.len() as u64 >= LOOKED_AT / 2, "only {} connections were begun", new.len());

@@ -129,7 +129,7 @@ impl Controller {
             dry_run,
             notes: outcome.notes,
             warnings: outcome.warnings,
-            plan: PlanReport::default(),
+            plan: Some(PlanReport::default()),
         };
         if !dry_run {
             self.membership = candidate.membership;

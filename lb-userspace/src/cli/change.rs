@@ -32,8 +32,9 @@ pub(super) async fn submit(session: &Session, operations: Vec<Operation>, how: &
 
 /// What a dry run found.
 fn judged(done: &ChangeDone, _: Style) -> String {
-    let plan = &done.plan;
-    let mut text: String = done.notes.iter().chain(&plan.changes).map(|line| format!("{line}\n")).collect();
+    let mut text: String = done.notes.iter().map(|line| format!("{line}\n")).collect();
+    let Some(plan) = &done.plan else { return text };
+    text.extend(plan.changes.iter().map(|line| format!("{line}\n")));
     let (slots, collateral) = (plan.slots_moved, plan.collateral);
     text.push_str(&format!("slots: {slots} move, {collateral} of them without need\n"));
     let (kept, moved) = (print::count(plan.flows_kept), print::count(plan.flows_moved));
@@ -67,7 +68,7 @@ mod tests {
             flows_moved: 7,
         };
         let notes = vec!["backend web/10.0.0.1: draining".to_owned()];
-        ChangeDone { revision: 3, changed, dry_run, notes, warnings: Vec::new(), plan }
+        ChangeDone { revision: 3, changed, dry_run, notes, warnings: Vec::new(), plan: Some(plan) }
     }
 
     #[test]

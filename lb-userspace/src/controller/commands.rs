@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use lb_common::{NextHop, Reason, next_hop_kind, selected_by};
 use lb_datapath::flow_table::State;
@@ -43,43 +42,36 @@ impl Controller {
             dry_run: change.options.dry_run,
             notes: candidate.outcome.notes.clone(),
             warnings: candidate.outcome.warnings.clone(),
-            plan: PlanReport::default(),
+            plan: None,
         };
-        let desired = Arc::clone(candidate.membership.desired());
-        let mut plan = self.plan(&desired);
+        let desired = candidate.membership.desired();
+        let planned = match self.plan(desired) {
+            // Larger maps are made when the change is accepted.
+            Err(PlanError::Full { .. }) if self.would_grow(desired) => None,
+            plan => Some(plan.map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?),
+        };
+        done.plan = planned.as_ref().map(|plan| self.report(&candidate.membership, plan));
         if change.options.dry_run {
             let judgement = self.judge(&candidate.membership.merged_spec());
             super::reload::refuse_errors(&judgement.problems)?;
             done.warnings.extend(self.new_warnings(&judgement));
-            match plan {
-                Err(PlanError::Full { .. }) => {
-                    done.notes.push(
-                        "the maps are made larger for it first; only then is it known what moves".into(),
-                    );
-                }
-                plan => {
-                    done.plan = self.report(&candidate.membership, &plan.map_err(|error| impossible(&error))?)
-                }
+            if done.plan.is_none() {
+                done.notes
+                    .push("the maps are made larger for it first; only then is it known what moves".into());
             }
             return Ok(done);
         }
-        if matches!(plan, Err(PlanError::Full { .. })) {
-            // More than the maps were made for: they grow first.
-            self.make_room(&desired).map_err(|reason| ApiError::new(ErrorCode::Invalid, reason))?;
-            plan = self.plan(&desired);
-        }
-        let plan = plan.map_err(|error| impossible(&error))?;
-        done.plan = self.report(&candidate.membership, &plan);
         if candidate.outcome.revised {
-            let accepted = self.accept(candidate, who, Some(plan))?;
+            let accepted = self.accept(candidate, who, planned)?;
             done.revision = accepted.revision;
             done.warnings.extend(accepted.warnings);
+            done.plan = Some(accepted.plan);
         }
         Ok(done)
     }
 
     /// What a change means for the maps: `plan` leads to the desired state of `membership`.
-    fn report(&self, membership: &Membership, plan: &Plan) -> PlanReport {
+    pub(super) fn report(&self, membership: &Membership, plan: &Plan) -> PlanReport {
         let mut report = PlanReport::default();
         for pool in &plan.report.pools {
             report.slots_moved += u64::from(pool.slots_moved);
@@ -197,10 +189,6 @@ impl Controller {
         let now = Datapath::tick_now(&datapath).map_err(|error| failed(&error))?;
         Ok(work(datapath.flows(), now))
     }
-}
-
-fn impossible(error: &PlanError) -> ApiError {
-    ApiError::new(ErrorCode::Invalid, error.to_string())
 }
 
 fn failed(error: &DatapathError) -> ApiError {

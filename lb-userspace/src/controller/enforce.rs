@@ -77,6 +77,12 @@ impl Controller {
         Ok(are_new || *self.read_datapath().settings() != before)
     }
 
+    /// Whether a state needs larger maps than there are.
+    pub(super) fn would_grow(&self, desired: &Desired) -> bool {
+        let demand = Demand::of(desired, self.membership.file().datapath.flows);
+        self.read_datapath().would_grow(&demand)
+    }
+
     /// Writes a plan into the maps, and takes from the program what the new state no longer needs.
     pub(super) fn carry_out(&mut self, desired: &Desired, plan: Plan) -> Result<(), String> {
         for change in &plan.changes {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Controller, Fault, Notice};
+use crate::api::types::PlanReport;
 use crate::api::{ApiError, ErrorCode};
 use crate::config;
 use crate::membership::{Candidate, Options};
@@ -17,6 +18,8 @@ pub(super) struct Accepted {
     pub(super) revision: u64,
     /// What the host makes of it and did not before.
     pub(super) warnings: Vec<Problem>,
+    /// What it meant for the maps.
+    pub(super) plan: PlanReport,
 }
 
 impl Controller {
@@ -75,6 +78,7 @@ impl Controller {
                 self.plan(&desired).map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?
             }
         };
+        let report = self.report(&membership, &plan);
         if outcome.revised {
             self.save(&membership, who, &outcome.notes).map_err(crate::membership::Refusal::from)?;
             outcome.revised = false;
@@ -88,7 +92,7 @@ impl Controller {
             outcome.desired_changed = false;
         }
         self.follow(outcome);
-        Ok(Accepted { revision: self.membership.revision(), warnings })
+        Ok(Accepted { revision: self.membership.revision(), warnings, plan: report })
     }
 
     /// What the host makes of a configuration that it did not make of the one in force.

@@ -155,7 +155,8 @@ pub(super) fn refused(program: &str, error: &ProgramError) -> DatapathError {
         let log = verifier_log.to_string();
         tracing::debug!(program, log, "verifier log");
         if let Some(tail) = log_tail(&log) {
-            return DatapathError::Verifier { program: program.to_owned(), tail };
+            let remedy = privilege::verifier_remedy();
+            return DatapathError::Verifier { program: program.to_owned(), remedy, tail };
         }
     }
     DatapathError::Load {

@@ -41,6 +41,15 @@ pub(super) fn remedy(error: Option<&io::Error>) -> String {
     }
 }
 
+/// What to do about a program that the verifier refuses.
+pub(super) fn verifier_remedy() -> &'static str {
+    if has_perfmon() {
+        "please report it with the whole log (RUST_LOG=lb_userspace::datapath=debug)"
+    } else {
+        "lbd has no CAP_PERFMON, without which this kernel may ask more of it: add that to AmbientCapabilities (docs/kernel.md)"
+    }
+}
+
 /// Whether programs loaded by this process may compute with pointers into packets.
 pub(super) fn has_perfmon() -> bool {
     let status = fs::read_to_string(STATUS).unwrap_or_default();

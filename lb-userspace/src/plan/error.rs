@@ -43,8 +43,8 @@ impl std::fmt::Display for Resting {
     }
 }
 
-/// Maps are sized when they are made.
-const RESTART: &str = "restart lbd, which makes larger maps from the new configuration and keeps the flows";
+/// Maps are as large as what is configured asks for, and twice that: what rests in them, or is moved, finds no room.
+const REMEDY: &str = "entries come back as flows end (`lbctl flows flush` ends them), or change less at once";
 
 impl PlanError {
     pub(super) fn pools_full(image: &Image, desired: &Desired) -> Self {
@@ -67,7 +67,7 @@ impl PlanError {
     }
 
     pub(super) const fn full(map: Table, what: &'static str, needed: u64, free: u64, entries: u32) -> Self {
-        Self::Full { map, what, needed, free, entries: entries as u64, resting: 0, remedy: RESTART }
+        Self::Full { map, what, needed, free, entries: entries as u64, resting: 0, remedy: REMEDY }
     }
 
     fn with_resting(self, waiting: u64) -> Self {

@@ -10,7 +10,7 @@ use super::super::server::Peer;
 use super::super::types::{ChangeRequest, FlowFilter};
 use super::super::{ApiError, Command, ErrorCode, Handle};
 use super::reply::{Reply, Result, body as read_body, from_json};
-use super::wait::{admitted, until_served};
+use super::wait::{InVain, admitted, until_served};
 use super::wait_time;
 use crate::membership::{Change, Options};
 use crate::spec::format_duration;
@@ -34,16 +34,13 @@ pub(super) async fn change(
     let done = handle.ask(|reply| Command::Change { who, change, reply }).await?;
     if let Some(limit) = request.wait.and_then(wait_time).filter(|_| !done.dry_run) {
         let end = Instant::now() + limit;
-        until_served(&handle, &admitted, end).await.map_err(|(waiting, why)| {
+        until_served(&handle, &admitted, end).await.map_err(|InVain { what, why, pool }| {
+            let (revision, limit) = (done.revision, format_duration(limit));
             ApiError::new(
                 ErrorCode::WaitTimeout,
-                format!(
-                    "the change is done (revision {}), but backend {waiting} takes no flows after {}: {why}",
-                    done.revision,
-                    format_duration(limit)
-                ),
+                format!("the change is done (revision {revision}), but {what} after {limit}: {why}"),
             )
-            .hint(format!("see lbctl backend list {}", waiting.pool))
+            .hint(pool.map_or("see lbctl status".to_owned(), |pool| format!("see lbctl backend list {pool}")))
         })?;
     }
     Reply::new(done.revision, done)

@@ -107,9 +107,14 @@ async fn a_change_waits_until_the_backend_takes_flows() {
     let client = served.client.clone();
     let waiting = tokio::spawn(async move { client.change(&add("10.0.0.3", Some(30.0))).await });
     until(&served, |snapshot| snapshot.pools[0].backends.len() == 3).await;
+    served.observe.send(healthy()).await.unwrap();
+    until(&served, |snapshot| snapshot.pools[0].backends[2].health == Health::Healthy).await;
+    // Answers to requests made later have come, that to the change has not.
+    for _ in 0..3 {
+        served.client.backends(None).await.unwrap();
+    }
     assert!(!waiting.is_finished());
     served.observe.send(way()).await.unwrap();
-    served.observe.send(healthy()).await.unwrap();
     assert!(waiting.await.unwrap().unwrap().changed);
 }
 
@@ -128,7 +133,29 @@ async fn a_change_waits_for_the_way_and_for_the_maps() {
     served.observe.send(way()).await.unwrap();
     until(&served, |snapshot| snapshot.pools[0].backends[2].eligible).await;
     let error = in_vain().await;
-    assert!(error.contains("takes no flows after 50ms: the kernel's tables could not be written"), "{error}");
+    assert!(
+        error.contains("it is not in the kernel's tables after 50ms: they could not be written"),
+        "{error}"
+    );
+    // Whatever the change is: it counts when it is in force.
+    let drained = ChangeRequest { wait: Some(0.05), ..request(drain("10.0.0.1")) };
+    let error = served.client.change(&drained).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::WaitTimeout, "{error}");
+}
+
+/// `backend enable web 10.0.0.3` means 10.0.0.3:8443 where that is the only one.
+#[tokio::test]
+async fn a_change_waits_for_a_backend_that_is_named_without_its_port() {
+    let served = Served::start();
+    served.client.change(&add("10.0.0.3:8443", None)).await.unwrap();
+    let address = "10.0.0.3".parse().unwrap();
+    let disable = Operation::BackendDisable { pool: name("web"), address };
+    served.client.change(&request(disable)).await.unwrap();
+    let enable = Operation::BackendEnable { pool: name("web"), address };
+    let enable = ChangeRequest { wait: Some(0.05), ..request(enable) };
+    let error = served.client.change(&enable).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::WaitTimeout, "{error}");
+    assert!(error.to_string().contains("web/10.0.0.3:8443 takes no flows"), "{error}");
 }
 
 /// Where the operator's own word keeps flows away, waiting for them would be in vain.

@@ -39,8 +39,9 @@ pub struct ChangeDone {
     pub notes: Vec<String>,
     /// What works, perhaps not as meant.
     pub warnings: Vec<Problem>,
-    /// What it means for the datapath.
-    pub plan: PlanReport,
+    /// What it means for the datapath; none for a change that is only judged and needs larger maps first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanReport>,
 }
 
 /// What a change means for the datapath.

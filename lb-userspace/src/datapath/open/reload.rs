@@ -18,9 +18,7 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError`]; the present program stays.
     pub fn reconfigure(&mut self, tuning: Tuning, demand: &Demand) -> Result<bool, DatapathError> {
-        let sizes = Sizes::of(demand).at_least(&self.sizes);
-        let sizes =
-            Sizes { flow_buckets: self.sizes.flow_buckets, reply_buckets: self.sizes.reply_buckets, ..sizes };
+        let sizes = self.sizes_for(demand);
         if sizes != self.sizes {
             self.grow(tuning, sizes).map(|()| true)
         } else if tuning != self.tuning {
@@ -28,6 +26,17 @@ impl Datapath {
         } else {
             Ok(false)
         }
+    }
+
+    /// Whether larger maps than there are would be made for a demand.
+    pub fn would_grow(&self, demand: &Demand) -> bool {
+        self.sizes_for(demand) != self.sizes
+    }
+
+    /// The present sizes, or larger ones; the flow tables are as they are.
+    fn sizes_for(&self, demand: &Demand) -> Sizes {
+        let sizes = Sizes::of(demand).at_least(&self.sizes);
+        Sizes { flow_buckets: self.sizes.flow_buckets, reply_buckets: self.sizes.reply_buckets, ..sizes }
     }
 
     fn grow(&mut self, tuning: Tuning, sizes: Sizes) -> Result<(), DatapathError> {

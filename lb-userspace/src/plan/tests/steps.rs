@@ -267,8 +267,8 @@ fn full_maps_are_said_before_anything_is_written() {
     };
     assert_eq!(
         error.to_string(),
-        "the map services is full: 101 new listeners needed, 63 of 64 entries free; restart lbd, which makes larger \
-         maps from the new configuration and keeps the flows"
+        "the map services is full: 101 new listeners needed, 63 of 64 entries free; entries come back as flows end \
+         (`lbctl flows flush` ends them), or change less at once"
     );
     let mut desired = web(&[1]);
     desired.pools.get_mut(&key("web", Variant::V4)).unwrap().backends = (0..=u16::MAX)
