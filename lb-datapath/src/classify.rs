@@ -227,6 +227,7 @@ mod tests {
             let mut tables = world(Forward::Dsr, 6, v6, v6);
             let address = vip(v6);
             if port_be == 0 {
+                tables.settings.features |= FEATURE_ANY_PORT;
                 list(&mut tables, &address, 0, 6, 1);
                 tables.services[1].port_be = 0;
                 tables.services[1].salt = hash::salt(&tables.settings, &address, 0, 6);
