@@ -30,6 +30,7 @@ pub(super) enum Width {
 pub(super) enum Alu {
     Add = 0x00,
     Sub = 0x10,
+    Or = 0x40,
     And = 0x50,
     ShiftRight = 0x70,
     Move = 0xb0,

@@ -190,14 +190,18 @@ fn bounds(a: &mut Assembler) {
     a.load(Width::Word, END, CONTEXT, 4);
 }
 
-/// Writes every byte of the template.
+/// Writes every byte of the template, in the words that programs read: those of the headers behind the link header, which lie at 2 modulo 4.
+/// A CPU that reads across two words it has just written waits until both are out of its store buffer, some 10 ns and more that no
+/// packet out of a card's memory costs.
 fn template(a: &mut Assembler, bytes: &[u8]) {
+    let (first, bytes) = bytes.split_at(2);
     let (words, rest) = bytes.as_chunks::<4>();
+    a.store_immediate(Width::Half, DATA, 0, i32::from(u16::from_le_bytes([first[0], first[1]])));
     for (index, word) in words.iter().enumerate() {
-        a.store_immediate(Width::Word, DATA, offset_of(index * 4), i32::from_le_bytes(*word));
+        a.store_immediate(Width::Word, DATA, offset_of(2 + index * 4), i32::from_le_bytes(*word));
     }
     for (index, byte) in rest.iter().enumerate() {
-        a.store_immediate(Width::Byte, DATA, offset_of(words.len() * 4 + index), i32::from(*byte));
+        a.store_immediate(Width::Byte, DATA, offset_of(2 + words.len() * 4 + index), i32::from(*byte));
     }
 }
 
@@ -220,5 +224,8 @@ fn count_clients(a: &mut Assembler, frame: &Frame, source: Clients) {
     a.alu32_immediate(Alu::And, INDEX, PORTS - 1);
     a.alu_immediate(Alu::Add, INDEX, FIRST_PORT);
     a.big_endian(INDEX, 16);
-    a.store(Width::Half, DATA, offset_of(frame.ports_at()), INDEX);
+    // With the destination port, as one word (see `template`).
+    let [_, _, upper, lower] = frame.bytes()[frame.ports_at()..][..4] else { unreachable!("two ports") };
+    a.alu_immediate(Alu::Or, INDEX, i32::from_le_bytes([0, 0, upper, lower]));
+    a.store(Width::Word, DATA, offset_of(frame.ports_at()), INDEX);
 }
