@@ -87,7 +87,7 @@ pub struct Begun {
 pub enum Known<'t> {
     /// It is this one.
     Chosen(Chosen<'t>),
-    /// It has yet to be selected: [`begin`].
+    /// It has yet to be selected: [`crate::begin`].
     Nothing(Wish),
 }
 
