@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use lb_common::Reason;
 use lb_userspace::api::types::{
     ChangeDone, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowTable, FlowTables, FlowsFlushed,
-    Interface, Totals,
+    Interface, PlanReport, Totals,
 };
 use lb_userspace::api::{self, Access, Command, Counters, EventLog, Handle, Snapshot};
 use lb_userspace::config;
@@ -207,6 +207,7 @@ impl Core {
             dry_run: change.options.dry_run,
             notes: outcome.notes.clone(),
             warnings: outcome.warnings.clone(),
+            plan: Some(PlanReport::default()),
             ..ChangeDone::default()
         };
         if !change.options.dry_run {
