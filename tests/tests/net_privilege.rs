@@ -52,8 +52,10 @@ fn runs(name: &str, mode: Mode, capabilities: &[&str]) -> Result<()> {
     let vip = topology.vip_port(HTTP);
     // The backends of dsr are on the client's side of the balancer.
     let verdict = if mode == Mode::Dsr { "transmit" } else { "redirect" };
-    for _ in 0..2 {
-        lbd.wait_eligible(POOL, 3, PATIENCE)?;
+    for pools in [&[POOL][..], &[POOL, "more"]] {
+        for pool in pools {
+            lbd.wait_eligible(pool, 3, PATIENCE)?;
+        }
         let status = lbd.lbctl(&["status"])?;
         ensure!(status["degraded"] == serde_json::json!([]), "{status}");
         download(&topology.client, vip, "/")?;
