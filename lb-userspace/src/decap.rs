@@ -1,6 +1,6 @@
 //! `lbd decap`: a backend's side of ipip, in the foreground.
 //!
-//! In: interfaces and the balancer's prefixes. Out: a running program until SIGINT or SIGTERM. Invariant: nothing is left.
+//! In: interfaces and the balancer's prefixes. Out: a running program until SIGINT, SIGTERM or SIGHUP (a terminal that closes). Invariant: nothing is left.
 
 use std::process::ExitCode;
 
@@ -22,6 +22,7 @@ pub fn run(interfaces: &[String], from: &[IpNet]) -> anyhow::Result<ExitCode> {
 async fn serve(interfaces: &[String], from: &[IpNet]) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let decapsulator = Decapsulator::attach(interfaces, from)?;
     for (name, mode, note) in &decapsulator.interfaces {
         let note = note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
@@ -32,6 +33,7 @@ async fn serve(interfaces: &[String], from: &[IpNet]) -> anyhow::Result<()> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
     }
     drop(decapsulator);
     tracing::info!("stopped; tunnelled packets are no longer taken");

@@ -22,7 +22,7 @@ use crate::state::StateDir;
 /// How long the list of servers may wait for what is known of them: more than a first check takes.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Runs until SIGINT or SIGTERM.
+/// Runs until SIGINT, SIGTERM or SIGHUP (a terminal that closes).
 ///
 /// # Errors
 /// In a sentence: what cannot work, or what the kernel refuses.
@@ -126,6 +126,7 @@ shadow_local = true
 async fn serve(vip: SocketAddr, spec: &Arc<Spec>) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let (state, left) = StateDir::open(&spec.daemon.state)?;
     let given = Given {
         config: PathBuf::from("lbd try"),
@@ -156,6 +157,7 @@ async fn serve(vip: SocketAddr, spec: &Arc<Spec>) -> anyhow::Result<()> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
     }
     senders.orders.send(Order::Stop).await?;
     controller.await.context("the controller has failed; this is a fault of lbd")?.end(OnExit::Detach)

@@ -27,7 +27,7 @@ enum Command {
     Run(Run),
     /// Says what a configuration would do, or what is wrong with it. Needs no root.
     Check(Check),
-    /// A balancer on this machine's own loopback for servers that run here, until Ctrl-C. Changes nothing that stays.
+    /// A balancer on this machine's own loopback for servers that run here, until Ctrl-C.
     Try(Try),
     /// A backend's side of ipip: takes off the outer header, in XDP, until Ctrl-C.
     Decap(Decap),
