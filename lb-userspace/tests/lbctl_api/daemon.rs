@@ -208,7 +208,6 @@ impl Core {
             notes: outcome.notes.clone(),
             warnings: outcome.warnings.clone(),
             plan: Some(PlanReport::default()),
-            ..ChangeDone::default()
         };
         if !change.options.dry_run {
             self.membership = candidate.membership;
