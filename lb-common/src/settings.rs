@@ -21,7 +21,7 @@ pub const FEATURE_V6: u32 = 1 << 6;
 pub const FEATURE_LOOPBACK: u32 = 1 << 7;
 /// Attached in generic mode: frames may be larger than the link's MTU (GRO), so sizes are not judged.
 pub const FEATURE_GENERIC: u32 = 1 << 8;
-/// The program may add a variable to a pointer into a packet: it is loaded with CAP_PERFMON.
+/// The program may add a variable to a pointer, into a packet or a map: it is loaded with CAP_PERFMON.
 pub const FEATURE_PERFMON: u32 = 1 << 9;
 
 /// What the loader adds for the host it runs on; every other feature is asked for by a service.

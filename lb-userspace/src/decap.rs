@@ -5,9 +5,9 @@
 use std::process::ExitCode;
 
 use ipnet::IpNet;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::datapath::Decapsulator;
+use crate::signals::Ending;
 
 /// Runs until it is told to stop.
 ///
@@ -20,9 +20,7 @@ pub fn run(interfaces: &[String], from: &[IpNet]) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(interfaces: &[String], from: &[IpNet]) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let ending = Ending::catch()?;
     let decapsulator = Decapsulator::attach(interfaces, from)?;
     for (name, mode, note) in &decapsulator.interfaces {
         let note = note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
@@ -30,11 +28,7 @@ async fn serve(interfaces: &[String], from: &[IpNet]) -> anyhow::Result<()> {
     }
     let prefixes: Vec<String> = from.iter().map(ToString::to_string).collect();
     tracing::info!("tunnels from {} end here; the vip must be on lo", prefixes.join(", "));
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hang_up.recv() => {}
-    }
+    ending.wait().await;
     drop(decapsulator);
     tracing::info!("stopped; tunnelled packets are no longer taken");
     Ok(())

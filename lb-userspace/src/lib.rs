@@ -23,6 +23,7 @@ mod parallel;
 pub mod plan;
 pub mod reach;
 pub mod record;
+mod signals;
 pub mod spec;
 pub mod state;
 pub mod store;

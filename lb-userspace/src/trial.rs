@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{self, Access, Handle};
 use crate::config;
 use crate::controller::{Controller, Given, Order};
 use crate::daemon;
+use crate::signals::Ending;
 use crate::spec::{OnExit, Spec};
 use crate::state::StateDir;
 
@@ -124,9 +124,7 @@ shadow_local = true
 }
 
 async fn serve(vip: SocketAddr, spec: &Arc<Spec>) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let ending = Ending::catch()?;
     let (state, left) = StateDir::open(&spec.daemon.state)?;
     let given = Given {
         config: PathBuf::from("lbd try"),
@@ -154,11 +152,7 @@ async fn serve(vip: SocketAddr, spec: &Arc<Spec>) -> anyhow::Result<()> {
         }
     }
     println!("Ctrl-C ends it. Look inside: lbctl --socket {} status", spec.daemon.socket.display());
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hang_up.recv() => {}
-    }
+    ending.wait().await;
     senders.orders.send(Order::Stop).await?;
     controller.await.context("the controller has failed; this is a fault of lbd")?.end(OnExit::Detach)
 }

@@ -70,7 +70,7 @@ fn a_newcomer_gets_all_bytes_and_keeps_no_trace() -> Result<()> {
     let host = Namespace::new("try")?;
     let _servers: Vec<Nginx> =
         SERVERS.iter().map(|(name, port)| Nginx::start(&host, name, *port)).collect::<Result<_>>()?;
-    let before = (host.ip("-details link show")?, host.ip("address show")?);
+    let before = interfaces(&host)?;
 
     let mut trial = Trial::start(&host)?;
     let said = trial.until("Ctrl-C ends it")?;
@@ -83,16 +83,41 @@ fn a_newcomer_gets_all_bytes_and_keeps_no_trace() -> Result<()> {
     ensure!(host.ip("-details link show dev lo")?.contains("xdp"), "no XDP on lo: what is tested?");
     carries(&host)?;
 
-    kill(Pid::from_raw(i32::try_from(trial.child.id())?), Signal::SIGINT)?;
+    ends_without_a_trace(trial, Signal::SIGINT, &host, &before)
+}
+
+#[test]
+fn a_terminal_that_closes_leaves_no_trace_either() -> Result<()> {
+    if !root_or_skip("a_terminal_that_closes_leaves_no_trace_either") {
+        return Ok(());
+    }
+    let host = Namespace::new("tryhup")?;
+    let _servers: Vec<Nginx> =
+        SERVERS.iter().map(|(name, port)| Nginx::start(&host, name, *port)).collect::<Result<_>>()?;
+    let before = interfaces(&host)?;
+    let mut trial = Trial::start(&host)?;
+    trial.until("Ctrl-C ends it")?;
+    ends_without_a_trace(trial, Signal::SIGHUP, &host, &before)
+}
+
+/// Links and addresses, as `ip` shows them.
+fn interfaces(host: &Namespace) -> Result<[String; 2]> {
+    Ok([host.ip("-details link show")?, host.ip("address show")?])
+}
+
+fn ends_without_a_trace(
+    mut trial: Trial,
+    signal: Signal,
+    host: &Namespace,
+    before: &[String; 2],
+) -> Result<()> {
+    kill(Pid::from_raw(i32::try_from(trial.child.id())?), signal)?;
     trial.until("removed; nothing is left")?;
     let status = trial.child.wait()?;
     let log = std::fs::read_to_string(&trial.log)?;
     ensure!(status.success(), "{status}: {log}");
     ensure!(!log.contains("WARN") && !log.contains("ERROR"), "a first experience with complaints: {log}");
-    ensure!(
-        (host.ip("-details link show")?, host.ip("address show")?) == before,
-        "an interface is not as before"
-    );
+    ensure!(interfaces(host)? == *before, "an interface is not as before");
     let name = format!("lbd-try-{}", trial.child.id());
     for path in [Path::new("/sys/fs/bpf").join(&name), std::env::temp_dir().join(&name)] {
         ensure!(!path.exists(), "{} is left", path.display());
