@@ -19,6 +19,7 @@ mod service;
 mod session;
 mod stats;
 mod status;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -33,7 +34,10 @@ type Outcome = Result<u8, ApiError>;
 
 /// Runs `lbctl` with the words it was called with.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage::misused(&error),
+    };
     let session = Session::new(&arguments);
     match run(&session, arguments.command) {
         Ok(code) => code.into(),

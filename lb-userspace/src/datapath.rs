@@ -84,6 +84,16 @@ pub enum DatapathError {
         /// What to do.
         remedy: String,
     },
+    /// Whoever looks at the pins may not.
+    #[error(
+        "this user may not read the pins under {path}, so it is not known whether lbd's program forwards: ask as root \
+         (sudo lbctl status), or as the user that lbd runs as",
+        path = .path.display()
+    )]
+    Barred {
+        /// The pin path.
+        path: PathBuf,
+    },
     /// Another lbd uses the pin path.
     #[error(
         "pin path {path} is in use by {holder}; stop it (systemctl stop lbd), or set datapath.pin to another directory",

@@ -4,6 +4,7 @@
 //! Invariant: whatever goes wrong on the way is an error with a sentence: no daemon, no right, no JSON, no time.
 
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -217,16 +220,36 @@ impl Client {
         Ok((status, body.to_bytes()))
     }
 
+    /// Whether this user lacks the right to speak with the daemon, so that nothing can be said of it, not even that it
+    /// is away.
+    pub fn is_barred(&self) -> bool {
+        access(&self.socket, AccessFlags::R_OK | AccessFlags::W_OK) == Err(Errno::EACCES)
+    }
+
     fn unreachable(&self, error: &io::Error) -> ApiError {
         let socket = self.socket.display();
         let unreachable = |message: String| ApiError::new(ErrorCode::Unreachable, message);
+        // connect(2) says "connection refused" of whatever is no socket.
+        match std::fs::metadata(&self.socket) {
+            Ok(found) if found.is_dir() => {
+                return unreachable(format!("{socket} is a directory, not a socket")).hint(format!(
+                    "name the socket in it with --socket or LBD_SOCKET, such as {}",
+                    self.socket.join("lbd.sock").display()
+                ));
+            }
+            Ok(found) if !found.file_type().is_socket() => {
+                return unreachable(format!("{socket} is a file, not a socket"))
+                    .hint("name the one of daemon.socket with --socket or LBD_SOCKET");
+            }
+            _ => {}
+        }
         match error.kind() {
             ErrorKind::NotFound => unreachable(format!("there is no socket {socket}"))
                 .hint("start lbd (systemctl start lbd), or name its socket with --socket or LBD_SOCKET"),
             ErrorKind::ConnectionRefused => unreachable(format!("nobody answers at {socket}"))
                 .hint("lbd has stopped; start it (systemctl start lbd)"),
             ErrorKind::PermissionDenied => unreachable(format!("this user may not open {socket}"))
-                .hint("run lbctl as root or as the user that lbd runs as"),
+                .hint("run it as root (sudo lbctl …), or as the user that lbd runs as"),
             _ => unreachable(format!("cannot connect to {socket} ({error})"))
                 .hint("name another with --socket"),
         }

@@ -120,6 +120,11 @@ fn find_pool<'a>(snapshot: &'a super::Snapshot, name: &Name) -> Result<&'a PoolV
     })
 }
 
+/// Errors if the flows of a service or pool are asked for that there is not.
+fn refuse_unknown(handle: &Handle, filter: &FlowFilter) -> Result<()> {
+    filter.name.as_ref().map_or(Ok(()), |name| find_pool(&handle.snapshot.load(), name).map(drop))
+}
+
 fn not_found(what: &str, name: &Name, near: Option<&str>) -> ApiError {
     let hint = match near {
         Some(near) => format!("did you mean {near:?}?"),
@@ -182,6 +187,7 @@ async fn explain(State(handle): State<Handle>, uri: Uri) -> Result {
 
 async fn flows(State(handle): State<Handle>, uri: Uri) -> Result {
     let mut filter: FlowFilter = query(&uri)?;
+    refuse_unknown(&handle, &filter)?;
     filter.limit = Some(filter.limit.unwrap_or(FLOWS).min(MOST_FLOWS));
     let flows = handle.ask(|reply| Command::Flows { filter, reply }).await?;
     Reply::new(handle.snapshot.load().revision, flows)
@@ -189,6 +195,7 @@ async fn flows(State(handle): State<Handle>, uri: Uri) -> Result {
 
 async fn count_flows(State(handle): State<Handle>, uri: Uri) -> Result {
     let filter: FlowFilter = query(&uri)?;
+    refuse_unknown(&handle, &filter)?;
     let counts = handle.ask(|reply| Command::CountFlows { filter, reply }).await?;
     Reply::new(handle.snapshot.load().revision, counts)
 }

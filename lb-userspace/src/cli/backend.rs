@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::args::{BackendCommand, BackendTarget};
-use super::change::submit;
+use super::change::{submit, submit_destructive};
 use super::print::{Align, Cell, Table, Tone, count, span};
 use super::session::{Session, Style, now};
 use crate::api::types::{Backend, BackendList, Commanded, Operation, StateOverride};
@@ -30,12 +30,13 @@ pub(super) async fn run(session: &Session, command: BackendCommand) -> Outcome {
         }
         C::Disable { target: BackendTarget { pool, address }, change } => {
             let what = format!("takes every flow off backend {pool}/{address}");
-            session.confirm(&what, change.yes || change.dry_run)?;
-            (Operation::BackendDisable { pool, address }, change)
+            let operations = vec![Operation::BackendDisable { pool, address }];
+            return submit_destructive(session, &what, operations, &change).await;
         }
         C::Remove { target: BackendTarget { pool, address }, drain, change } => {
-            session.confirm(&format!("removes backend {pool}/{address}"), change.yes || change.dry_run)?;
-            (Operation::BackendRemove { pool, address, drain }, change)
+            let what = format!("removes backend {pool}/{address}");
+            let operations = vec![Operation::BackendRemove { pool, address, drain }];
+            return submit_destructive(session, &what, operations, &change).await;
         }
     };
     submit(session, vec![operation], &change).await

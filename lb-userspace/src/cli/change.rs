@@ -1,7 +1,8 @@
 //! How every verb that changes something does so.
 //!
 //! In: operations and the options `--wait`, `--if-revision`, `--force`, `--dry-run`. Out: one change sent to the daemon, and
-//! what it did, in words. Invariant: however many operations, it is one revision, or none.
+//! what it did, in words. Invariants: however many operations, it is one revision, or none; nobody is asked about what is
+//! refused anyway.
 
 use super::args::ChangeArguments;
 use super::session::{Session, Style};
@@ -10,22 +11,48 @@ use crate::api::types::{ChangeDone, ChangeRequest, Operation};
 
 /// Sends the operations as one change and says what it did.
 pub(super) async fn submit(session: &Session, operations: Vec<Operation>, how: &ChangeArguments) -> Outcome {
-    let request = ChangeRequest {
+    let done = session.client.change(&request(operations, how)).await?;
+    report(session, &done)
+}
+
+/// The same for what destroys: it is judged, then asked about (unless `--yes`), then done. `what` follows "this":
+/// `removes service web`.
+pub(super) async fn submit_destructive(
+    session: &Session,
+    what: &str,
+    operations: Vec<Operation>,
+    how: &ChangeArguments,
+) -> Outcome {
+    if !how.yes && !how.dry_run {
+        let question = ChangeRequest { dry_run: true, ..request(operations.clone(), how) };
+        let judged = session.client.change(&question).await?;
+        if !judged.changed {
+            return report(session, &ChangeDone { dry_run: false, ..judged });
+        }
+        session.confirm(what)?;
+    }
+    submit(session, operations, how).await
+}
+
+fn request(operations: Vec<Operation>, how: &ChangeArguments) -> ChangeRequest {
+    ChangeRequest {
         operations,
         if_revision: how.if_revision,
         force: how.force,
         dry_run: how.dry_run,
         wait: how.wait.map(|wait| wait.as_secs_f64()),
-    };
-    let done = session.client.change(&request).await?;
+    }
+}
+
+fn report(session: &Session, done: &ChangeDone) -> Outcome {
     for warning in &done.warnings {
         session.say(&format!("warning: {warning}"));
     }
     if session.is_json() || done.dry_run {
-        session.show(&done, judged)?;
+        session.show(done, judged)?;
     }
     if !session.is_json() {
-        session.say(&epilogue(&done));
+        session.say(&epilogue(done));
     }
     Ok(0)
 }

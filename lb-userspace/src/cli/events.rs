@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Outcome;
 use super::session::Session;
+use super::{Outcome, print};
 use crate::api::ApiError;
 use crate::api::types::{Event, EventList, Level};
 
@@ -19,6 +19,7 @@ pub(super) async fn run(session: &Session, follow: bool) -> Outcome {
         })?;
         return Ok(0);
     }
+    print::end_with_reader();
     loop {
         lost(session, &list);
         show(session, &list.events)?;

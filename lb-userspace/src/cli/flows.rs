@@ -15,8 +15,14 @@ pub(super) async fn run(session: &Session, arguments: FlowsArguments) -> Outcome
             Ok(0)
         }
         Some(FlowsCommand::Flush { filter, yes }) => {
-            session.confirm(&format!("forgets {}; their next packets are new flows", whose(&filter)), yes)?;
-            let flushed = session.client.flush_flows(&wanted(filter, None)).await?;
+            let whose = whose(&filter);
+            let wanted = wanted(filter, None);
+            if !yes {
+                // Nobody is asked about the flows of a service that is not there.
+                session.client.count_flows(&wanted).await?;
+                session.confirm(&format!("forgets {whose}; their next packets are new flows"))?;
+            }
+            let flushed = session.client.flush_flows(&wanted).await?;
             session.show(&flushed, |flushed, _| format!("{}\n", flushed.flushed))?;
             if !session.is_json() {
                 session.say("flows forgotten");

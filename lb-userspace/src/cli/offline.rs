@@ -14,7 +14,7 @@ use super::{print, status};
 use crate::api::ApiError;
 use crate::api::types::Interface;
 use crate::datapath::counters::named;
-use crate::datapath::{InterfaceState, Pinned};
+use crate::datapath::{DatapathError, InterfaceState, Pinned};
 use crate::image::Image;
 use crate::spec::{BackendAddress, DatapathSpec, Listener};
 
@@ -59,6 +59,10 @@ pub(super) fn show(session: &Session, pin: Option<&Path>, config: &Path) -> Resu
         Ok(Some(left)) => session.show(&left, screen),
         Ok(None) => {
             session.say(&format!("nothing is pinned under {}: no program of lbd is attached", pin.display()));
+            Ok(())
+        }
+        Err(error) if matches!(error.downcast_ref(), Some(DatapathError::Barred { .. })) => {
+            session.say(&error.to_string());
             Ok(())
         }
         Err(error) => {

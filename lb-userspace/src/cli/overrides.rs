@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::args::OverrideCommand;
-use super::change::submit;
+use super::change::{submit, submit_destructive};
 use super::print::{Align, Table};
 use super::session::{Session, Style};
 use crate::api::types::{Operation, OverrideEntry, OverrideList, StateOverride};
@@ -12,8 +12,8 @@ pub(super) async fn run(session: &Session, command: OverrideCommand) -> Outcome 
     match command {
         OverrideCommand::List => list(session).await,
         OverrideCommand::Clear { all: true, change, .. } => {
-            session.confirm("clears every override of every backend", change.yes || change.dry_run)?;
-            submit(session, vec![Operation::OverrideClearAll], &change).await
+            let what = "clears every override of every backend";
+            submit_destructive(session, what, vec![Operation::OverrideClearAll], &change).await
         }
         OverrideCommand::Clear { pool: Some(pool), address: Some(address), change, .. } => {
             submit(session, vec![Operation::OverrideClear { pool, address }], &change).await

@@ -3,7 +3,10 @@
 //! Data goes to stdout, messages to stderr. A broken pipe (`lbctl … | head`) is a normal end.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 /// The `-o` of every verb.
@@ -151,6 +154,19 @@ pub fn stdout(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => result,
     }
+}
+
+/// From now on the program ends, quietly, as soon as nobody reads stdout any more: for what waits between two lines.
+pub fn end_with_reader() {
+    std::thread::spawn(|| {
+        let stdout = io::stdout();
+        // No event is asked for: the kernel tells of a reader that has gone in any case.
+        let mut gone = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        while poll(&mut gone, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        if gone[0].revents().is_some_and(|what| what.intersects(PollFlags::POLLERR | PollFlags::POLLHUP)) {
+            std::process::exit(0);
+        }
+    });
 }
 
 /// Writes a line to stderr. Nobody can be told that this failed.

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::args::{PolicyArguments, ServiceCommand};
-use super::change::submit;
+use super::change::{submit, submit_destructive};
 use super::print::{Align, Cell, Table, Tone, count};
 use super::session::{Session, Style, now};
 use super::{backend, print};
@@ -51,8 +51,8 @@ pub(super) async fn run(session: &Session, command: ServiceCommand) -> Outcome {
             submit(session, vec![Operation::ServiceSet(Box::new(set))], &change).await
         }
         ServiceCommand::Remove { name, change } => {
-            session.confirm(&format!("removes service {name}"), change.yes || change.dry_run)?;
-            submit(session, vec![Operation::ServiceRemove { name }], &change).await
+            let what = format!("removes service {name}");
+            submit_destructive(session, &what, vec![Operation::ServiceRemove { name }], &change).await
         }
     }
 }

@@ -85,23 +85,18 @@ impl Session {
 
     /// Why nothing, or not all, was done.
     pub(super) fn complain(&self, error: &ApiError) {
-        if self.is_json()
-            && let Ok(text) =
-                serde_json::to_string_pretty(&Answer::new(ErrorAnswer { error: (*error.0).clone() }))
-        {
-            return print::stderr(&text);
+        match self.is_json() {
+            true => complain_in_json(error),
+            false => print::stderr(&complaint(error)),
         }
-        print::stderr(&complaint(error));
     }
 
     /// Asks before something is destroyed. `what` follows "this": `removes service web`.
     ///
     /// # Errors
     /// Nobody is there to be asked ([`ErrorCode::Usage`]), or the answer is no.
-    pub(super) fn confirm(&self, what: &str, sure: bool) -> Result<(), ApiError> {
-        if sure {
-            return Ok(());
-        }
+    #[expect(clippy::unused_self, reason = "asking is the session's, like saying")]
+    pub(super) fn confirm(&self, what: &str) -> Result<(), ApiError> {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Err(ApiError::new(
                 ErrorCode::Usage,
@@ -117,6 +112,12 @@ impl Session {
             _ => Err(ApiError::new(ErrorCode::Declined, "nothing was done")),
         }
     }
+}
+
+/// The error object of the contract on stderr.
+pub(super) fn complain_in_json(error: &ApiError) {
+    let answer = Answer::new(ErrorAnswer { error: (*error.0).clone() });
+    print::stderr(&serde_json::to_string_pretty(&answer).unwrap_or_else(|_| complaint(error)));
 }
 
 /// An error for people: place, message, remedy, and the single problems if there are several.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Outcome;
-use super::print::{Align, Cell, Table, count};
+use super::print::{self, Align, Cell, Table, count};
 use super::session::{Session, Style};
 use crate::api::ApiError;
 use crate::api::types::{Stats, Totals};
@@ -18,6 +18,7 @@ pub(super) async fn run(session: &Session, name: Option<Name>, watch: bool) -> O
         session.show(&first, |stats, style| tables(stats, None, style))?;
         return Ok(0);
     }
+    print::end_with_reader();
     show(session, &first, None)?;
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

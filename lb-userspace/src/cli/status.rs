@@ -16,7 +16,7 @@ const DEGRADED: u8 = 7;
 pub(super) async fn run(session: &Session, check: bool, pin: Option<&Path>, config: &Path) -> Outcome {
     let status = match session.client.status().await {
         Ok(status) => status,
-        Err(error) if error.code() == ErrorCode::Unreachable => {
+        Err(error) if error.code() == ErrorCode::Unreachable && !session.client.is_barred() => {
             offline::show(session, pin, config)?;
             return Err(error);
         }

@@ -3,6 +3,7 @@
 //! In: a pin path. Out: [`Pinned`]: the tables, the counters, the interfaces. Invariant: nothing is written, no lock is taken; what is
 //! read may be in the midst of a change.
 
+use std::io;
 use std::path::Path;
 
 use super::attach::InterfaceState;
@@ -10,7 +11,7 @@ use super::attach::Links;
 use super::counters::Counters;
 use super::maps::Maps;
 use super::pins::Layout;
-use super::{DatapathError, bpffs};
+use super::{DatapathError, bpffs, syscall};
 use crate::store::{CounterBlock, FlowScan, Store, StoreError, Table};
 
 /// The pinned maps and links of an lbd that need not be running.
@@ -27,6 +28,9 @@ impl Pinned {
     /// [`DatapathError`] if the pins cannot be read (they belong to root) or are of another build.
     pub fn open(pin: &Path) -> Result<Option<Self>, DatapathError> {
         let layout = Layout::new(pin);
+        if is_barred(&layout) {
+            return Err(DatapathError::Barred { path: pin.to_path_buf() });
+        }
         if !bpffs::is_prepared(pin) || !layout.maps().is_dir() {
             return Ok(None);
         }
@@ -46,6 +50,14 @@ impl Pinned {
         let links = Links::read(&self.layout)?;
         Ok(links.names().iter().map(|name| links.state(name)).collect())
     }
+}
+
+/// Whether this user lacks the right to look: on the way to the maps, or to open one (the kernel wants CAP_BPF).
+fn is_barred(layout: &Layout) -> bool {
+    let maps = layout.maps();
+    let is_denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    std::fs::metadata(&maps).is_err_and(is_denied)
+        || syscall::open_pin(&maps.join("control")).is_err_and(is_denied)
 }
 
 /// What a reader may not do.

@@ -1,6 +1,7 @@
 //! The real `lbctl` against the real API: fields of the contract, exit codes, streams, questions.
 
 mod daemon;
+mod trouble;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
@@ -147,10 +148,18 @@ fn a_dry_run_changes_nothing() {
 #[test]
 fn what_destroys_is_not_done_unasked() {
     let daemon = Daemon::start();
+    let made: [&[&str]; 3] = [
+        &["backend", "add", "web", "10.0.0.13"],
+        &["service", "add", "own", "203.0.113.53:53/tcp", "--backend", "10.0.0.21"],
+        &["backend", "drain", "web", "10.0.0.12:8443"],
+    ];
+    for words in made {
+        assert!(daemon.run(words).status.success(), "{words:?}");
+    }
     let destructive: [&[&str]; 5] = [
-        &["backend", "disable", "web", "10.0.0.11"],
-        &["backend", "remove", "web", "10.0.0.11"],
-        &["service", "remove", "web"],
+        &["backend", "disable", "web", "10.0.0.12:8443"],
+        &["backend", "remove", "web", "10.0.0.13"],
+        &["service", "remove", "own"],
         &["override", "clear", "--all"],
         &["flows", "flush"],
     ];

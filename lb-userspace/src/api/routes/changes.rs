@@ -11,7 +11,7 @@ use super::super::types::{ChangeRequest, FlowFilter};
 use super::super::{ApiError, Command, ErrorCode, Handle};
 use super::reply::{Reply, Result, body as read_body, from_json};
 use super::wait::{InVain, admitted, until_served};
-use super::wait_time;
+use super::{refuse_unknown, wait_time};
 use crate::membership::{Change, Options};
 use crate::spec::format_duration;
 
@@ -71,6 +71,7 @@ pub(super) async fn flush_flows(
     body: Body,
 ) -> Result {
     let filter: FlowFilter = from_json(&read_body(body).await?)?;
+    refuse_unknown(&handle, &filter)?;
     let who = peer.to_string();
     let flushed = handle.ask(|reply| Command::FlushFlows { who, filter, reply }).await?;
     Reply::new(handle.snapshot.load().revision, flushed)
