@@ -75,7 +75,7 @@ pub struct Published {
     pub events: Arc<EventLog>,
     /// The numbers in the maps.
     pub names: Arc<ArcSwap<Names>>,
-    /// Of the last walk.
+    /// As last counted.
     pub flows: Arc<ArcSwap<FlowCounts>>,
 }
 
@@ -251,11 +251,6 @@ impl Controller {
     /// Something pinned could not be removed.
     pub fn close(self, on_exit: OnExit) -> Result<(), DatapathError> {
         self.write_datapath().close(on_exit)
-    }
-
-    /// Flows each table is made for.
-    pub fn capacity(&self) -> u64 {
-        u64::from(self.membership.file().datapath.flows)
     }
 
     /// Writes a membership down as a revision.

@@ -107,6 +107,46 @@ fn what_is_shown_is_what_happens() -> Result<()> {
     Ok(())
 }
 
+/// All flows, as each verb counts them: status, stats, flows count.
+fn counted(stage: &Stage) -> Result<[u64; 3]> {
+    let status = stage.lbd.lbctl(&["status"])?;
+    let (stats, count) = (stage.lbd.lbctl(&["stats"])?, stage.lbd.lbctl(&["flows", "count"])?);
+    let backends = stats["backends"].as_array().context("no list of backends")?;
+    let of_backends = backends.iter().map(|row| number(&row["flows"])).sum::<Result<u64>>()?;
+    Ok([number(&status["flows"]["v4"]["used"])?, of_backends, number(&count["count"])?])
+}
+
+#[test]
+fn every_verb_counts_the_same_flows() -> Result<()> {
+    if !root_or_skip("every_verb_counts_the_same_flows") {
+        return Ok(());
+    }
+    let stage = Stage::build("cli-count", "detach")?;
+    stage.request(10)?;
+    let all = counted(&stage)?;
+    ensure!(all == [10; 3], "10 connections were made: {all:?}");
+    let (listener, backend) =
+        (format!("{}/tcp", stage.topology.vip_port(81)), format!("{}:{HTTP}", stage.address(0)));
+    stage.lbctl(0, &["service", "add", "own", &listener, "--backend", &backend, "--wait"])?;
+    for _ in 0..5 {
+        download(&stage.topology.client, stage.topology.vip_port(81), "/")?;
+    }
+    let all = counted(&stage)?;
+    ensure!(all == [15; 3], "15 connections were made: {all:?}");
+    // They hold their places in the table until their idle time is over, and can be asked for no more.
+    stage.lbctl(0, &["service", "remove", "own", "--yes"])?;
+    let [used, of_backends, count] = counted(&stage)?;
+    ensure!([used, of_backends, count] == [15, 10, 15], "{used} {of_backends} {count}");
+    let groups = stage.lbd.lbctl(&["flows", "count"])?["services"].take();
+    ensure!(groups["web"] == 10 && groups["(removed)"] == 5, "{groups}");
+    ensure!(stage.lbd.lbctl(&["flows"])?["flows"].as_array().is_some_and(|flows| flows.len() == 10));
+    stage.lbctl(0, &["flows", "flush", "--yes"])?;
+    ensure!(counted(&stage)? == [0; 3]);
+    let capacity = number(&stage.lbd.lbctl(&["status"])?["flows"]["v4"]["capacity"])?;
+    ensure!(capacity == 2 * u64::from(Settings::new(String::new()).flows), "{capacity} places");
+    Ok(())
+}
+
 #[test]
 fn explain_decides_as_the_kernel_does_and_changes_nothing() -> Result<()> {
     if !root_or_skip("explain_decides_as_the_kernel_does_and_changes_nothing") {

@@ -41,6 +41,12 @@ impl<'a> Picture<'a> {
         }
     }
 
+    /// The same with the flows counted anew, so that they are those that `lbctl flows count` counts.
+    pub(super) fn counted(snapshot: &'a Snapshot, handle: &'a Handle) -> Self {
+        handle.counters.count_flows();
+        Self::new(snapshot, handle)
+    }
+
     pub(super) fn status(&self, now: Millis) -> Status {
         let snapshot = self.snapshot;
         let mut drops: BTreeMap<String, u64> = BTreeMap::new();

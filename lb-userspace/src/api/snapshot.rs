@@ -76,11 +76,14 @@ pub trait Counters: Send + Sync + 'static {
     fn services(&self) -> BTreeMap<Name, Totals>;
     /// Every backend.
     fn backends(&self) -> BTreeMap<MemberId, Totals>;
-    /// Flows of every backend, as last counted by the scan of the flow tables.
+    /// Counts the flows anew: [`Self::backend_flows`] and [`Self::flow_tables`] are of this moment afterwards, without it of
+    /// the last few seconds.
+    fn count_flows(&self);
+    /// Flows of every backend, as last counted.
     fn backend_flows(&self) -> BTreeMap<MemberId, u64>;
     /// Every reason that happened, with the service it concerns (`None`: none).
     fn reasons(&self) -> Vec<(Option<Name>, Reason, u64)>;
-    /// How full the flow tables are.
+    /// How full the flow tables are, as last counted.
     fn flow_tables(&self) -> FlowTables;
     /// Packets of an interface by verdict: pass, drop, transmit, redirect.
     fn interface(&self, name: &str) -> BTreeMap<String, u64>;

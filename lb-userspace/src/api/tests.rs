@@ -53,6 +53,8 @@ impl Counters for Fixed {
         [(MemberId { pool: name("web"), address: "10.0.0.1".parse().unwrap() }, totals)].into()
     }
 
+    fn count_flows(&self) {}
+
     fn backend_flows(&self) -> BTreeMap<MemberId, u64> {
         [(MemberId { pool: name("web"), address: "10.0.0.1".parse().unwrap() }, 16)].into()
     }

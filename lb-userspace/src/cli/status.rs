@@ -125,10 +125,10 @@ fn plural(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// `12.3k of 1.04M (1 %)`, and what found no room.
+/// `12.3k of 2.09M places (1 %)`, and what found no room.
 fn fill(table: &FlowTable) -> String {
     let share = table.used.saturating_mul(100).checked_div(table.capacity).unwrap_or_default();
-    let mut text = format!("{} of {} ({share} %)", count(table.used), count(table.capacity));
+    let mut text = format!("{} of {} places ({share} %)", count(table.used), count(table.capacity));
     if table.not_stored > 0 {
         text.push_str(&format!(", {} found no room", count(table.not_stored)));
     }
@@ -197,7 +197,7 @@ mod tests {
             "eth2       not attached",
             "web   2/3",
             "1 service, 0 overrides",
-            "v4 12.3k of 1.04M (1 %), 5 found no room; v6 0 of 10 (0 %)",
+            "v4 12.3k of 1.04M places (1 %), 5 found no room; v6 0 of 10 places (0 %)",
             "drops  no_backend 9.00k",
             "all is well",
         ] {
@@ -216,6 +216,6 @@ mod tests {
 
     #[test]
     fn a_table_without_capacity_is_not_divided_by() {
-        assert_eq!(fill(&FlowTable::default()), "0 of 0 (0 %)");
+        assert_eq!(fill(&FlowTable::default()), "0 of 0 places (0 %)");
     }
 }

@@ -22,6 +22,9 @@ use crate::spec::Protocol;
 /// Flows in one answer, whatever was asked for.
 const MOST_FLOWS: usize = 100_000;
 
+/// In the place of a service's name: it is gone, and its flows hold their places until their idle time is over.
+const REMOVED: &str = "(removed)";
+
 impl Controller {
     pub(super) fn command(&mut self, command: Command) {
         // Whoever asked may have gone away meanwhile; then nobody wants the answer.
@@ -156,8 +159,11 @@ impl Controller {
     fn list_flows(&self, filter: &FlowFilter) -> Result<FlowList, ApiError> {
         let limit = filter.limit.unwrap_or(100).min(MOST_FLOWS);
         let names = self.published.names.load();
-        let found =
-            self.with_flows(|flows, now| flows.list(now, limit + 1, |flow| matches(&names, filter, flow)))?;
+        let found = self.with_flows(|flows, now| {
+            flows.list(now, limit + 1, |flow| {
+                names.services.contains_key(&flow.service) && matches(&names, filter, flow)
+            })
+        })?;
         let truncated = found.len() > limit;
         let flows = found.iter().take(limit).filter_map(|flow| shown(&names, flow)).collect();
         Ok(FlowList { flows, truncated })
@@ -196,7 +202,10 @@ fn failed(error: &DatapathError) -> ApiError {
 }
 
 fn matches(names: &Names, filter: &FlowFilter, flow: &flows::Flow) -> bool {
-    let Some(service) = names.services.get(&flow.service) else { return false };
+    // A service that is gone has no name that could be asked for.
+    let Some(service) = names.services.get(&flow.service) else {
+        return filter.name.is_none() && filter.backend.is_none();
+    };
     let named = filter.name.as_ref().is_none_or(|name| {
         *name == service.name || names.pools.get(&service.pool).is_some_and(|key| key.name == name.as_str())
     });
@@ -239,9 +248,8 @@ fn count(names: &Names, flow: &flows::Flow, counts: &mut FlowCounts) {
     let mut add = |map: fn(&mut FlowCounts) -> &mut BTreeMap<String, u64>, key: String| {
         *map(counts).entry(key).or_default() += 1;
     };
-    if let Some(service) = names.services.get(&flow.service) {
-        add(|counts| &mut counts.services, service.name.to_string());
-    }
+    let service = names.services.get(&flow.service).map(|service| service.name.to_string());
+    add(|counts| &mut counts.services, service.unwrap_or_else(|| REMOVED.to_owned()));
     if let Some(id) = names.backend_of(flow.service, flow.backend) {
         add(|counts| &mut counts.backends, id.to_string());
     }

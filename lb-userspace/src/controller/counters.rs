@@ -1,6 +1,6 @@
 //! The kernel's counters under the names people know.
 //!
-//! In: the datapath's per-CPU counters, the flow counts of the last walk over the flow tables, and [`Names`]. Out: what the API and
+//! In: the datapath's per-CPU counters, the last count of the flow tables, and [`Names`]. Out: what the API and
 //! the metrics show. Invariant: read when asked; a counter that cannot be read is logged and shown as nothing, never as 0 of
 //! another.
 
@@ -28,10 +28,8 @@ pub struct Counters {
     pub datapath: Shared,
     /// Stored by the controller with each plan.
     pub names: Arc<ArcSwap<Names>>,
-    /// Stored by the controller after each walk over the flow tables.
+    /// Stored by the controller after each walk over the flow tables, and by whoever counts them in between.
     pub flows: Arc<ArcSwap<FlowCounts>>,
-    /// Flows each table is made for.
-    pub capacity: u64,
 }
 
 impl Counters {
@@ -81,6 +79,12 @@ impl api::Counters for Counters {
         names.counters.iter().map(|(id, indexes)| (id.clone(), total(indexes))).collect()
     }
 
+    fn count_flows(&self) {
+        if let Some(counts) = self.read(|datapath| Ok(datapath.flows().count(datapath.tick_now()?))) {
+            self.flows.store(Arc::new(counts));
+        }
+    }
+
     fn backend_flows(&self) -> BTreeMap<MemberId, u64> {
         let (names, counts) = (self.names.load(), self.flows.load());
         let mut flows = BTreeMap::new();
@@ -112,9 +116,10 @@ impl api::Counters for Counters {
     fn flow_tables(&self) -> FlowTables {
         let counts = self.flows.load();
         let events = self.read(|datapath| datapath.counters().flows()).unwrap_or_default();
+        let capacity = self.read(|datapath| Ok(datapath.flows().places())).unwrap_or_default();
         let table = |used, index: usize| {
             let event = events.get(index).copied().unwrap_or_default();
-            FlowTable { used, capacity: self.capacity, not_stored: event.not_stored, evicted: event.evicted }
+            FlowTable { used, capacity, not_stored: event.not_stored, evicted: event.evicted }
         };
         FlowTables { v4: table(counts.v4, 0), v6: table(counts.wide, 1) }
     }

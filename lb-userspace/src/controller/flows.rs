@@ -23,15 +23,7 @@ impl Controller {
             }
             Err(error) => tracing::warn!("cannot walk the flow tables: {error}"),
         }
-        self.count_flows();
-    }
-
-    fn count_flows(&self) {
-        let datapath = self.read_datapath();
-        match datapath.tick_now() {
-            Ok(now) => self.published.flows.store(Arc::new(datapath.flows().count(now))),
-            Err(error) => tracing::warn!("cannot count the flows: {error}"),
-        }
+        self.counters().count_flows();
     }
 
     /// An interface that vanished is said; one that came back carries the program again.
@@ -85,7 +77,6 @@ impl Controller {
             datapath: self.shared(),
             names: Arc::clone(&self.published.names),
             flows: Arc::clone(&self.published.flows),
-            capacity: self.capacity(),
         }
     }
 }

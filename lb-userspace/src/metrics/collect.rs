@@ -192,7 +192,12 @@ fn flow_tables(text: &mut Text, counters: &dyn Counters) {
     let tables = counters.flow_tables();
     let families: [(&str, Kind, &str, Value<FlowTable>); 4] = [
         ("flow_table_entries", Kind::Gauge, "Flows tracked, as last counted.", |table| table.used),
-        ("flow_table_capacity", Kind::Gauge, "Flows the table is made for.", |table| table.capacity),
+        (
+            "flow_table_capacity",
+            Kind::Gauge,
+            "Places for flows in the table: twice datapath.flows.",
+            |table| table.capacity,
+        ),
         ("flow_table_evictions_total", Kind::Counter, "Entries on probation or ending that gave way.", |t| {
             t.evicted
         }),

@@ -124,7 +124,7 @@ pub struct Flow {
 pub struct FlowCounts {
     /// All that match.
     pub count: u64,
-    /// By service.
+    /// By service; `(removed)`: services that are gone, whose flows hold their places until their idle time is over.
     pub services: BTreeMap<String, u64>,
     /// By `pool/backend`.
     pub backends: BTreeMap<String, u64>,

@@ -77,9 +77,9 @@ pub struct FlowTables {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FlowTable {
-    /// Flows in it, as last counted.
+    /// Flows in it, those of removed services too (their idle time is not over yet).
     pub used: u64,
-    /// Flows it is made for.
+    /// Places for flows in it: twice the configured `flows`, as even those find room only in a table that is half empty.
     pub capacity: u64,
     /// New flows that found no room.
     pub not_stored: u64,
