@@ -84,6 +84,8 @@ reasons! {
     NoHeadroom = 15, "no_headroom", Drop;
     /// A packet with no flow that cannot begin one (affinity or protocol rule).
     NotAFlow = 16, "not_a_flow", Drop;
+    /// A packet that would begin a flow from a source that is no host's (0.0.0.0/8, multicast, broadcast, ::, or loopback from outside).
+    BadSource = 17, "bad_source", Drop;
 
     /// Too large for the way to the backend; answered with fragmentation needed or packet too big.
     TooBigAnswered = 24, "too_big_answered", Answer;

@@ -1,10 +1,8 @@
 //! Answers to clients: TCP reset, port unreachable, fragmentation needed and packet too big.
 //!
 //! In: a frame to a vip that goes no further. Out: the frame turned into the answer, addressed back to where it came from, to be sent out
-//! of the interface it came in by; or `None`, and then nothing is sent. Invariant: nothing is answered to a source that cannot be a host
-//! (RFC 1122 §3.2.2), and no answer is answered.
-
-use lb_common::Address;
+//! of the interface it came in by; or `None`, and then nothing is sent. Invariant: no reset is answered. That nothing is answered to a
+//! source that cannot be a host (RFC 1122 §3.2.2) follows from begin.rs: what is answered has, or would have begun, a flow.
 
 use crate::{
     checksum::Sum,
@@ -20,7 +18,7 @@ const SHORT_QUOTE_LEN: u32 = SHORT_SUM_LEN;
 #[inline(always)]
 pub fn reset<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment) -> Option<()> {
     let (from, to) = (H::load_destination(packet)?, H::load_source(packet)?);
-    if segment.flags & tcp::RST != 0 || !is_host(&to) {
+    if segment.flags & tcp::RST != 0 {
         return None;
     }
     let addresses = packet.load_words(0)?;
@@ -53,9 +51,6 @@ pub fn reset<H: IpHeader, P: Packet>(packet: &mut P, segment: &Segment) -> Optio
 pub fn error<H: IpHeader, P: Packet>(packet: &mut P, first: u32, rest: u32) -> Option<()> {
     let packet_len = H::load(packet)?.packet_len();
     let (from, to) = (H::load_destination(packet)?, H::load_source(packet)?);
-    if !is_host(&to) {
-        return None;
-    }
     let (quote_len, quoted) = quote::<H, P>(packet, packet_len)?;
     let message_len = quote_len + icmp::LEN;
     let mut sum = quoted.add(first).add(rest);
@@ -123,16 +118,4 @@ const fn first_half(checksum: u16) -> u32 {
 const fn second_half(checksum: u16) -> u32 {
     let [a, b] = checksum.to_ne_bytes();
     u32::from_ne_bytes([0, 0, a, b])
-}
-
-/// Whether an address can be one host's: not unspecified, multicast, reserved or broadcast.
-#[inline(always)]
-fn is_host(address: &Address) -> bool {
-    let [a, b, c, d] = address.words;
-    if address.is_v4() {
-        let first = d.to_ne_bytes()[0];
-        first != 0 && first < 224
-    } else {
-        (a | b | c | d) != 0 && a.to_ne_bytes()[0] != 0xff
-    }
 }

@@ -3,7 +3,9 @@
 //! In: a wish (select.rs). Out: the backend that the pool's Maglev table has for it, and an entry in the flow table. Invariant: nothing is
 //! written before the backend, and for nat and full-nat the 4-tuple towards it, is certain.
 
-use lb_common::{Affinity, FEATURE_FULL_NAT, FEATURE_NAT, Forward, Pool, Reason, selected_by};
+use lb_common::{
+    Affinity, FEATURE_FULL_NAT, FEATURE_LOOPBACK, FEATURE_NAT, Forward, Pool, Reason, selected_by,
+};
 
 use crate::{
     classify::Policy,
@@ -30,6 +32,11 @@ fn is_translated<T: Tables>(tables: &T, policy: Policy) -> bool {
 #[inline(always)]
 pub fn begin<K: Kind, T: Tables>(tables: &T, wish: &Wish) -> Result<Begun, Reason> {
     let policy = wish.policy;
+    // Judged here and not on every packet: what may not begin has no flow.
+    let on_loopback = has(tables.constants(), FEATURE_LOOPBACK) && policy.is_loopback();
+    if !wish.flow.client.may_send(on_loopback) {
+        return Err(Reason::BadSource);
+    }
     let pool = tables.pool(policy.pool()).ok_or(Reason::BackendMissing)?;
     let block = pool.backends.load();
     if policy.affinity() == Affinity::None as u64 {

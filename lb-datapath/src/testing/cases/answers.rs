@@ -105,7 +105,7 @@ fn unreachable(family: Family) -> Vec<Case> {
         .collect()
 }
 
-/// What must not be answered is dropped.
+/// What must not be answered is dropped: a reset, and what no host sent (RFC 1122 §3.2.2).
 fn silent(family: Family) -> Vec<Case> {
     let nobody: std::net::IpAddr = match family {
         Family::V4 => [0, 0, 0, 0].into(),
@@ -116,15 +116,15 @@ fn silent(family: Family) -> Vec<Case> {
         ..frame.between(end(nobody, 40_000), end(family.vip(), PORT))
     };
     let cases = [
-        ("reset_is_not_answered", 6, request(family, 6, RST)),
-        ("syn_from_nobody_is_not_answered", 6, from_nobody(request(family, 6, SYN))),
-        ("datagram_from_nobody_is_not_answered", 17, from_nobody(request(family, 17, 0))),
+        ("reset_is_not_answered", 6, request(family, 6, RST), Reason::NoBackend),
+        ("syn_from_nobody_is_not_answered", 6, from_nobody(request(family, 6, SYN)), Reason::BadSource),
+        ("datagram_from_nobody_is_not_answered", 17, from_nobody(request(family, 17, 0)), Reason::BadSource),
     ];
     cases
         .into_iter()
-        .map(|(name, protocol, frame)| {
+        .map(|(name, protocol, frame, reason)| {
             let world = without(Forward::Dsr, family, protocol, WhenNone::Reset);
-            Case::new(format!("{name}_{}", family.name()), world, &frame).drops(1, Reason::NoBackend)
+            Case::new(format!("{name}_{}", family.name()), world, &frame).drops(1, reason)
         })
         .collect()
 }

@@ -19,6 +19,7 @@ mod modes;
 mod ports;
 mod room;
 mod sizes;
+mod sources;
 mod ways;
 pub mod world;
 
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Case> {
         sizes::cases(),
         answers::cases(),
         clients::cases(),
+        sources::cases(),
         members::cases(),
         ports::cases(),
         ways::cases(),

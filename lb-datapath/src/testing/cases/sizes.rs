@@ -141,7 +141,7 @@ fn padded(family: Family) -> Case {
         .begins(1, FIRST, family.flow_table())
 }
 
-/// A source that can be no host's is not answered (RFC 1122 §3.2.2).
+/// A source that can be no host's is not answered (RFC 1122 §3.2.2): it gets no flow, and so not as far as the size.
 fn from_nobody(family: Family) -> Case {
     let multicast: IpAddr = match family {
         Family::V4 => [224, 0, 0, 1].into(),
@@ -151,6 +151,5 @@ fn from_nobody(family: Family) -> Case {
     let frame = frame.between(end(multicast, CLIENT_PORT), end(family.vip(), PORT));
     let frame = frame.with(|frame| frame.link = [OWN_MAC, GATEWAY_MAC]);
     Case::new(format!("too_big_from_multicast_{}", family.name()), narrow(Forward::Dsr, family), &frame)
-        .drops(1, Reason::TooBig)
-        .inserts(family.flow_table())
+        .drops(1, Reason::BadSource)
 }
