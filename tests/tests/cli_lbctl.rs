@@ -9,7 +9,7 @@ use lbd_tests::client::download;
 use lbd_tests::root_or_skip;
 use lbd_tests::server::nginx::Nginx;
 use lbd_tests::topology::{Family, Lbd, Mode, Plan, Settings, Topology};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const HTTP: u16 = 80;
 const HEALTH: &str =
@@ -172,12 +172,19 @@ fn explain_decides_as_the_kernel_does_and_changes_nothing() -> Result<()> {
         (leaves("source").context("no source")?, leaves("destination").context("no destination")?);
     let own = stage.topology.balancer_addresses();
     ensure!(own.contains(&from.ip()) && from.port() >= 61_000 && to.port() == HTTP, "{found}");
-    ensure!(found["backend"] == to.ip().to_string(), "{found}");
+    ensure!(found["backend"] == to.ip().to_string() && found["listeners"] == json!([]), "{found}");
     ensure!(found["selected_by"] == "maglev" && found["service"] == "web", "{found}");
     let again = stage.lbd.lbctl(&["explain", "tcp", "198.51.100.77:4321", &vip])?;
     ensure!(found == again, "asked twice, answered {found} and {again}");
     let (text, _) = stage.lbctl(0, &["explain", "tcp", "198.51.100.77:4321", &vip])?;
     ensure!(text.contains("slot ") && text.contains("next hop"), "{text}");
+    let other = stage.topology.vip_port(81).to_string();
+    let found = stage.lbd.lbctl(&["explain", "tcp", "198.51.100.77:4321", &other])?;
+    ensure!(found["service"].is_null() && found["verdict"] == "pass", "{found}");
+    ensure!(found["listeners"] == json!([format!("{vip}/tcp")]), "{found}");
+    ensure!(found["sentence"].as_str().is_some_and(|text| text.contains("is a vip")), "{found}");
+    let (text, _) = stage.lbctl(0, &["explain", "tcp", "198.51.100.77:4321", &other])?;
+    ensure!(text.contains(&format!("no listener has 81/tcp; it has {vip}/tcp")), "{text}");
     let after = stage.lbd.lbctl(&["stats"])?;
     for list in ["services", "backends"] {
         ensure!(

@@ -8,7 +8,7 @@ use super::Outcome;
 use super::session::Session;
 use crate::api::types::{Backend, ExplainRequest, Explanation, LeavingPacket, ServiceDetail};
 use crate::api::{ApiError, ErrorCode};
-use crate::spec::{Forward, Protocol};
+use crate::spec::{Forward, Listener, Protocol};
 
 pub(super) async fn run(
     session: &Session,
@@ -46,7 +46,7 @@ fn leaving(packet: &LeavingPacket) -> String {
 fn steps(request: &ExplainRequest, found: &Explanation, detail: Option<&ServiceDetail>) -> String {
     let mut text = format!("{} {} → {}\n", request.protocol, request.source, request.destination);
     let mut step = |name: &str, what: String| text.push_str(&format!("  {name:<9} {what}\n"));
-    step("service", service(found, detail));
+    step("service", service(request, found, detail));
     if found.service.is_some() {
         step("selected", selected(found));
     }
@@ -71,12 +71,23 @@ fn steps(request: &ExplainRequest, found: &Explanation, detail: Option<&ServiceD
     text
 }
 
-fn service(found: &Explanation, detail: Option<&ServiceDetail>) -> String {
-    let Some(name) = &found.service else { return "none: not for a vip of lbd".to_owned() };
+fn service(request: &ExplainRequest, found: &Explanation, detail: Option<&ServiceDetail>) -> String {
+    let Some(name) = &found.service else { return not_served(request, &found.listeners) };
     let role = if found.is_reply { "a reply of a flow of " } else { "" };
     let pool = found.pool.as_ref().map(|pool| format!(", pool {pool}")).unwrap_or_default();
     let forward = detail.map(|detail| format!(", {}", detail.service.forward)).unwrap_or_default();
     format!("{role}{name}{forward}{pool}")
+}
+
+/// Why it belongs to no service: not a vip, or a vip without this port.
+fn not_served(request: &ExplainRequest, listeners: &[Listener]) -> String {
+    if listeners.is_empty() {
+        return "none: not for a vip of lbd".to_owned();
+    }
+    let listeners: Vec<_> = listeners.iter().map(ToString::to_string).collect();
+    let (ip, port) = (request.destination.ip(), request.destination.port());
+    let (protocol, listeners) = (request.protocol, listeners.join(", "));
+    format!("none: {ip} is a vip of lbd, but no listener has {port}/{protocol}; it has {listeners}")
 }
 
 fn selected(found: &Explanation) -> String {
@@ -194,5 +205,11 @@ mod tests {
         assert!(text.contains("none: not for a vip of lbd"), "{text}");
         assert!(text.contains(reason.sentence().trim()), "{text}");
         assert!(!text.contains("selected"), "{text}");
+        // Another port of a vip.
+        let listeners = ["203.0.113.10:80/tcp", "203.0.113.10:443/udp"].map(|text| text.parse().unwrap());
+        let text = steps(&request(), &Explanation { listeners: listeners.into(), ..pass }, None);
+        let part = "none: 203.0.113.10 is a vip of lbd, but no listener has 443/tcp; it has 203.0.113.10:80/tcp, \
+                    203.0.113.10:443/udp";
+        assert!(text.contains(part), "{text}");
     }
 }

@@ -134,8 +134,11 @@ impl Controller {
             selected_by::RESELECTED => "reselected",
             _ => "nothing",
         };
+        let at_vip = names.services.values().map(|service| service.listener);
+        let at_vip = at_vip.filter(|listener| service.is_none() && listener.addr == request.destination.ip());
         let mut explanation = Explanation {
             verdict: verdict.to_owned(),
+            listeners: at_vip.collect(),
             reason: reason.map(|reason| reason.name().to_owned()),
             pool: names.pools.get(&found.pool).and_then(|key| key.name.parse().ok()),
             service,
@@ -279,7 +282,14 @@ fn sentence(request: &ExplainRequest, found: &Explanation, reason: Option<Reason
     let packet = format!("{protocol} {source} → {destination}");
     let why = reason.map(|reason| format!(" ({})", reason.sentence().trim())).unwrap_or_default();
     let Some(service) = &found.service else {
-        return format!("{packet} belongs to no service: {}{why}", found.verdict);
+        let vip = match found.listeners.as_slice() {
+            [] => String::new(),
+            listeners => {
+                let listeners: Vec<_> = listeners.iter().map(ToString::to_string).collect();
+                format!(" ({} is a vip, with {})", destination.ip(), listeners.join(", "))
+            }
+        };
+        return format!("{packet} belongs to no service{vip}: {}{why}", found.verdict);
     };
     let role = if found.is_reply { "is a reply of a flow of" } else { "is for" };
     let backend = match (&found.backend, found.selected_by.as_str()) {

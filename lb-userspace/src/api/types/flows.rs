@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{BackendAddress, Name, Protocol};
+use crate::spec::{BackendAddress, Listener, Name, Protocol};
 
 /// `GET /v1/explain?protocol=tcp&source=ADDR:PORT&destination=ADDR:PORT`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub struct Explanation {
     pub reason: Option<String>,
     /// The service it belongs to.
     pub service: Option<Name>,
+    /// If it belongs to none although it goes to a vip: the listeners that the vip has.
+    pub listeners: Vec<Listener>,
     /// Its pool.
     pub pool: Option<Name>,
     /// The backend that would get it.
