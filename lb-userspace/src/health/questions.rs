@@ -39,7 +39,8 @@ pub struct HealthEvent<Id> {
     pub id: Id,
     /// What is held of it now.
     pub health: Health,
-    /// What the last probe found: `connected`, `HTTP 503, expected 200-399`, `connection refused`.
+    /// What the last probe found: `connected`, `HTTP 503, expected 200-399`, `connection refused`; of an unhealthy backend that
+    /// answers again, how often it has: `connected (1 of 2 good checks)`.
     pub detail: Arc<str>,
     /// How long the last probe took.
     pub latency: Duration,
@@ -271,16 +272,19 @@ impl<Id: Clone + Eq + Hash + Display> Questions<Id> {
                 if success {
                     question.last_success = question.last_success.max(probe);
                 }
-                let thresholds = Thresholds { rise: question.spec.rise, fall: question.spec.fall };
-                question.state.record(success, thresholds)
+                question.state.record(success, question.thresholds())
             }
             None => false,
         };
-        let news = changed || question.last.as_ref().is_none_or(|(detail, _)| **detail != *report.detail);
+        let found = match report.result.success() {
+            Some(_) => question.with_progress(report.detail),
+            None => report.detail,
+        };
+        let news = changed || question.last.as_ref().is_none_or(|(detail, _)| **detail != *found);
         if changed {
-            question.log(&report.detail, before.against() + 1);
+            question.log(&found, before.against() + 1);
         }
-        let detail = question.remember(report.detail, report.latency);
+        let detail = question.remember(found, report.latency);
         if news {
             let health = question.state.health();
             self.events.extend(question.ids.iter().map(|id| HealthEvent {
@@ -295,6 +299,20 @@ impl<Id: Clone + Eq + Hash + Display> Questions<Id> {
 }
 
 impl<Id: Display> Question<Id> {
+    fn thresholds(&self) -> Thresholds {
+        Thresholds { rise: self.spec.rise, fall: self.spec.fall }
+    }
+
+    /// The finding with how far it has come against the health, where the health keeps new flows away.
+    fn with_progress(&self, found: Cow<'static, str>) -> Cow<'static, str> {
+        let Thresholds { rise, fall } = self.thresholds();
+        match (self.state.health(), self.state.against()) {
+            (Health::Healthy, _) | (_, 0) => found,
+            (Health::Unhealthy, good) => format!("{found} ({good} of {rise} good checks)").into(),
+            (Health::Unknown, bad) => format!("{found} ({bad} of {fall} bad checks)").into(),
+        }
+    }
+
     /// Keeps the finding; a text that is the same as before is not stored again.
     fn remember(&mut self, detail: Cow<'static, str>, latency: Duration) -> Arc<str> {
         let detail = match &self.last {

@@ -88,7 +88,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Verdict {
     if facts.checked {
         match facts.health {
             Health::Unhealthy => return refused(with_detail("unhealthy", facts.detail)),
-            Health::Unknown if !held => return refused(with_detail("waiting for first check", facts.detail)),
+            Health::Unknown if !held => return refused(unknown(facts.detail)),
             Health::Unknown | Health::Healthy => {}
         }
     }
@@ -99,11 +99,19 @@ pub(super) fn judge(facts: &Facts<'_>) -> Verdict {
         Way::Unreported | Way::Known => {}
     }
     let reason = match facts.checked {
-        false => "not checked",
-        true if facts.health == Health::Unknown => "as before; waiting for first check",
-        true => "",
+        false => "not checked".to_owned(),
+        true if facts.health == Health::Unknown => format!("as before; {}", unknown(facts.detail)),
+        true => String::new(),
     };
-    Verdict { takes_new: true, keeps: true, reason: reason.to_owned() }
+    Verdict { takes_new: true, keeps: true, reason }
+}
+
+/// Why nothing is known of its health yet; `detail`: what the last check found, empty before the first.
+fn unknown(detail: &str) -> String {
+    match detail {
+        "" => "waiting for first check".to_owned(),
+        detail => with_detail("no good check yet", detail),
+    }
 }
 
 /// Its flows have lost it: what becomes of them is `on_loss`.

@@ -157,6 +157,11 @@ impl World {
             Health::Healthy => "connected",
             Health::Unknown => "",
         };
+        self.finding(pool, backend, health, detail)
+    }
+
+    /// What a check has found, in words of its own.
+    fn finding(&mut self, pool: &str, backend: &str, health: Health, detail: &str) -> Outcome {
         self.membership
             .handle(self.now, Event::Health { id: id(pool, backend), health, detail: Arc::from(detail) })
     }

@@ -71,6 +71,27 @@ fn only_changes_and_new_reasons_are_told() {
 }
 
 #[test]
+fn how_far_the_checks_have_come_is_told() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    let mut slow = target("a", 1);
+    (slow.spec.rise, slow.spec.fall) = (3, 2);
+    questions.put(vec![slow], now);
+    let mut at = |step: u32, report: &ProbeReport| {
+        let due = questions.take_due(now + SECOND * 2 * step).unwrap();
+        questions.record(due.question, due.probe, report.clone(), now);
+        questions.take_events().into_iter().map(|event| event.detail.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(at(0, &refused()), ["connection refused (1 of 2 bad checks)"]);
+    assert_eq!(at(1, &refused()), ["connection refused"]);
+    assert_eq!(at(2, &well()), ["connected (1 of 3 good checks)"]);
+    assert_eq!(at(3, &well()), ["connected (2 of 3 good checks)"]);
+    assert_eq!(at(4, &refused()), ["connection refused"]);
+    assert_eq!(at(5, &well()), ["connected (1 of 3 good checks)"]);
+    at(6, &well());
+    assert_eq!(at(7, &well()), ["connected"]);
+}
+
+#[test]
 fn one_question_serves_all_who_ask_it() {
     let (mut questions, now) = (Questions::new(), Instant::now());
     questions.put(vec![target("a", 1), target("b", 1), target("c", 2)], now);

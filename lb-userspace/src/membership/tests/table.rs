@@ -216,6 +216,10 @@ fn unknown_takes_flows_after_its_first_success() {
     world.way("10.0.0.3", known("192.0.2.1"));
     assert_eq!(world.cell("10.0.0.3"), (false, true, true));
     assert_eq!(world.reason("10.0.0.3"), "waiting for first check");
+    // A check has run; it is no longer waited for.
+    world.finding("web", "10.0.0.3", Health::Unknown, "connection refused (1 of 3 bad checks)");
+    assert_eq!(world.reason("10.0.0.3"), "no good check yet: connection refused (1 of 3 bad checks)");
+    assert_eq!(world.cell("10.0.0.3"), (false, true, true));
     world.health("web", "10.0.0.3", Health::Healthy);
     assert_eq!(world.cell("10.0.0.3"), (true, true, true));
 }
@@ -227,6 +231,8 @@ fn unknown_that_fails_never_takes_a_flow() {
     world.way("10.0.0.3", known("192.0.2.1"));
     world.health("web", "10.0.0.3", Health::Unhealthy);
     assert_eq!(world.cell("10.0.0.3"), (false, false, true));
+    world.finding("web", "10.0.0.3", Health::Unhealthy, "connected (1 of 2 good checks)");
+    assert_eq!(world.reason("10.0.0.3"), "unhealthy: connected (1 of 2 good checks)");
 }
 
 #[test]
