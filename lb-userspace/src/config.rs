@@ -4,6 +4,7 @@
 //! fingerprint) or [`ConfigErrors`]: every problem found, each with file, line and remedy, in the order of the lines.
 //! Invariant: a spec that comes out has passed [`crate::spec::validate()`]; nothing is half-read.
 
+mod backends;
 mod document;
 mod health;
 mod keys;
@@ -16,7 +17,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
-use crate::spec::{Place, Problem, Spec, validate};
+use crate::spec::{Place, Problem, Spec, validate_known};
 use document::Document;
 use objects::Objects;
 use section::Section;
@@ -116,13 +117,18 @@ fn assemble(main: SourceFile, base: Option<&Path>) -> Result<Loaded, ConfigError
                 included_file(&file, &mut objects, &mut problems);
                 sources.push(file);
             }
-            Err(problem) => problems.push(problem),
+            Err(problem) => {
+                problems.push(problem);
+                objects.incomplete();
+            }
         }
     }
     let judged = objects.judge();
     (spec.pools, spec.services) = (judged.pools, judged.services);
     // A warning about what is only half-read would mislead.
-    let found = validate(&spec).into_iter().filter(|problem| judged.complete || problem.is_error());
+    let found = validate_known(&spec, &judged.gaps)
+        .into_iter()
+        .filter(|problem| judged.complete || problem.is_error());
     problems.extend(found);
     if judged.complete && spec.services.is_empty() && !problems.iter().any(Problem::is_error) {
         let place = sources.first().map(|main| Place::File { path: main.path.clone() });
@@ -163,11 +169,15 @@ fn main_file(
             format!("write at least\n\n{MINIMAL_EXAMPLE}"),
         ));
     } else {
-        settings::read(&root, spec);
+        objects.note_settings(&settings::read(&root, spec));
         objects.read_defaults(&root);
         objects.read(&root);
     }
+    let found = document.found();
     let included = source::included(&root, base);
+    if document.found() > found {
+        objects.incomplete();
+    }
     problems.extend(document.into_problems());
     included
 }

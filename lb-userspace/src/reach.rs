@@ -13,6 +13,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::spec::LOOPBACK;
+pub use crate::spec::on_loopback;
 use crate::spec::{BackendAddress, Name, Problem, ServiceSpec, Spec};
 pub use backend::judge_backend;
 pub use host::{HostAddress, HostNetwork, Link, LinkKind, LocalSocket, Route, RouteKind, Routes};
@@ -96,19 +98,6 @@ pub fn is_shadowed(spec: &Spec, host: &HostNetwork, socket: &LocalSocket) -> boo
         .flat_map(|service| &service.listen)
         .any(|listener| socket.takes(listener) && host.owns(listener.addr))
 }
-
-/// Clients of this service are on this host: its packets pass `lo`, nothing comes from outside.
-pub fn on_loopback(service: &ServiceSpec, listed: &[String]) -> bool {
-    let by_lo = |name: &String| name == LOOPBACK;
-    let loopback_vips = service.listen.iter().all(|listener| listener.addr.is_loopback());
-    match listed {
-        [] => false,
-        _ => listed.iter().all(by_lo) || (loopback_vips && listed.iter().any(by_lo)),
-    }
-}
-
-/// The name that Linux gives the loopback interface of every network namespace.
-pub(crate) const LOOPBACK: &str = "lo";
 
 #[cfg(test)]
 mod tests;

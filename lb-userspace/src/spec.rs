@@ -8,6 +8,7 @@
 mod address;
 mod duration;
 mod health;
+mod loopback;
 mod name;
 mod origin;
 mod policy;
@@ -20,13 +21,17 @@ use serde::{Deserialize, Serialize};
 pub use address::{BackendAddress, Listener, Protocol};
 pub use duration::{format_duration, parse_duration, seconds};
 pub use health::{HealthKind, HealthSpec, HttpCheck};
+pub(crate) use loopback::LOOPBACK;
+pub use loopback::on_loopback;
 pub use name::Name;
 pub use origin::Origin;
 pub use policy::{Affinity, Forward, OnLoss, WhenNone};
 pub use problem::{Place, Problem, Severity, SyntaxError};
 pub use settings::{AttachMode, DaemonSpec, DatapathSpec, OnExit, TimeoutSpec};
 pub use validate::validate;
-pub(crate) use validate::{nearest, shared_endpoints, validate_part};
+pub(crate) use validate::{
+    Gaps, claimed_sources, nearest, shared_endpoints, unusable, validate_known, validate_part,
+};
 
 /// Everything that is wanted of one lbd: one revision of the configuration, whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

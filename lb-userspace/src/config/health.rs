@@ -39,7 +39,14 @@ pub(super) fn read(section: &Section<'_>, beneath: &HealthSpec) -> HealthSpec {
 }
 
 fn kind(section: &Section<'_>, beneath: &HealthKind) -> HealthKind {
-    let Some((text, line)) = section.string("type") else { return beneath.clone() };
+    // A type that cannot be read says nothing against the keys beside it.
+    let meant = || match HTTP_KEYS.iter().any(|key| section.has(key)) {
+        true => HealthKind::Http(HttpCheck::default()),
+        false => beneath.clone(),
+    };
+    let Some((text, line)) = section.string("type") else {
+        return if section.has("type") { meant() } else { beneath.clone() };
+    };
     match (text, beneath) {
         ("tcp", _) => HealthKind::Tcp,
         ("none", _) => HealthKind::None,
@@ -47,7 +54,7 @@ fn kind(section: &Section<'_>, beneath: &HealthKind) -> HealthKind {
         ("http", _) => HealthKind::Http(HttpCheck::default()),
         _ => {
             section.fault(line, format!("type = {text:?} is unknown"), "write \"tcp\", \"http\" or \"none\"");
-            beneath.clone()
+            meant()
         }
     }
 }

@@ -7,12 +7,12 @@ use std::collections::HashSet;
 
 use toml::de::DeTable;
 
-use super::section::{Item, Section};
+use super::section::{Missing, Section};
 use super::settings::set;
-use super::{health, keys};
+use super::{backends, health, keys};
 use crate::spec::{
-    Affinity, BackendAddress, BackendSpec, DEFAULT_WEIGHT, Forward, HealthSpec, Listener, MAGLEV_SIZES, Name,
-    OnLoss, PoolSpec, Problem, ServiceSpec, WhenNone,
+    Affinity, Forward, Gaps, HealthSpec, Listener, MAGLEV_SIZES, Name, OnLoss, PoolSpec, Problem,
+    ServiceSpec, WhenNone,
 };
 
 /// What a service or a pool is where it says nothing.
@@ -31,166 +31,198 @@ struct Defaults {
 #[derive(Default)]
 pub(super) struct Objects {
     defaults: Defaults,
+    /// Keys of `[defaults]` that could not be read.
+    default_gaps: HashSet<&'static str>,
     pools: Vec<PoolSpec>,
     services: Vec<ServiceSpec>,
-    /// Names of pools that were set aside: a service that names one of them is not at fault.
-    broken_pools: HashSet<Name>,
+    gaps: Gaps,
+    /// Something could not be read.
     broken: bool,
-    /// Even the names are not known: nothing can be said about references.
-    unread: bool,
+    /// Objects that were given a name.
+    nameless: u32,
 }
 
 /// Objects that may be judged together.
 pub(super) struct Judged {
     pub(super) pools: Vec<PoolSpec>,
     pub(super) services: Vec<ServiceSpec>,
-    /// Nothing was set aside.
+    /// What could not be read of them.
+    pub(super) gaps: Gaps,
+    /// Everything could be read.
     pub(super) complete: bool,
 }
 
 impl Objects {
-    /// A file could not be read at all.
+    /// A file could not be read at all: anything may be in it.
     pub(super) fn incomplete(&mut self) {
-        (self.broken, self.unread) = (true, true);
+        (self.broken, self.gaps.some_pools, self.gaps.some_users) = (true, true, true);
+    }
+
+    /// `[datapath]` has mistakes in these keys.
+    pub(super) fn note_settings(&mut self, missing: &HashSet<&'static str>) {
+        self.gaps.interfaces |= missing.contains("interfaces");
+        self.gaps.snat |= missing.contains("snat");
     }
 
     /// `[defaults]`, which holds for the included files too.
     pub(super) fn read_defaults(&mut self, root: &Section<'_>) {
         let found = root.document.found();
-        if let Some(section) = root.table("defaults", "[defaults]".into(), keys::DEFAULTS) {
-            let defaults = &mut self.defaults;
-            set(&mut defaults.forward, section.parsed("forward"));
-            set(&mut defaults.affinity, section.parsed("affinity"));
-            set(&mut defaults.on_loss, section.parsed("on_loss"));
-            set(&mut defaults.when_none, section.parsed("when_none"));
-            set(&mut defaults.shadow_local, section.boolean("shadow_local"));
-            defaults.maglev = maglev(&section);
-            if let Some(section) = section.table("health", "[defaults.health]".into(), keys::HEALTH) {
-                defaults.health = health::read(&section, &HealthSpec::default());
+        match root.table("defaults", "[defaults]".into(), keys::DEFAULTS) {
+            Some(section) => self.defaults_of(&section),
+            None if root.has("defaults") => {
+                self.default_gaps.extend(keys::DEFAULTS.iter().map(|key| key.name))
             }
+            None => {}
         }
-        if root.document.found() > found {
-            self.incomplete();
-        }
+        self.broken |= root.document.found() > found;
+    }
+
+    fn defaults_of(&mut self, section: &Section<'_>) {
+        let (defaults, mut gaps) = (&mut self.defaults, section.suspects());
+        set(&mut defaults.forward, section.noting(&mut gaps, "forward", |key| section.parsed(key)));
+        set(&mut defaults.affinity, section.noting(&mut gaps, "affinity", |key| section.parsed(key)));
+        set(&mut defaults.on_loss, section.parsed("on_loss"));
+        set(&mut defaults.when_none, section.parsed("when_none"));
+        set(&mut defaults.shadow_local, section.boolean("shadow_local"));
+        defaults.maglev = section.noting(&mut gaps, "maglev", |_| maglev(section));
+        defaults.health = section.noting(&mut gaps, "health", |key| {
+            let own = section.table(key, "[defaults.health]".into(), keys::HEALTH);
+            own.map_or_else(HealthSpec::default, |own| health::read(&own, &HealthSpec::default()))
+        });
+        self.default_gaps = gaps;
     }
 
     /// The pools and services of one file.
     pub(super) fn read(&mut self, root: &Section<'_>) {
+        let found = root.document.found();
         for (table, line) in root.tables("pool") {
             self.read_pool(root, table, line);
         }
         for (table, line) in root.tables("service") {
             self.read_service(root, table, line);
         }
+        let readable = |key: &str| root.item(key).is_none_or(|item| item.get_ref().as_array().is_some());
+        self.gaps.some_pools |= !readable("pool");
+        self.gaps.some_users |= !readable("service");
+        self.broken |= root.document.found() > found;
     }
 
     fn read_pool<'a>(&mut self, root: &Section<'a>, table: &'a DeTable<'a>, line: u32) {
-        let found = root.document.found();
         let section = Section::open(root.document, table, label("pool", table), line, keys::POOL);
-        let name = name(&section, "pool");
-        let pool = name.clone().map(|name| self.pool(&section, name, false));
-        match pool {
-            Some(pool) if root.document.found() == found => self.pools.push(pool),
-            _ => self.set_aside(name),
-        }
+        let name = self.name(&section, "pool");
+        let mut gaps = section.suspects();
+        let pool = self.pool(&section, name, false, &mut gaps);
+        self.gaps.note(&pool.origin, gaps);
+        self.pools.push(pool);
     }
 
-    fn set_aside(&mut self, pool: Option<Name>) {
-        self.broken = true;
-        match pool {
-            Some(name) => drop(self.broken_pools.insert(name)),
-            None => self.unread = true,
-        }
-    }
-
-    fn pool(&self, section: &Section<'_>, name: Name, inline: bool) -> PoolSpec {
+    fn pool(&self, section: &Section<'_>, name: Name, inline: bool, gaps: &mut Missing) -> PoolSpec {
         let label = format!("health of {}", section.label);
-        let own = section.table("health", label, keys::HEALTH);
+        let own = section.noting(gaps, "health", |key| {
+            let table = section.table(key, label, keys::HEALTH);
+            table.map(|table| health::read(&table, &self.defaults.health))
+        });
+        self.inherit(section, gaps, ["health", "maglev"]);
         PoolSpec {
             origin: section.document.origin(section.line),
             inline,
-            backends: backends(section, &name),
+            backends: section.noting(gaps, "backends", |_| backends::read(section)),
             health_is_default: own.is_none(),
-            health: own.map_or_else(
-                || self.defaults.health.clone(),
-                |own| health::read(&own, &self.defaults.health),
-            ),
-            maglev: maglev(section).or(self.defaults.maglev),
+            health: own.unwrap_or_else(|| self.defaults.health.clone()),
+            maglev: section.noting(gaps, "maglev", |_| maglev(section)).or(self.defaults.maglev),
             name,
         }
     }
 
     fn read_service<'a>(&mut self, root: &Section<'a>, table: &'a DeTable<'a>, line: u32) {
-        let found = root.document.found();
         let section = Section::open(root.document, table, label("service", table), line, keys::SERVICE);
-        let name = name(&section, "service");
-        let own = section.has("backends");
-        let pool = self.pool_of(&section, name.as_ref());
-        let service = name.clone().zip(pool).map(|(name, pool)| self.service(&section, name, pool));
-        let inline = name.clone().filter(|_| own).map(|name| self.pool(&section, name, true));
-        if root.document.found() > found {
-            return self.set_aside(name);
-        }
-        self.services.extend(service);
-        self.pools.extend(inline);
-    }
-
-    /// The pool a service names, or the one made of its own backends.
-    fn pool_of(&self, section: &Section<'_>, name: Option<&Name>) -> Option<Name> {
-        let own = section.has("backends");
-        let named = section.has("pool");
-        match (named, own) {
-            (true, true) => {
-                let message = format!("{} has both pool and backends", section.label);
-                let place = section.document.place(section.line_of("backends"));
-                section.document.push(Problem::error(place, message, "keep one of them"));
-                None
-            }
-            (false, false) => {
-                let message = format!("{} has neither a pool nor backends", section.label);
-                let hint = "write pool = \"web\" with a [[pool]] of that name, or backends = [\"10.0.0.11\"]";
-                section.document.push(Problem::error(section.document.place(section.line), message, hint));
-                None
-            }
-            (false, true) => name.cloned(),
-            (true, false) => {
-                for key in ["health", "maglev"].into_iter().filter(|key| section.has(key)) {
-                    let hint = "write it in the [[pool]]";
-                    section.fault(
-                        section.line_of(key),
-                        format!("{key} belongs to the pool and cannot stand"),
-                        hint,
-                    );
-                }
-                section.parsed("pool")
-            }
+        let name = self.name(&section, "service");
+        let mut gaps = section.suspects();
+        let pool = section.noting(&mut gaps, "pool", |_| pool_of(&section, &name));
+        // Nobody has this name, and the gap is noted.
+        let pool = pool.unwrap_or_else(|| self.placeholder());
+        let service = self.service(&section, name.clone(), pool, &mut gaps);
+        // Read where it has no place too: what is wrong in it is said at once.
+        let inline = self.pool(&section, name, true, &mut gaps);
+        self.gaps.some_users |= gaps.contains("pool");
+        self.gaps.note(&service.origin, gaps);
+        self.services.push(service);
+        if section.has("backends") {
+            self.pools.push(inline);
         }
     }
 
-    fn service(&self, section: &Section<'_>, name: Name, pool: Name) -> ServiceSpec {
-        let (listen, listen_lines) = listeners(section).into_iter().unzip();
+    fn service(&self, section: &Section<'_>, name: Name, pool: Name, gaps: &mut Missing) -> ServiceSpec {
+        let (listen, listen_lines) =
+            section.noting(gaps, "listen", |_| listeners(section)).into_iter().unzip();
+        self.inherit(section, gaps, ["forward", "affinity"]);
+        let forward = section.noting(gaps, "forward", |key| section.parsed(key));
+        let affinity = section.noting(gaps, "affinity", |key| section.parsed(key));
         ServiceSpec {
             name,
             origin: section.document.origin(section.line),
             listen,
             listen_lines,
             pool,
-            forward: section.parsed("forward").unwrap_or(self.defaults.forward),
-            affinity: section.parsed("affinity").unwrap_or(self.defaults.affinity),
+            forward: forward.unwrap_or(self.defaults.forward),
+            affinity: affinity.unwrap_or(self.defaults.affinity),
             on_loss: section.parsed("on_loss").unwrap_or(self.defaults.on_loss),
             when_none: section.parsed("when_none").unwrap_or(self.defaults.when_none),
             shadow_local: section.boolean("shadow_local").unwrap_or(self.defaults.shadow_local),
         }
     }
 
-    /// What may be judged; without defaults that hold or names that are known, nothing may.
+    /// Keys that come from `[defaults]`, where they could not be read. A health table takes from there what it does not say.
+    fn inherit(&self, section: &Section<'_>, gaps: &mut Missing, keys: [&'static str; 2]) {
+        let inherited = |key: &&'static str| *key == "health" || !section.has(key);
+        gaps.extend(keys.into_iter().filter(inherited).filter(|key| self.default_gaps.contains(key)));
+    }
+
+    /// The object's name. One that has none is judged under a name that nothing else has.
+    fn name(&mut self, section: &Section<'_>, kind: &str) -> Name {
+        name(section, kind).unwrap_or_else(|| {
+            self.gaps.some_pools = true;
+            self.placeholder()
+        })
+    }
+
+    fn placeholder(&mut self) -> Name {
+        self.nameless += 1;
+        Name::unnamed(self.nameless)
+    }
+
+    /// What may be judged.
     pub(super) fn judge(self) -> Judged {
-        if self.unread {
-            return Judged { pools: Vec::new(), services: Vec::new(), complete: false };
+        Judged { pools: self.pools, services: self.services, gaps: self.gaps, complete: !self.broken }
+    }
+}
+
+/// The pool a service names, or the one made of its own backends.
+fn pool_of(section: &Section<'_>, name: &Name) -> Option<Name> {
+    let push = |line, message, hint| {
+        section.document.push(Problem::error(section.document.place(line), message, hint));
+    };
+    let named = section.parsed("pool");
+    match (section.has("pool"), section.has("backends")) {
+        (true, true) => {
+            let message = format!("{} has both pool and backends", section.label);
+            push(section.line_of("backends"), message, "keep one of them");
+            None
         }
-        let broken = self.broken_pools;
-        let services = self.services.into_iter().filter(|service| !broken.contains(&service.pool)).collect();
-        Judged { pools: self.pools, services, complete: !self.broken }
+        (false, false) => {
+            let message = format!("{} has neither a pool nor backends", section.label);
+            let hint = "write pool = \"web\" with a [[pool]] of that name, or backends = [\"10.0.0.11\"]";
+            push(section.line, message, hint);
+            None
+        }
+        (false, true) => Some(name.clone()),
+        (true, false) => {
+            for key in ["health", "maglev"].into_iter().filter(|key| section.has(key)) {
+                let message = format!("{key} belongs to the pool and cannot stand");
+                section.fault(section.line_of(key), message, "write it in the [[pool]]");
+            }
+            named
+        }
     }
 }
 
@@ -232,38 +264,4 @@ fn maglev(section: &Section<'_>) -> Option<u32> {
         return None;
     }
     Some(size)
-}
-
-fn backends(section: &Section<'_>, pool: &Name) -> Vec<BackendSpec> {
-    let items = section.array("backends").unwrap_or_default();
-    items.into_iter().enumerate().filter_map(|(index, item)| backend(section, pool, index, item)).collect()
-}
-
-fn backend<'a>(section: &Section<'a>, pool: &Name, index: usize, item: &'a Item<'a>) -> Option<BackendSpec> {
-    let line = section.document.line(&item.span());
-    let origin = section.document.origin(line);
-    if let Some(text) = item.get_ref().as_str() {
-        let address = section.accept(line, text.parse())?;
-        return Some(BackendSpec { address, weight: DEFAULT_WEIGHT, origin });
-    }
-    let Some(table) = item.get_ref().as_table() else {
-        let hint = "write \"10.0.0.11\" or { address = \"10.0.0.11\", weight = 5 }";
-        section.fault(line, format!("backend {} is neither an address nor a table", index + 1), hint);
-        return None;
-    };
-    let label = match table.get("address").and_then(|address| address.get_ref().as_str()) {
-        Some(address) => format!("backend {address:?} of pool {:?}", pool.as_str()),
-        None => format!("backend {} of pool {:?}", index + 1, pool.as_str()),
-    };
-    let entry = Section::open(section.document, table, label, line, keys::BACKEND);
-    if !entry.has("address") {
-        entry.fault(line, "address is missing", "write { address = \"10.0.0.11\", weight = 5 }");
-    }
-    let (text, line) = entry.string("address")?;
-    let address: BackendAddress = section.accept(line, text.parse())?;
-    let weight = match entry.has("weight") {
-        true => entry.integer("weight", 0..=u16::MAX)?,
-        false => DEFAULT_WEIGHT,
-    };
-    Some(BackendSpec { address, weight, origin })
 }

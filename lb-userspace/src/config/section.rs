@@ -3,8 +3,8 @@
 //! In: a TOML table and the keys it may have. Out: typed values; `None` where the key is absent or wrong. Invariant: whatever
 //! is unknown or wrong becomes a problem that names the line, the key, the table, and what to write instead.
 
+use std::collections::HashSet;
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,6 +18,9 @@ use crate::spec::{Problem, SyntaxError, format_duration, nearest, parse_duration
 
 /// A TOML value and where it stands.
 pub(super) type Item<'a> = Spanned<DeValue<'a>>;
+
+/// Keys of a table whose values could not be read.
+pub(super) type Missing = HashSet<&'static str>;
 
 /// A table, what people call it, and the keys it may have.
 pub(super) struct Section<'a> {
@@ -70,6 +73,29 @@ impl<'a> Section<'a> {
             (None, None) => format!("known here are {}", names().collect::<Vec<_>>().join(", ")),
         };
         Problem::error(self.document.place(line), message, hint)
+    }
+
+    /// Known keys that an unknown one was probably meant to be.
+    pub(super) fn suspects(&self) -> Missing {
+        let known = || self.known.iter().map(|key| key.name);
+        let unknown =
+            self.table.keys().map(|key| -> &str { key.get_ref() }).filter(|name| known().all(|k| k != *name));
+        unknown.filter_map(|name| nearest(name, known())).collect()
+    }
+
+    /// What `read` makes of a key, which is noted as missing if it found a mistake there.
+    pub(super) fn noting<T>(
+        &self,
+        missing: &mut Missing,
+        key: &'static str,
+        read: impl FnOnce(&'static str) -> T,
+    ) -> T {
+        let found = self.document.found();
+        let value = read(key);
+        if self.document.found() > found {
+            missing.insert(key);
+        }
+        value
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -211,30 +237,6 @@ impl<'a> Section<'a> {
             text.map(|text| (text, self.document.line(&item.span())))
         });
         Some(strings.collect())
-    }
-
-    /// An array of addresses without ports.
-    pub(super) fn addresses(&self, key: &str) -> Option<Vec<IpAddr>> {
-        let parse = |(text, line): (&str, u32)| match text.parse::<IpAddr>() {
-            Ok(addr) if !addr.is_unspecified() && !addr.is_multicast() && !addr.is_loopback() => Some(addr),
-            Ok(_) => {
-                self.fault(
-                    line,
-                    format!("{key} names {text}, which cannot be a source"),
-                    "write an address of this host",
-                );
-                None
-            }
-            Err(_) => {
-                self.fault(
-                    line,
-                    format!("{key} names {text:?}, which is no IP address"),
-                    "write 192.0.2.10 or 2001:db8::10",
-                );
-                None
-            }
-        };
-        Some(self.strings(key)?.into_iter().filter_map(parse).collect())
     }
 
     /// A table inside this one, by the key that names it.

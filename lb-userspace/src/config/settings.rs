@@ -3,13 +3,13 @@
 //! In: the root of the main file. Out: the two in the spec, defaults where a key is absent. Invariant: a value that passes
 //! can be tried on a host; whether the host has the interface or the path is for later.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys;
-use super::section::Section;
-use crate::spec::{DaemonSpec, DatapathSpec, Place, Problem, Spec, TimeoutSpec};
+use super::section::{Missing, Section};
+use crate::spec::{DaemonSpec, DatapathSpec, Place, Problem, Spec, TimeoutSpec, unusable};
 
 /// Flows to hold: below, the table is of no use; above, it does not fit into a map.
 const FLOWS: std::ops::RangeInclusive<u32> = 1 << 10..=1 << 26;
@@ -21,12 +21,13 @@ const IDLE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Durati
 /// IFNAMSIZ without its terminating zero.
 const MAX_INTERFACE_LEN: usize = 15;
 
-pub(super) fn read(root: &Section<'_>, spec: &mut Spec) {
+/// Reads both; returns the keys of `[datapath]` that could not be read.
+pub(super) fn read(root: &Section<'_>, spec: &mut Spec) -> Missing {
     if let Some(section) = root.table("daemon", "[daemon]".into(), keys::DAEMON) {
         daemon(&section, &mut spec.daemon);
     }
     match root.table("datapath", "[datapath]".into(), keys::DATAPATH) {
-        Some(section) => datapath(&section, &mut spec.datapath),
+        Some(section) => return datapath(&section, &mut spec.datapath),
         None if root.has("datapath") => {}
         None => root.document.push(Problem::error(
             Place::File { path: root.document.path().to_owned() },
@@ -34,6 +35,7 @@ pub(super) fn read(root: &Section<'_>, spec: &mut Spec) {
             "write\n\n[datapath]\ninterfaces = [\"eth0\"]\n",
         )),
     }
+    keys::DATAPATH.iter().map(|key| key.name).collect()
 }
 
 fn daemon(section: &Section<'_>, daemon: &mut DaemonSpec) {
@@ -62,18 +64,72 @@ fn daemon(section: &Section<'_>, daemon: &mut DaemonSpec) {
     }
 }
 
-fn datapath(section: &Section<'_>, datapath: &mut DatapathSpec) {
-    interfaces(section, datapath);
+fn datapath(section: &Section<'_>, datapath: &mut DatapathSpec) -> Missing {
+    let mut missing = section.suspects();
+    section.noting(&mut missing, "interfaces", |_| interfaces(section, datapath));
     set(&mut datapath.mode, section.parsed("mode"));
     set(&mut datapath.flows, section.integer("flows", FLOWS));
     path(section, "pin", &mut datapath.pin);
     path(section, "seed_file", &mut datapath.seed_file);
-    set(&mut datapath.snat, section.addresses("snat"));
-    set(&mut datapath.tunnel_source, section.addresses("tunnel_source"));
+    let snat = section.noting(&mut missing, "snat", |key| sources(section, key));
+    set(&mut datapath.snat, snat.map(|snat| snat.into_iter().map(|(addr, _)| addr).collect()));
+    tunnel_source(section, datapath);
     if let Some(section) = section.table("timeouts", "[datapath.timeouts]".into(), keys::TIMEOUTS) {
         let TimeoutSpec { tcp, tcp_syn, tcp_closing, udp } = &mut datapath.timeouts;
         for (key, value) in [("tcp", tcp), ("tcp_syn", tcp_syn), ("tcp_closing", tcp_closing), ("udp", udp)] {
             set(value, section.duration(key, IDLE));
+        }
+    }
+    missing
+}
+
+/// An array of addresses without ports that packets can come from, each with its line.
+fn sources(section: &Section<'_>, key: &str) -> Option<Vec<(IpAddr, u32)>> {
+    let accept = |(text, line): (&str, u32)| match source(text) {
+        Ok(addr) => Some((addr, line)),
+        Err((why, hint)) => {
+            let message = format!("{key} in {} names {why}", section.label);
+            section.document.push(Problem::error(section.document.place(line), message, hint));
+            None
+        }
+    };
+    Some(section.strings(key)?.into_iter().filter_map(accept).collect())
+}
+
+/// The address, or what is wrong with it and what to write.
+fn source(text: &str) -> Result<IpAddr, (String, String)> {
+    let Ok(addr) = text.parse::<IpAddr>() else {
+        return Err((
+            format!("{text:?}, which is no IP address"),
+            "write 192.0.2.10 or 2001:db8::10".to_owned(),
+        ));
+    };
+    let why = match addr {
+        _ if addr.is_loopback() => Some("no packet with it leaves this host"),
+        _ => unusable(addr),
+    };
+    match (why, addr.to_canonical()) {
+        (Some(why), _) => {
+            let why = format!("{text}, which cannot be a source: {why}");
+            Err((why, "write an address of this host".to_owned()))
+        }
+        (None, inner) if inner != addr => {
+            Err((format!("{text}, an IPv4 address written as IPv6"), format!("write {inner}")))
+        }
+        (None, _) => Ok(addr),
+    }
+}
+
+/// The outer header has one source for each family.
+fn tunnel_source(section: &Section<'_>, datapath: &mut DatapathSpec) {
+    for (addr, line) in sources(section, "tunnel_source").into_iter().flatten() {
+        match datapath.tunnel_source.iter().find(|first| first.is_ipv4() == addr.is_ipv4()) {
+            Some(first) => {
+                let family = if addr.is_ipv4() { "IPv4" } else { "IPv6" };
+                let message = format!("tunnel_source names two {family} addresses, {first} and {addr},");
+                section.fault(line, message, "keep one: all tunnels of a family have the same source");
+            }
+            None => datapath.tunnel_source.push(addr),
         }
     }
 }

@@ -3,6 +3,7 @@ mod documented;
 mod files;
 mod properties;
 mod refused;
+mod together;
 
 use super::*;
 

@@ -3,14 +3,17 @@
 //! In: a copy of the membership, changed step by step. Out: a [`Candidate`], or a [`Refusal`]. Invariant: [`Draft::finish`]
 //! leaves no member unjudged whose facts may have changed, and the desired state follows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::event::DomainEvent;
 use super::pool::{Pool, variants_of};
 use super::{Candidate, EventKind, Level, MemberId, Membership, Millis, Outcome, Override, Refusal};
 use super::{RefusalCode, assemble};
-use crate::spec::{Listener, Name, Problem, ServiceSpec, Spec, shared_endpoints, validate, validate_part};
+use crate::spec::{
+    Gaps, Listener, Name, Problem, ServiceSpec, Spec, claimed_sources, shared_endpoints, validate,
+    validate_part,
+};
 
 pub(super) struct Draft<'a> {
     before: &'a Membership,
@@ -24,6 +27,8 @@ pub(super) struct Draft<'a> {
     /// There is something to write down.
     pub(super) revised: bool,
     pub(super) members_changed: bool,
+    /// Backends that operations of this change have asked for.
+    pub(super) added: BTreeSet<MemberId>,
     /// The file was replaced as a whole, and validated with everything else.
     pub(super) validated: bool,
     pub(super) outcome: Outcome,
@@ -41,6 +46,7 @@ impl<'a> Draft<'a> {
             redefined: false,
             revised: false,
             members_changed: false,
+            added: BTreeSet::new(),
             validated: false,
             outcome: Outcome::default(),
         }
@@ -152,34 +158,43 @@ impl<'a> Draft<'a> {
 
     /// Validates the touched pools and services with everything that they could contradict.
     fn validate(&mut self) -> Result<(), Refusal> {
-        let mut wanted: BTreeSet<&Name> = BTreeSet::new();
+        let known: HashSet<Problem> = validate_part(&self.touched_part(self.before)).into_iter().collect();
+        let problems = validate_part(&self.touched_part(&self.next));
+        // What was so before is no news: the one who makes this change has nothing to do with it.
+        self.take(
+            problems.into_iter().filter(|problem| problem.is_error() || !known.contains(problem)).collect(),
+        )?;
+        // These speak of any two services.
+        let snat = &self.next.definitions.file.datapath.snat;
+        let any = |met: &dyn Fn(&Listener) -> bool| {
+            self.next.services.values().any(|service| service.listen.iter().any(met))
+        };
+        if !any(&|listener| listener.port.is_none() || snat.contains(&listener.addr)) {
+            return Ok(());
+        }
+        let whole = self.next.definitions.merged();
+        self.take(shared_endpoints(&whole))?;
+        self.take(claimed_sources(&whole, &Gaps::default()))
+    }
+
+    /// The touched pools and services as this membership has them, with those that share a listener with them.
+    fn touched_part(&self, membership: &Membership) -> Spec {
         let touched = |service: &ServiceSpec| {
             self.touched_services.contains(&service.name) || self.touched_pools.contains(&service.pool)
         };
-        let services = || self.next.services.values();
-        let listeners: BTreeSet<Listener> = services()
-            .filter(|service| touched(service))
-            .flat_map(|service| service.listen.clone())
-            .collect();
-        for service in services() {
-            if touched(service) || service.listen.iter().any(|listener| listeners.contains(listener)) {
-                wanted.insert(&service.name);
-            }
-        }
-        let services: Vec<ServiceSpec> = services()
-            .filter(|service| wanted.contains(&service.name))
-            .map(|s| ServiceSpec::clone(s))
-            .collect();
+        let services = || membership.services.values();
+        let touched_ones = services().filter(|service| touched(service));
+        let listeners: BTreeSet<Listener> = touched_ones.flat_map(|service| service.listen.clone()).collect();
+        let wanted = |service: &ServiceSpec| {
+            touched(service) || service.listen.iter().any(|listener| listeners.contains(listener))
+        };
+        let services: Vec<ServiceSpec> =
+            services().filter(|service| wanted(service)).map(|service| ServiceSpec::clone(service)).collect();
         let mut pools: BTreeSet<&Name> = services.iter().map(|service| &service.pool).collect();
         pools.extend(&self.touched_pools);
-        let pools = pools.into_iter().filter_map(|name| self.next.definitions.pool(name)).collect();
-        self.take(validate_part(&Spec { pools, services, ..Spec::default() }))?;
-        // These speak of any two services.
-        let takes_every_port = |service: &ServiceSpec| service.listen.iter().any(|l| l.port.is_none());
-        match self.next.services.values().any(|service| takes_every_port(service)) {
-            true => self.take(shared_endpoints(&self.next.definitions.merged())),
-            false => Ok(()),
-        }
+        let pools = pools.into_iter().filter_map(|name| membership.definitions.pool(name)).collect();
+        let datapath = membership.definitions.file.datapath.clone();
+        Spec { pools, services, datapath, ..Spec::default() }
     }
 
     /// Refuses what `validate` refuses, and keeps its warnings.

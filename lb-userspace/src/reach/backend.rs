@@ -20,7 +20,8 @@ pub fn judge_backend(
         return case.on_lo(reach);
     }
     match reach {
-        Reach::Loopback => Some(case.loopback()),
+        // `validate` has refused it.
+        Reach::Loopback => None,
         Reach::Local => Some(case.local()),
         Reach::Container => Some(case.container()),
         Reach::Remote => case.remote(),
@@ -58,22 +59,6 @@ impl Case<'_> {
                 "use backends of this host (127.0.0.1:8081), or a service on the interface that leads there",
             )),
         }
-    }
-
-    fn loopback(&self) -> Problem {
-        let address = self.backend.address;
-        let range = if address.ip.is_ipv4() { "127.0.0.0/8" } else { "::1" };
-        let own = self.host.own_address(address.ip.is_ipv4(), self.listed).map(|ip| {
-            let own = crate::spec::BackendAddress { ip, ..address };
-            format!(" (this host's own address, {own}, is not served from outside yet either)")
-        });
-        self.error(
-            format!(
-                "{address} cannot be reached from {}: the kernel drops packets from outside to {range}",
-                self.outside()
-            ),
-            format!("use a service on lo, or a backend on another host{}", own.unwrap_or_default()),
-        )
     }
 
     fn local(&self) -> Problem {

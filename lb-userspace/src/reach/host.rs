@@ -173,19 +173,6 @@ impl HostNetwork {
             || self.routes.lookup(addr).iter().any(|route| route.kind == RouteKind::Local)
     }
 
-    /// An address by which others of this family reach this host: of a listed interface, else of any but loopback.
-    pub fn own_address(&self, v4: bool, listed: &[String]) -> Option<IpAddr> {
-        let outside = |own: &&HostAddress| {
-            let addr = own.net.addr();
-            let link_local = matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local());
-            addr.is_ipv4() == v4 && !addr.is_loopback() && !link_local
-        };
-        let on_listed =
-            |own: &&HostAddress| self.link(own.link).is_some_and(|link| listed.contains(&link.name));
-        let mut candidates = self.addresses.iter().filter(outside);
-        candidates.clone().find(on_listed).or_else(|| candidates.next()).map(|own| own.net.addr())
-    }
-
     /// Where an address is, seen from here.
     pub fn locate(&self, addr: IpAddr, listed: &[String]) -> Reach {
         if addr.is_loopback() {

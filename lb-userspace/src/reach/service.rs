@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::host::{HostNetwork, LocalSocket};
-use super::{LOOPBACK, on_loopback};
+use super::on_loopback;
 use crate::spec::{DatapathSpec, Forward, Listener, Place, Problem, ServiceSpec, nearest};
 
 /// What is wrong with `interfaces`, `snat` and `tunnel_source` on this host.
@@ -61,19 +61,8 @@ fn vip(
     host: &HostNetwork,
 ) -> Option<Problem> {
     let (addr, name) = (listener.addr, service.name.as_str());
-    if addr.is_loopback() {
-        let on_lo = listed.iter().any(|interface| interface == LOOPBACK);
-        return (!on_lo).then(|| {
-            Problem::error(
-                place.clone(),
-                format!(
-                    "service {name:?} listens on {listener}, which is reached from this host only, by lo"
-                ),
-                "add \"lo\" to interfaces in [datapath], or name an address that clients reach",
-            )
-        });
-    }
-    if host.owns(addr) {
+    // A loopback vip without lo has been refused by `validate`.
+    if addr.is_loopback() || host.owns(addr) {
         return None;
     }
     let add = format!("`ip addr add {addr}/{} dev lo`", bits(addr));

@@ -24,6 +24,11 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What stands in messages for a name that could not be read; no text can be read as this one.
+    pub(crate) fn unnamed(number: u32) -> Self {
+        Self(format!("(unnamed {number})"))
+    }
 }
 
 impl FromStr for Name {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Origin;
 
 /// How bad a [`Problem`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// It works, perhaps not as meant.
@@ -20,7 +20,7 @@ pub enum Severity {
 }
 
 /// Where a [`Problem`] was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// A whole file.
@@ -72,7 +72,7 @@ impl fmt::Display for Place {
 }
 
 /// One thing that is wrong with what is wanted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Problem {
     /// Refused, or only said.
     pub severity: Severity,

@@ -4,39 +4,58 @@
 //! Invariant: pure; it knows nothing of this host (that is [`crate::reach`]'s part), so a file can be judged anywhere.
 
 mod endpoints;
+mod gaps;
 mod health;
 mod join;
 mod pool;
+mod sources;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 pub(crate) use endpoints::shared_endpoints;
+pub(crate) use gaps::Gaps;
+pub(crate) use sources::claimed_sources;
 
-use super::{Affinity, Listener, Name, PoolSpec, Problem, Protocol, ServiceSpec, Spec};
+use super::{Affinity, LOOPBACK, Listener, Name, Origin, PoolSpec, Problem, Protocol, ServiceSpec, Spec};
 
 /// Every problem of this spec; empty when there is nothing to say.
 pub fn validate(spec: &Spec) -> Vec<Problem> {
-    let mut problems = validate_part(spec);
-    problems.extend(shared_endpoints(spec));
+    validate_known(spec, &Gaps::default())
+}
+
+/// As [`validate`] where some of what was written could not be read: every problem that does not follow from that.
+pub(crate) fn validate_known(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
+    let mut problems = parts(spec, gaps);
+    problems.extend(claimed_sources(spec, gaps));
+    if !gaps.anywhere(&["listen", "forward", "pool"]) {
+        problems.extend(shared_endpoints(spec));
+    }
     problems
 }
 
 /// As [`validate`] for some of the services, with those that have their listeners and all their pools: every problem but those
-/// of [`shared_endpoints`].
+/// of [`shared_endpoints`] and [`claimed_sources`].
 pub(crate) fn validate_part(spec: &Spec) -> Vec<Problem> {
+    parts(spec, &Gaps::default())
+}
+
+fn parts(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let listed = if gaps.interfaces { &[][..] } else { &spec.datapath.interfaces };
     let index = Index::new(spec, &mut problems);
     duplicate_listeners(spec, &mut problems);
     for pool in &spec.pools {
         let services = index.services.get(&pool.name).map_or(&[][..], Vec::as_slice);
-        pool::check(pool, services, &mut problems);
-        health::check(pool, services, &mut problems);
+        pool::check(pool, services, gaps, &mut problems);
+        health::check(pool, services, gaps, &mut problems);
     }
     for service in &spec.services {
-        service_alone(service, &mut problems);
+        listeners(service, listed, gaps, &mut problems);
+        affinity(service, gaps, &mut problems);
         match index.pools.get(&service.pool) {
-            Some(pool) => join::check(service, pool, &mut problems),
+            Some(pool) => join::check(service, pool, &join::Known { listed, gaps }, &mut problems),
+            None if gaps.some_pools || gaps.at(&service.origin, &["pool"]) => {}
             None => problems.push(missing_pool(service, &index)),
         }
     }
@@ -108,17 +127,31 @@ fn duplicate_listeners(spec: &Spec, problems: &mut Vec<Problem>) {
                 seen.insert(*listener, (service, position));
                 continue;
             };
-            problems.push(Problem::error(
-                &service.listener_origin(position),
-                format!(
-                    "listener {listener} of service {:?} is taken by service {:?} at {}",
-                    service.name.as_str(),
-                    first.name.as_str(),
-                    first.listener_origin(*first_position)
+            let name = service.name.as_str();
+            let (message, hint) = match std::ptr::eq(*first, service) {
+                true => {
+                    let first = first_at(&first.listener_origin(*first_position));
+                    (format!("listener {listener} is in service {name:?} twice{first}"), "name it once")
+                }
+                false => (
+                    format!(
+                        "listener {listener} of service {name:?} is taken by service {:?} at {}",
+                        first.name.as_str(),
+                        first.listener_origin(*first_position)
+                    ),
+                    "a listener belongs to one service; remove one of the two",
                 ),
-                "a listener belongs to one service; remove one of the two",
-            ));
+            };
+            problems.push(Problem::error(&service.listener_origin(position), message, hint));
         }
+    }
+}
+
+/// Where the first of two is, if somebody can look there.
+fn first_at(origin: &Origin) -> String {
+    match origin {
+        Origin::File { .. } => format!(", first at {origin}"),
+        Origin::Cli | Origin::Discovery { .. } => String::new(),
     }
 }
 
@@ -139,10 +172,10 @@ fn missing_pool(service: &ServiceSpec, index: &Index<'_>) -> Problem {
     Problem::error(&service.origin, message, hint)
 }
 
-/// What is wrong with a service whatever its pool.
-fn service_alone(service: &ServiceSpec, problems: &mut Vec<Problem>) {
+/// Listeners that get no packet, whatever the pool.
+fn listeners(service: &ServiceSpec, listed: &[String], gaps: &Gaps, problems: &mut Vec<Problem>) {
     let name = service.name.as_str();
-    if service.listen.is_empty() {
+    if service.listen.is_empty() && !gaps.at(&service.origin, &["listen"]) {
         problems.push(Problem::error(
             &service.origin,
             format!("service {name:?} has no listener, so no packet can belong to it"),
@@ -156,12 +189,28 @@ fn service_alone(service: &ServiceSpec, problems: &mut Vec<Problem>) {
                 format!("service {name:?} cannot listen on {listener}: {why}"),
                 "name one unicast address that clients send to",
             ));
+        } else if listener.addr.is_loopback()
+            && !listed.is_empty()
+            && !listed.iter().any(|interface| interface == LOOPBACK)
+        {
+            problems.push(Problem::error(
+                &service.listener_origin(position),
+                format!(
+                    "service {name:?} listens on {listener}, which is reached from this host only, by lo"
+                ),
+                "add \"lo\" to interfaces in [datapath], or name an address that clients reach",
+            ));
         }
     }
-    if service.affinity != Affinity::None {
+}
+
+/// What `affinity = "none"` contradicts.
+fn affinity(service: &ServiceSpec, gaps: &Gaps, problems: &mut Vec<Problem>) {
+    let name = service.name.as_str();
+    if service.affinity != Affinity::None || gaps.at(&service.origin, &["affinity"]) {
         return;
     }
-    if service.forward.translates() {
+    if service.forward.translates() && !gaps.at(&service.origin, &["forward"]) {
         problems.push(Problem::error(
             &service.origin,
             format!(
@@ -184,7 +233,7 @@ fn service_alone(service: &ServiceSpec, problems: &mut Vec<Problem>) {
 }
 
 /// Why no host can have this address for itself alone; `None` for ordinary addresses.
-fn unusable(addr: IpAddr) -> Option<&'static str> {
+pub(crate) fn unusable(addr: IpAddr) -> Option<&'static str> {
     match addr {
         _ if addr.is_unspecified() => Some("it is no single address"),
         _ if addr.is_multicast() => Some("it is a multicast address"),

@@ -47,7 +47,7 @@ fn unknown_keys_name_the_nearest_one() {
         (
             "[[service]]\nname = \"web\"\nlisten = [\"192.0.2.1:80/tcp\"]\nbackends = [{ address = \"10.0.0.1\", wieght = 5 }]\n",
             &[
-                r#"lbd.toml:6: unknown key "wieght" in backend "10.0.0.1" of pool "web": did you mean "weight"?"#,
+                r#"lbd.toml:6: unknown key "wieght" in backend "10.0.0.1" of service "web": did you mean "weight"?"#,
             ],
         ),
     ]);
@@ -198,8 +198,8 @@ fn values_out_of_range_say_the_range() {
         (
             "[datapath]\ninterfaces = [\"eth0\"]\nsnat = [\"10.0.0.0/24\", \"::\"]\n",
             &[
-                r#"lbd.toml:3: snat names "10.0.0.0/24", which is no IP address in [datapath]: write 192.0.2.10 or 2001:db8::10"#,
-                "lbd.toml:3: snat names ::, which cannot be a source in [datapath]: write an address of this host",
+                r#"lbd.toml:3: snat in [datapath] names "10.0.0.0/24", which is no IP address: write 192.0.2.10 or 2001:db8::10"#,
+                "lbd.toml:3: snat in [datapath] names ::, which cannot be a source: it is no single address: write an address of this host",
             ],
         ),
     ]);
@@ -304,7 +304,7 @@ fn every_problem_is_said_once_and_in_order() {
             r#"lbd.toml:4: unknown key "sockt" in [daemon]: did you mean "socket"?"#,
             r#"lbd.toml:7: backend "10.0.0.1x" has a name where an address belongs in pool "a": names are not resolved; write the IP address"#,
             r#"lbd.toml:14: listener "192.0.2.1:80" has no protocol in service "two": write 192.0.2.1:80/tcp or 192.0.2.1:80/udp"#,
-            r#"lbd.toml:16: service "three" names the pool "b", which does not exist: define it as [[pool]] name = "b", or write backends = ["10.0.0.11"] here"#,
+            r#"lbd.toml:16: service "three" names the pool "b", which does not exist: did you mean "a"?"#,
         ],
     )]);
 }

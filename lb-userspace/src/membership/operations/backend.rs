@@ -19,6 +19,13 @@ impl Draft<'_> {
         if !self.next.pools.contains_key(&id.pool) {
             return Err(Refusal::not_found("pool", id.pool.as_str(), None));
         }
+        if !self.added.insert(id.clone()) {
+            return Err(Refusal::new(
+                RefusalCode::Invalid,
+                format!("backend {id} is named twice in one change"),
+                "name it once; a larger share is a larger weight",
+            ));
+        }
         let there =
             self.next.definitions.cli.backends.get(&id.pool).and_then(|members| members.get(&address));
         match there {
@@ -86,6 +93,8 @@ impl Draft<'_> {
 
     /// Takes lbctl's word for this backend back.
     pub(in crate::membership) fn remove_claim(&mut self, id: &MemberId) {
+        // It may come again in the same change.
+        self.added.remove(id);
         let cli = self.cli();
         if let Some(members) = cli.backends.get_mut(&id.pool) {
             members.remove(&id.address);

@@ -1,6 +1,6 @@
 //! Pools that lbctl adds and removes, by themselves or with their service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::unchanged;
@@ -33,10 +33,11 @@ impl Draft<'_> {
             return Err(refusal);
         }
         let members: BTreeMap<BackendAddress, u16> = backends.iter().map(|b| (b.address, b.weight)).collect();
-        if members.len() != backends.len() {
+        let mut named = BTreeSet::new();
+        if let Some(twice) = backends.iter().find(|backend| !named.insert(backend.address)) {
             return Err(Refusal::new(
                 RefusalCode::Invalid,
-                format!("pool {:?} names a backend twice", name.as_str()),
+                format!("backend {} is named twice for pool {:?}", twice.address, name.as_str()),
                 "name it once; a larger share is a larger weight",
             ));
         }

@@ -263,3 +263,86 @@ fn a_change_reads_as_json() {
         assert!(serde_json::from_str::<Operation>(typo).is_err(), "{typo}");
     }
 }
+
+#[test]
+fn what_is_named_twice_in_one_change_is_refused_as_such() {
+    let mut world = running(WEB);
+    let mut twice = |operations: Vec<Operation>| {
+        world
+            .change(&Change { operations, options: Options::default() })
+            .map_err(|refusal| refusal.to_string())
+    };
+    let heavier = Operation::BackendAdd { pool: name("web"), address: address("10.0.0.3"), weight: 5 };
+    for second in [add("web", "10.0.0.3"), heavier] {
+        let refusal = twice(vec![add("web", "10.0.0.3"), second]).unwrap_err();
+        assert_eq!(
+            refusal,
+            "backend web/10.0.0.3 is named twice in one change: name it once; a larger share is a larger weight"
+        );
+    }
+    // A change that takes it back in between means it.
+    twice(vec![add("web", "10.0.0.3"), remove("web", "10.0.0.3"), add("web", "10.0.0.3")]).unwrap();
+    // What is there already is as wrong twice.
+    twice(vec![add("web", "10.0.0.3"), add("web", "10.0.0.3")]).unwrap_err();
+    let mut service = api();
+    service.backends.push(service.backends[0]);
+    let refusal = twice(vec![Operation::ServiceAdd(Box::new(service))]).unwrap_err();
+    assert!(
+        refusal.starts_with("backend 10.0.0.9 is named twice for pool \"api\": name it once"),
+        "{refusal}"
+    );
+    let listen = vec!["203.0.113.11:80/tcp".parse().unwrap(); 2];
+    let refusal = twice(vec![Operation::ServiceAdd(Box::new(ServiceAdd { listen, ..api() }))]).unwrap_err();
+    assert_eq!(refusal, "cli: listener 203.0.113.11:80/tcp is in service \"api\" twice: name it once");
+}
+
+#[test]
+fn a_change_warns_of_what_it_brought_and_of_nothing_else() {
+    let mut world = running(WEB);
+    let mut warnings = |operation: Operation| -> Vec<String> {
+        world.done(operation).warnings.iter().map(ToString::to_string).collect()
+    };
+    let of = |backend: &str| {
+        format!(
+            "cli: backend {backend} of pool \"web\" gets no packet: no listener of its services is IPv6: add an IPv6 listener, or use forward = \"ipip\""
+        )
+    };
+    assert_eq!(warnings(add("web", "2001:db8::1")), [of("2001:db8::1")]);
+    // It is still so, and was said when it came about.
+    assert_eq!(warnings(add("web", "10.0.0.3")), [] as [&str; 0]);
+    assert_eq!(warnings(remove("web", "10.0.0.3")), [] as [&str; 0]);
+    assert_eq!(warnings(weight(ONE, 3)), [] as [&str; 0]);
+}
+
+#[test]
+fn addresses_that_get_no_packet_are_refused_as_in_the_file() {
+    let text = WEB.replace("interfaces = [\"eth0\"]", "interfaces = [\"eth0\"]\nsnat = [\"192.0.2.9\"]");
+    let mut world = running(&text);
+    for (backend, why) in [
+        ("127.0.0.1", "127.0.0.1 cannot be reached from eth0: service \"web\" is there"),
+        ("224.0.0.1", "backend 224.0.0.1 of pool \"web\" cannot be reached: it is a multicast address"),
+        ("255.255.255.255", "it is the broadcast address"),
+        ("0.0.0.0", "it is no single address"),
+        ("169.254.1.1", "a link-local address is never routed"),
+        ("fe80::1", "a link-local address is never routed"),
+    ] {
+        let refusal = world.refused(add("web", backend)).to_string();
+        assert!(refusal.starts_with("cli: ") && refusal.contains(why), "{refusal}");
+    }
+    world.done(Operation::ServiceAdd(Box::new(ServiceAdd { forward: Forward::FullNat, ..api() })));
+    for (listener, why) in [
+        ("127.0.0.9:80/tcp", "which is reached from this host only, by lo: add \"lo\" to interfaces"),
+        ("[::1]:80/tcp", "which is reached from this host only, by lo: add \"lo\" to interfaces"),
+        ("224.0.0.1:80/tcp", "it is a multicast address: name one unicast address"),
+        ("255.255.255.255:80/tcp", "it is the broadcast address"),
+        ("[::]:80/tcp", "it is no single address"),
+        (
+            "192.0.2.9:any/tcp",
+            "192.0.2.9 is in snat, and answers of full-nat backends come back to its ports",
+        ),
+    ] {
+        let add = ServiceAdd::new(name("dns"), vec![listener.parse().unwrap()]);
+        let refusal = world.refused(Operation::ServiceAdd(Box::new(add))).to_string();
+        assert!(refusal.starts_with("cli: ") && refusal.contains(why), "{refusal}");
+    }
+}

@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
+use super::Gaps;
 use crate::spec::{HealthKind, HttpCheck, PoolSpec, Problem, ServiceSpec, format_duration};
 
 /// A shorter period than this is a load test of the backends.
 const SHORTEST: Duration = Duration::from_millis(10);
 
-pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], problems: &mut Vec<Problem>) {
+pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], gaps: &Gaps, problems: &mut Vec<Problem>) {
     let name = pool.name.as_str();
     let health = &pool.health;
     if health.kind == HealthKind::None {
@@ -37,7 +38,10 @@ pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], problems: &mut V
     if let HealthKind::Http(http) = &health.kind {
         request(pool, http, problems);
     }
-    port(pool, services, problems);
+    let unheard = |service: &&ServiceSpec| gaps.at(&service.origin, &["listen"]);
+    if !gaps.some_users && !gaps.at(&pool.origin, &["health"]) && !services.iter().any(unheard) {
+        port(pool, services, problems);
+    }
 }
 
 /// What goes into the request line and the Host header must not end it early.

@@ -5,14 +5,51 @@
 
 use std::net::IpAddr;
 
-use crate::spec::{BackendSpec, Forward, Listener, PoolSpec, Problem, ServiceSpec, WhenNone};
+use super::Gaps;
+use crate::spec::{
+    BackendSpec, Forward, LOOPBACK, Listener, PoolSpec, Problem, ServiceSpec, WhenNone, on_loopback,
+};
 
-pub(super) fn check(service: &ServiceSpec, pool: &PoolSpec, problems: &mut Vec<Problem>) {
-    families(service, pool, problems);
-    for backend in &pool.backends {
-        port(service, backend, problems);
-        vip_as_backend(service, backend, problems);
+/// What is known besides the service and its pool.
+pub(super) struct Known<'a> {
+    /// The interfaces; none if that is not known.
+    pub(super) listed: &'a [String],
+    pub(super) gaps: &'a Gaps,
+}
+
+pub(super) fn check(service: &ServiceSpec, pool: &PoolSpec, known: &Known<'_>, problems: &mut Vec<Problem>) {
+    let missing = |keys: &[&str]| known.gaps.at(&service.origin, keys);
+    if !missing(&["listen", "forward"]) && !known.gaps.at(&pool.origin, &["backends"]) {
+        families(service, pool, problems);
     }
+    for backend in &pool.backends {
+        if !missing(&["forward"]) {
+            port(service, backend, problems);
+        }
+        vip_as_backend(service, backend, problems);
+        if !missing(&["listen"]) {
+            problems.extend(loopback(service, backend, known.listed));
+        }
+    }
+}
+
+/// The kernel drops packets to these addresses that do not come by lo.
+fn loopback(service: &ServiceSpec, backend: &BackendSpec, listed: &[String]) -> Option<Problem> {
+    let address = backend.address;
+    if !address.ip.is_loopback() || listed.is_empty() || on_loopback(service, listed) {
+        return None;
+    }
+    let outside: Vec<&str> =
+        listed.iter().map(String::as_str).filter(|interface| *interface != LOOPBACK).collect();
+    let range = if address.ip.is_ipv4() { "127.0.0.0/8" } else { "::1" };
+    let (name, outside) = (service.name.as_str(), outside.join(", "));
+    Some(Problem::error(
+        &backend.origin,
+        format!(
+            "{address} cannot be reached from {outside}: service {name:?} is there, and the kernel drops packets from outside to {range}"
+        ),
+        "use a service on lo, or a backend on another host (another address of this host is not served from outside yet either)",
+    ))
 }
 
 pub(super) const fn family(addr: IpAddr) -> &'static str {

@@ -5,13 +5,13 @@
 
 use std::collections::HashMap;
 
-use super::{join, unusable};
+use super::{Gaps, first_at, join, unusable};
 use crate::spec::{BackendSpec, Forward, MAGLEV_SIZES, Origin, PoolSpec, Problem, ServiceSpec};
 
 /// Slots and flow entries hold a 16-bit index, and 0 is nobody.
 const MAX_BACKENDS: usize = 65_535;
 
-pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], problems: &mut Vec<Problem>) {
+pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], gaps: &Gaps, problems: &mut Vec<Problem>) {
     let name = pool.name.as_str();
     if services.is_empty() {
         problems.push(Problem::warning(
@@ -20,9 +20,13 @@ pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], problems: &mut V
             format!("write pool = {name:?} in a service, or remove it"),
         ));
     }
-    members(pool, problems);
+    if !gaps.at(&pool.origin, &["backends"]) {
+        members(pool, problems);
+    }
     unused_family(pool, services, problems);
-    table(pool, problems);
+    if !gaps.at(&pool.origin, &["maglev"]) {
+        table(pool, problems);
+    }
     let mut seen: HashMap<_, Vec<&BackendSpec>> = HashMap::new();
     for backend in &pool.backends {
         if let Some(why) = unusable(backend.address.ip) {
@@ -35,9 +39,10 @@ pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], problems: &mut V
         // The same address from another origin is the same backend with two origins (interface.md, Who owns what, 3).
         let same = seen.entry(backend.address).or_default();
         if let Some(first) = same.iter().find(|other| other.origin.same_owner(&backend.origin)) {
+            let first = first_at(&first.origin);
             problems.push(Problem::error(
                 &backend.origin,
-                format!("backend {} is in pool {name:?} twice, first at {}", backend.address, first.origin),
+                format!("backend {} is in pool {name:?} twice{first}", backend.address),
                 "name it once; a larger share is a larger weight",
             ));
         } else {

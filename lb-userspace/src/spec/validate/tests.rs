@@ -1,6 +1,7 @@
 use super::*;
 use crate::config;
 
+mod addresses;
 mod endpoints;
 
 /// What is said about pools and services written after three lines of head, without the severity.
@@ -116,9 +117,7 @@ fn what_is_defined_twice_names_both_places() {
     each(&[
         (
             service(&format!("{vip},\n{vip}"), "\"10.0.0.1\"", ""),
-            &[
-                "f:7: listener 192.0.2.1:80/tcp of service \"s\" is taken by service \"s\" at f:6: a listener belongs to one service; remove one of the two",
-            ],
+            &["f:7: listener 192.0.2.1:80/tcp is in service \"s\" twice, first at f:6: name it once"],
         ),
         (
             service(vip, "\"10.0.0.1\",\n\"10.0.0.1\"", ""),
@@ -270,9 +269,7 @@ fn the_same_backend_from_two_origins_is_one_backend() {
     spec.pools[0].backends.push(again);
     assert_eq!(
         validate(&spec).iter().map(ToString::to_string).collect::<Vec<_>>(),
-        [
-            "cli: backend 10.0.0.1 is in pool \"s\" twice, first at cli: name it once; a larger share is a larger weight"
-        ]
+        ["cli: backend 10.0.0.1 is in pool \"s\" twice: name it once; a larger share is a larger weight"]
     );
 }
 
