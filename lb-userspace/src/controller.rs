@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{self, EventLog, Snapshot};
 use crate::datapath::flows::FlowCounts;
-use crate::datapath::{Datapath, DatapathError};
+use crate::datapath::{Datapath, DatapathError, InterfaceState};
 use crate::health::{HealthEngine, HealthEvent};
 use crate::image::Image;
 use crate::membership::{Event, MemberId, Membership, Millis};
@@ -122,6 +122,8 @@ pub struct Controller {
     faults: BTreeMap<Fault, Vec<String>>,
     /// Sentences worth knowing that are no fault, by what they are about.
     notices: BTreeMap<Notice, Vec<String>>,
+    /// The interfaces as last looked at.
+    interfaces: Vec<InterfaceState>,
     /// Why the program is not on an interface.
     not_attached: BTreeMap<String, String>,
     /// The host's network is to be looked at again.
@@ -143,6 +145,8 @@ enum Fault {
     State,
     /// An interface.
     Interfaces,
+    /// What is sent by an interface and lost.
+    Losses,
     /// The maps could not be written.
     Datapath,
 }
@@ -217,7 +221,8 @@ impl Controller {
 
     fn beat(&mut self) {
         self.mend_interfaces();
-        if self.observe_return_paths() {
+        let is_news = [self.look_at_interfaces(), self.observe_return_paths()].contains(&true);
+        if is_news {
             self.publish();
         }
     }

@@ -138,7 +138,7 @@ fn interface(state: InterfaceState, packets: &lb_common::InterfaceCounters) -> I
         mode: state.mode.map(|mode| mode.as_str().to_owned()).unwrap_or_default(),
         attached: state.mode.is_some(),
         program_id: (state.program_id != 0).then_some(state.program_id),
-        note: state.warning,
+        note: state.fault.or(state.warning),
         packets: by_verdict.map(|(verdict, count)| (verdict.to_owned(), count)).into(),
     }
 }

@@ -38,6 +38,15 @@ impl Controller {
         }
     }
 
+    /// What of the interfaces has changed that nobody reports: a mode, a peer that takes packets or no longer does. True: there is news.
+    pub(super) fn look_at_interfaces(&mut self) -> bool {
+        let states = self.read_datapath().interfaces();
+        self.set_fault(Fault::Losses, states.iter().filter_map(|state| state.fault.clone()).collect());
+        let is_news = states != self.interfaces;
+        self.interfaces = states;
+        is_news
+    }
+
     /// Why the program is not where it should be, for `degraded` and for each interface. True: it is another than before.
     pub(super) fn note_attach_errors(&mut self, errors: &[DatapathError]) -> bool {
         let of_interface = |error: &DatapathError| Some((error.interface()?.to_owned(), error.to_string()));

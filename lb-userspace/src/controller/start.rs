@@ -92,6 +92,7 @@ impl Controller {
             },
             faults: BTreeMap::new(),
             notices: BTreeMap::new(),
+            interfaces: Vec::new(),
             not_attached: BTreeMap::new(),
             host_changed: false,
             inbox: Inbox {
@@ -150,6 +151,7 @@ impl Controller {
             bail!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
         }
         self.note_attach_errors(&errors);
+        self.look_at_interfaces();
         for state in states {
             if let Some(mode) = state.mode {
                 let why = state.warning.map(|warning| format!(": {warning}")).unwrap_or_default();

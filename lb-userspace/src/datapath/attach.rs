@@ -6,6 +6,7 @@
 //!
 //! Every kernel lbd supports has XDP links (5.9), so there is no netlink-attached case.
 
+mod loss;
 mod put_on;
 mod sentences;
 
@@ -13,10 +14,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use loss::loss;
 pub(super) use put_on::put_on;
 use put_on::{Found, look, suits};
 pub(super) use sentences::missing;
-use sentences::silent_loss;
 
 use super::pins::{self, Layout, link_interface};
 use super::syscall::{self, ObjectKind};
@@ -62,6 +63,8 @@ pub struct InterfaceState {
     pub program_id: u32,
     /// What an operator should know, in a sentence.
     pub warning: Option<String>,
+    /// What of the packets that go out by it is lost, and what to do, in a sentence.
+    pub fault: Option<String>,
 }
 
 /// What came of an attempt to attach.
@@ -77,7 +80,6 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 struct Held {
     link: OwnedFd,
-    index: u32,
     mode: Mode,
     warning: Option<String>,
 }
@@ -124,7 +126,7 @@ impl Links {
                             "{name} is in generic mode since an earlier start, which is slower than native"
                         )
                     });
-                    links.held.insert(name, Held { link, index: info.interface, mode, warning });
+                    links.held.insert(name, Held { link, mode, warning });
                 }
                 Found::Gone => gone.push(name),
                 Found::Elsewhere => {
@@ -187,7 +189,7 @@ impl Links {
             self.detach(name)?;
         }
         match put_on(name, index, wanted, program, is_program_generic)? {
-            Some((link, mode, warning)) => self.hold(name, Held { link, index, mode, warning }),
+            Some((link, mode, warning)) => self.hold(name, Held { link, mode, warning }),
             None => Ok(Outcome::NeedsGeneric),
         }
     }
@@ -223,11 +225,36 @@ impl Links {
         self.held.keys().cloned().collect()
     }
 
+    /// Interfaces as they are now. `transmits` tells of an index whether packets have gone back out of that interface.
+    pub(super) fn states<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a String>,
+        transmits: impl Fn(u32) -> bool,
+    ) -> Vec<InterfaceState> {
+        let mut states: Vec<_> = names.into_iter().map(|name| self.state(name)).collect();
+        let is_alone = states.len() == 1;
+        for state in &mut states {
+            let Some(mode) = state.mode else { continue };
+            let Some(loss) = loss(&state.name, state.index, mode) else { continue };
+            let transmits = transmits(state.index);
+            let sentence = loss.sentence(&state.name, is_alone, transmits);
+            let place = if loss.is_felt(is_alone, transmits) { &mut state.fault } else { &mut state.warning };
+            *place = Some(sentence);
+        }
+        states
+    }
+
     /// An interface as it is now.
-    pub(super) fn state(&self, name: &str) -> InterfaceState {
+    fn state(&self, name: &str) -> InterfaceState {
         let index = netlink::index(name).unwrap_or(0);
-        let nothing =
-            InterfaceState { name: name.to_owned(), index, mode: None, program_id: 0, warning: None };
+        let nothing = InterfaceState {
+            name: name.to_owned(),
+            index,
+            mode: None,
+            program_id: 0,
+            warning: None,
+            fault: None,
+        };
         let Some(held) = self.held.get(name) else {
             let warning = if index == 0 {
                 format!("there is no interface {name}; the program goes on it when lbd is started with it")
@@ -240,7 +267,7 @@ impl Links {
             Ok(info) if info.interface != 0 && info.interface == index => InterfaceState {
                 mode: Some(held.mode),
                 program_id: info.program_id,
-                warning: held.warning.clone().or_else(|| silent_loss(name, held)),
+                warning: held.warning.clone(),
                 ..nothing
             },
             _ => InterfaceState {

@@ -45,6 +45,11 @@ impl<'a> Counters<'a> {
         Ok(self.sums("interface_counters", index % INTERFACE_SLOTS, 1)?.pop().unwrap_or_default())
     }
 
+    /// Whether packets have gone back out of an interface; what cannot be read has not happened.
+    pub(super) fn transmits(&self, index: u32) -> bool {
+        self.interface(index).is_ok_and(|counters| counters.transmit_packets > 0)
+    }
+
     /// Services with ids from `first` on, at most `count`, fewer at the end of the map.
     ///
     /// # Errors

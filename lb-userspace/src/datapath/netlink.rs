@@ -17,7 +17,10 @@ const NLM_F_REQUEST: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
 const RTM_GETLINK: u16 = 18;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_LINK: u16 = 5;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
+const IFLA_TARGET_NETNSID: u16 = 46;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const GENL_CONTROLLER: u16 = 16;
@@ -50,6 +53,16 @@ pub(super) struct Link {
     pub(super) attached: Attached,
     /// The program; 0 = none, or several.
     pub(super) program_id: u32,
+    /// The interface it is tied to: a veth's peer.
+    other: Option<Other>,
+}
+
+/// An interface that another one is tied to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Other {
+    index: u32,
+    /// This namespace's number for the one it is in; `None`: it is in this one.
+    namespace: Option<i32>,
 }
 
 /// The index of an interface; `None`: there is none of this name.
@@ -62,8 +75,21 @@ pub(super) fn index(name: &str) -> Option<u32> {
 
 /// Asks for an interface by index.
 pub(super) fn link(index: u32) -> io::Result<Link> {
+    link_in(None, index)
+}
+
+/// The other end of a veth pair, wherever it is; `None`: there is none, or its namespace may not be asked.
+pub(super) fn peer(link: &Link) -> Option<Link> {
+    let Other { index, namespace } = link.other?;
+    link_in(namespace, index).ok()
+}
+
+fn link_in(namespace: Option<i32>, index: u32) -> io::Result<Link> {
     let mut body = vec![0_u8; 16];
     body[4..8].copy_from_slice(&index.to_ne_bytes());
+    if let Some(namespace) = namespace {
+        push_attribute(&mut body, IFLA_TARGET_NETNSID, &namespace.to_ne_bytes());
+    }
     let answer = ask(SockProtocol::NetlinkRoute, RTM_GETLINK, &body)?;
     parse_link(&answer).ok_or_else(|| io::Error::other("an answer of route netlink is cut short"))
 }
@@ -99,7 +125,10 @@ fn parse_link(answer: &[u8]) -> Option<Link> {
     let program_id = attribute(xdp, IFLA_XDP_PROG_ID)
         .and_then(|value| value.get(..4)?.try_into().ok())
         .map_or(0, u32::from_ne_bytes);
-    Some(Link { index, name, attached, program_id })
+    let number = |kind| <[u8; 4]>::try_from(attribute(attributes, kind)?.get(..4)?).ok();
+    let namespace = number(IFLA_LINK_NETNSID).map(i32::from_ne_bytes);
+    let other = number(IFLA_LINK).map(|index| Other { index: u32::from_ne_bytes(index), namespace });
+    Some(Link { index, name, attached, program_id, other })
 }
 
 fn generic_header(command: u8) -> Vec<u8> {
@@ -189,8 +218,11 @@ mod tests {
         let mut answer = vec![0_u8; 16];
         answer[4] = 3;
         push_attribute(&mut answer, IFLA_IFNAME, b"eth9\0");
+        push_attribute(&mut answer, IFLA_LINK, &9_u32.to_ne_bytes());
+        push_attribute(&mut answer, IFLA_LINK_NETNSID, &2_i32.to_ne_bytes());
         push_attribute(&mut answer, IFLA_XDP | 0x8000, &xdp);
-        let link = parse_link(&answer).unwrap();
-        assert_eq!(link, Link { index: 3, name: "eth9".into(), attached: Attached::Generic, program_id: 77 });
+        let (attached, other) = (Attached::Generic, Some(Other { index: 9, namespace: Some(2) }));
+        let expected = Link { index: 3, name: "eth9".into(), attached, program_id: 77, other };
+        assert_eq!(parse_link(&answer).unwrap(), expected);
     }
 }

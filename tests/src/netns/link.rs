@@ -108,6 +108,11 @@ pub fn address(namespace: &Namespace, interface: &str, address: IpAddr, prefix_l
     namespace.ip(&format!("address add {address}/{prefix_len} dev {interface}{nodad}")).map(drop)
 }
 
+/// Switches GRO of an end on or off.
+pub fn set_gro(namespace: &Namespace, interface: &str, on: bool) -> Result<()> {
+    set_feature(namespace, interface, ETHTOOL_SGRO, on)
+}
+
 /// Takes an interface up or down: down is a cable pulled out.
 pub fn set_up(namespace: &Namespace, interface: &str, up: bool) -> Result<()> {
     namespace.ip(&format!("link set dev {interface} {}", if up { "up" } else { "down" })).map(drop)

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::{Held, Mode};
-use crate::datapath::{DatapathError, driver, netlink, privilege, syscall};
+use super::Mode;
+use crate::datapath::{DatapathError, driver, privilege, syscall};
 
 pub(in crate::datapath) fn missing(name: &str) -> DatapathError {
     DatapathError::NoInterface { name: name.to_owned() }
@@ -53,18 +53,6 @@ pub(super) fn occupied(name: &str, program: u32) -> DatapathError {
     };
     let number = if program == 0 { String::new() } else { format!(" {program}") };
     DatapathError::Occupied { interface: name.to_owned(), program: format!("{number}{program_name}") }
-}
-
-/// A veth sends what XDP transmits or redirects only if its peer has GRO or an XDP program; the kernel says so by the
-/// feature bit of a redirect target.
-pub(super) fn silent_loss(name: &str, held: &Held) -> Option<String> {
-    if held.mode != Mode::Native || driver::name(name)? != "veth" {
-        return None;
-    }
-    let features = netlink::xdp_features(held.index)?;
-    (features & netlink::FEATURE_REDIRECT_TARGET == 0).then(|| {
-        format!("{name} loses what it should send: its peer has neither GRO nor an XDP program (ethtool -K PEER gro on)")
-    })
 }
 
 #[cfg(test)]
