@@ -144,14 +144,15 @@ pub enum DatapathError {
     },
     /// Another program is on the interface.
     #[error(
-        "interface {interface} carries another XDP program{program}; stop its owner (`bpftool net` shows it, \
-         `ip link set dev {interface} xdp off` removes it), or take {interface} out of datapath.interfaces"
+        "interface {interface} carries another XDP program{program}; {remedy}, or take {interface} out of datapath.interfaces"
     )]
     Occupied {
         /// The interface.
         interface: String,
         /// Number and name, as far as known.
         program: String,
+        /// Who has it there, and how it is taken off.
+        remedy: String,
     },
     /// The program cannot be put on the interface.
     #[error("cannot attach to {interface} in {mode} mode: {reason}; {remedy}")]

@@ -3,6 +3,7 @@
 //! In: a vip and the servers' addresses. Out: a running balancer until Ctrl-C. Invariant: pins, state and program are in
 //! places of this process alone and are gone when it ends; nothing of the host is configured.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +22,11 @@ use crate::state::StateDir;
 
 /// How long the list of servers may wait for what is known of them: more than a first check takes.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Before the number of its process in the names of what a trial keeps.
+const PREFIX: &str = "lbd-try-";
+/// Where it pins.
+const PINS: &str = "/sys/fs/bpf";
 
 /// Runs until SIGINT, SIGTERM or SIGHUP (a terminal that closes).
 ///
@@ -66,17 +72,41 @@ struct Place {
 
 impl Place {
     fn take() -> anyhow::Result<Self> {
-        let name = format!("lbd-try-{}", std::process::id());
-        let directory = std::env::temp_dir().join(&name);
-        std::fs::create_dir(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        Ok(Self { directory, pin: Path::new("/sys/fs/bpf").join(name) })
+        clear_remains();
+        let place = Self::of(std::process::id());
+        std::fs::create_dir(&place.directory)
+            .with_context(|| format!("cannot create {}", place.directory.display()))?;
+        Ok(place)
     }
+
+    fn of(process: u32) -> Self {
+        let name = format!("{PREFIX}{process}");
+        Self { directory: std::env::temp_dir().join(&name), pin: Path::new(PINS).join(name) }
+    }
+}
+
+/// Removes what trials that were killed have left, first of all their program on `lo`. What cannot be looked at is left.
+fn clear_remains() {
+    let names = |directory: &Path| std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let process = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_prefix(PREFIX)?.parse().ok();
+    let processes: BTreeSet<u32> =
+        names(Path::new(PINS)).chain(names(&std::env::temp_dir())).filter_map(process).collect();
+    for process in processes.into_iter().filter(|process| !is_lbd(*process)) {
+        drop(Place::of(process));
+        println!("removed what an lbd try that was killed had left (process {process})");
+    }
+}
+
+/// Whether a process of this number is an lbd.
+fn is_lbd(process: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name.trim() == "lbd")
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if let Err(error) = crate::datapath::detach(&self.pin) {
-            eprintln!("lbd: {error}");
+            // One that is at work after all keeps its files too.
+            return eprintln!("lbd: {error}");
         }
         for directory in [&self.pin, &self.directory] {
             match std::fs::remove_dir_all(directory) {

@@ -267,8 +267,13 @@ fn an_interface_that_cannot_be_had_ends_the_start() -> Result<()> {
     until("the other program", || owner.check_running().and_then(|()| Ok(id()?.is_some())))?;
     let before = id()?;
     let taken = file(&topology, "occupied", &[])?;
-    let sentence =
-        ["interface back carries another XDP program", "lbd_decap", "take back out of datapath.interfaces"];
+    let holder = format!("as long as process {} (lbd) holds its link: stop that one", owner.pid());
+    let sentence = [
+        "interface back carries another XDP program",
+        "lbd_decap",
+        &holder,
+        "take back out of datapath.interfaces",
+    ];
     refused(&topology, "occupied", &taken, 1, &sentence, |_| ())?;
     ensure!(id()? == before, "the other program was touched");
     owner.stop(PATIENCE)?;

@@ -100,6 +100,36 @@ fn a_terminal_that_closes_leaves_no_trace_either() -> Result<()> {
     ends_without_a_trace(trial, Signal::SIGHUP, &host, &before)
 }
 
+#[test]
+fn what_a_killed_trial_left_is_cleared_by_the_next() -> Result<()> {
+    if !root_or_skip("what_a_killed_trial_left_is_cleared_by_the_next") {
+        return Ok(());
+    }
+    let host = Namespace::new("trykill")?;
+    let _servers: Vec<Nginx> =
+        SERVERS.iter().map(|(name, port)| Nginx::start(&host, name, *port)).collect::<Result<_>>()?;
+    let before = interfaces(&host)?;
+    let mut killed = Trial::start(&host)?;
+    killed.until("Ctrl-C ends it")?;
+    killed.child.kill()?;
+    killed.child.wait()?;
+    ensure!(host.ip("-details link show dev lo")?.contains("xdp"), "nothing was left: what is tested?");
+    let mut trial = Trial::start(&host)?;
+    trial.until("Ctrl-C ends it")?;
+    let vip = SocketAddr::from(([127, 0, 0, 100], 80));
+    client::download(&host, vip, "/").context("through the vip")?;
+    for path in places(&killed) {
+        ensure!(!path.exists(), "{} is left", path.display());
+    }
+    ends_without_a_trace(trial, Signal::SIGINT, &host, &before)
+}
+
+/// Where a trial keeps what it needs.
+fn places(trial: &Trial) -> [std::path::PathBuf; 2] {
+    let name = format!("lbd-try-{}", trial.child.id());
+    [Path::new("/sys/fs/bpf").join(&name), std::env::temp_dir().join(&name)]
+}
+
 /// Links and addresses, as `ip` shows them.
 fn interfaces(host: &Namespace) -> Result<[String; 2]> {
     Ok([host.ip("-details link show")?, host.ip("address show")?])
@@ -118,8 +148,7 @@ fn ends_without_a_trace(
     ensure!(status.success(), "{status}: {log}");
     ensure!(!log.contains("WARN") && !log.contains("ERROR"), "a first experience with complaints: {log}");
     ensure!(interfaces(host)? == *before, "an interface is not as before");
-    let name = format!("lbd-try-{}", trial.child.id());
-    for path in [Path::new("/sys/fs/bpf").join(&name), std::env::temp_dir().join(&name)] {
+    for path in places(&trial) {
         ensure!(!path.exists(), "{} is left", path.display());
     }
     Ok(())

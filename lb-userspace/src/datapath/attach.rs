@@ -7,6 +7,7 @@
 //! Every kernel lbd supports has XDP links (5.9), so there is no netlink-attached case.
 
 mod loss;
+mod occupant;
 mod put_on;
 mod sentences;
 

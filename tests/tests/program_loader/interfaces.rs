@@ -20,12 +20,32 @@ fn an_interface_with_another_program_is_refused_naming_it() -> Result<()> {
     let demand = place.demand();
     let errors = place.namespace.run(|| Datapath::open(&other, Tuning::default(), &demand)?.attach())??;
     let text = errors.first().context("replaced another program")?.to_string();
-    for part in [INTERFACE, &id.to_string(), "(lbd)", "another XDP program", "take lb0 out of"] {
+    let remedy = format!("`lbd detach --pin {}` takes it off", place.spec.pin.display());
+    for part in [INTERFACE, &id.to_string(), "(lbd)", "another XDP program", &remedy, "take lb0 out of"] {
         ensure!(text.contains(part), "{part}: {text}");
     }
     ensure!(link_id(&place)? == id.to_string(), "the other program is gone");
+    drop(first);
+    place.namespace.run(|| detach(&place.spec.pin))??;
+    let errors = place.namespace.run(|| Datapath::open(&other, Tuning::default(), &demand)?.attach())??;
+    ensure!(errors.is_empty(), "the remedy that was named is none: {errors:?}");
     detach(&pin)?;
     Ok(())
+}
+
+#[test]
+fn a_program_without_a_link_is_refused_with_what_takes_it_off() -> Result<()> {
+    if !may_run("a_program_without_a_link_is_refused_with_what_takes_it_off") {
+        return Ok(());
+    }
+    let mut place = Place::new("nolink")?;
+    place.spec.interfaces = vec!["peer0".into()];
+    let mut datapath = place.open()?;
+    let errors = place.namespace.run(|| datapath.attach())??;
+    let text = errors.first().context("replaced another program")?.to_string();
+    ensure!(text.contains("`ip link set dev peer0 xdp off` takes it off"), "{text}");
+    place.namespace.ip("link set dev peer0 xdp off")?;
+    place.attach(&mut datapath)
 }
 
 #[test]

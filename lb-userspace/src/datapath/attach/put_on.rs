@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::Mode;
-use super::sentences::{fall_back, occupied, refusal};
+use super::occupant::occupied;
+use super::sentences::{fall_back, refusal};
 use crate::datapath::DatapathError;
 use crate::datapath::netlink::{self, Attached};
 use crate::datapath::syscall::{self, LinkInfo};
@@ -24,13 +25,15 @@ pub(in crate::datapath) fn put_on(
 ) -> Result<Option<Made>, DatapathError> {
     let present = netlink::link(index).map_err(|error| refusal(name, Mode::Native, &error))?;
     if present.attached != Attached::None {
-        return Err(occupied(name, present.program_id));
+        return Err(occupied(name, &present));
     }
     let mut warning = None;
     if wanted != AttachMode::Generic {
         match syscall::link_create(program, index, Mode::Native.flags()) {
             Ok(link) => return Ok(Some((link, Mode::Native, None))),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => return Err(occupied(name, 0)),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                return Err(occupied(name, &netlink::link(index).unwrap_or(present)));
+            }
             Err(error) if wanted == AttachMode::Native || is_final(&error) => {
                 return Err(refusal(name, Mode::Native, &error));
             }
@@ -42,7 +45,9 @@ pub(in crate::datapath) fn put_on(
     }
     match syscall::link_create(program, index, Mode::Generic.flags()) {
         Ok(link) => Ok(Some((link, Mode::Generic, warning))),
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Err(occupied(name, 0)),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            Err(occupied(name, &netlink::link(index).unwrap_or(present)))
+        }
         Err(error) => Err(refusal(name, Mode::Generic, &error)),
     }
 }

@@ -1,10 +1,9 @@
 //! What people are told about an interface that cannot be had, or not as they asked.
 
 use std::io;
-use std::os::fd::AsFd;
 
 use super::Mode;
-use crate::datapath::{DatapathError, driver, privilege, syscall};
+use crate::datapath::{DatapathError, driver, privilege};
 
 pub(in crate::datapath) fn missing(name: &str) -> DatapathError {
     DatapathError::NoInterface { name: name.to_owned() }
@@ -41,20 +40,6 @@ pub(super) fn refusal(name: &str, mode: Mode, error: &io::Error) -> DatapathErro
     DatapathError::Attach { interface: name.to_owned(), mode: mode.as_str(), reason, remedy }
 }
 
-/// The refusal of an interface that carries another program; `program` 0 = which one is not known.
-pub(super) fn occupied(name: &str, program: u32) -> DatapathError {
-    let program_name = match syscall::program_by_id(program).and_then(|fd| syscall::program_info(fd.as_fd()))
-    {
-        Ok(info) => format!(" ({})", info.name()),
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
-            " (its name is shown to CAP_SYS_ADMIN only: bpftool prog show)".to_owned()
-        }
-        Err(_) => String::new(),
-    };
-    let number = if program == 0 { String::new() } else { format!(" {program}") };
-    DatapathError::Occupied { interface: name.to_owned(), program: format!("{number}{program_name}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,12 +49,5 @@ mod tests {
         let error = refusal("lo", Mode::Native, &io::Error::from_raw_os_error(libc::EOPNOTSUPP)).to_string();
         assert!(error.contains("lo has no driver that supports XDP"), "{error}");
         assert!(error.contains("mode = \"generic\""), "{error}");
-    }
-
-    #[test]
-    fn an_occupied_interface_names_the_program_as_far_as_it_is_known() {
-        let error = occupied("eth0", 0).to_string();
-        assert!(error.contains("eth0") && error.contains("another XDP program"), "{error}");
-        assert!(occupied("eth0", u32::MAX).to_string().contains(&u32::MAX.to_string()));
     }
 }
