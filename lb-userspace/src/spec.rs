@@ -7,6 +7,7 @@
 
 mod address;
 mod duration;
+mod endpoint;
 mod health;
 mod loopback;
 mod name;
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 pub use address::{BackendAddress, Listener, Protocol};
 pub use duration::{format_duration, parse_duration, seconds};
+pub(crate) use endpoint::deserialize_endpoint;
+pub use endpoint::{parse_endpoint, parse_endpoint_near};
 pub use health::{HealthKind, HealthSpec, HttpCheck};
 pub(crate) use loopback::LOOPBACK;
 pub use loopback::on_loopback;

@@ -3,7 +3,7 @@
 //! In: a path. Out: a listening socket there, mode 0600. Invariants: a socket that somebody listens on is never taken away;
 //! one that nobody listens on is replaced in one step; on the way out only the own one is removed.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, FileType, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream};
@@ -28,10 +28,26 @@ pub enum SocketError {
         /// Whose it is.
         pid: i32,
     },
-    /// Something else has that name.
-    #[error("{path} exists and is no socket: move it away, or set daemon.socket to another path")]
+    /// Something else has that name; it is left alone.
+    #[error("{path} is {kind}, not a socket: {remedy}")]
     NoSocket {
         /// The path.
+        path: String,
+        /// What it is.
+        kind: &'static str,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// The socket's directory is none.
+    #[error(
+        "{directory} is {kind}, so there can be no socket {path}: set daemon.socket to a path in a directory"
+    )]
+    NoDirectory {
+        /// What is in the place of a directory.
+        directory: String,
+        /// What it is.
+        kind: &'static str,
+        /// The socket.
         path: String,
     },
     /// The system refuses.
@@ -81,7 +97,12 @@ pub fn bind(path: &Path) -> Result<Socket, SocketError> {
     let system =
         |what: &'static str| move |error: io::Error| SocketError::System { what, path: name(), error };
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        fs::create_dir_all(directory).map_err(system("make the directory of"))?;
+        fs::create_dir_all(directory).map_err(|error| match no_directory(directory) {
+            Some((found, kind)) => {
+                SocketError::NoDirectory { directory: found.display().to_string(), kind, path: name() }
+            }
+            None => system("make the directory of")(error),
+        })?;
     }
     refuse_taken(path)?;
     // Under another name first: with the right mode from its first moment, and in place of a stale one in one step.
@@ -111,13 +132,39 @@ pub fn bind(path: &Path) -> Result<Socket, SocketError> {
     Ok(Socket { listener, path: path.to_owned(), inode })
 }
 
+/// What stands where a directory of this path should be, and what it is.
+fn no_directory(path: &Path) -> Option<(&Path, &'static str)> {
+    let found = path.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));
+    found.filter(|(_, found)| !found.is_dir()).map(|(path, found)| (path, kind(found.file_type())))
+}
+
+/// In words.
+fn kind(found: FileType) -> &'static str {
+    match found {
+        _ if found.is_dir() => "a directory",
+        _ if found.is_symlink() => "a symbolic link",
+        _ if found.is_fifo() => "a named pipe",
+        _ if found.is_file() => "a regular file",
+        _ if found.is_socket() => "a socket",
+        _ => "a device",
+    }
+}
+
 /// Errors unless the name is free or a socket that nobody listens on.
 fn refuse_taken(path: &Path) -> Result<(), SocketError> {
     let name = || path.display().to_string();
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(SocketError::System { what: "look at", path: name(), error }),
-        Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NoSocket { path: name() }),
+        Ok(found) if !found.file_type().is_socket() => {
+            let remedy = match found.is_dir() {
+                true => {
+                    format!("set daemon.socket to a path in it, such as {}", path.join("lbd.sock").display())
+                }
+                false => "move it away, or set daemon.socket to another path".to_owned(),
+            };
+            return Err(SocketError::NoSocket { path: name(), kind: kind(found.file_type()), remedy });
+        }
         Ok(_) => {}
     }
     match UnixStream::connect(path) {

@@ -1,7 +1,7 @@
 //! `lbd`: the daemon and what belongs to it. Arguments in; exit 0 clean, 1 runtime failure, 2 usage, 78 bad configuration.
 
 use std::io::IsTerminal;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use lb_userspace::check;
 use lb_userspace::daemon::{self, RunOptions};
+use lb_userspace::spec::{SyntaxError, parse_endpoint_near};
 use lb_userspace::{decap, detach, trial};
 
 /// An eBPF layer-4 load balancer.
@@ -59,10 +60,10 @@ struct Check {
 #[derive(Args, Debug)]
 struct Try {
     /// Where clients on this machine reach the servers.
-    #[arg(long, default_value = "127.0.0.100:80", value_name = "ADDR:PORT")]
+    #[arg(long, default_value = "127.0.0.100:80", value_name = "ADDR:PORT", value_parser = here)]
     vip: SocketAddr,
     /// A server on this machine.
-    #[arg(required = true, value_name = "ADDR:PORT")]
+    #[arg(required = true, value_name = "ADDR:PORT", value_parser = here)]
     backends: Vec<SocketAddr>,
 }
 
@@ -117,6 +118,11 @@ fn run_check(options: &Check) -> anyhow::Result<ExitCode> {
     Ok(code.into())
 }
 
+/// An address and port of this machine.
+fn here(text: &str) -> Result<SocketAddr, SyntaxError> {
+    parse_endpoint_near(text, Ipv4Addr::LOCALHOST.into())
+}
+
 /// An address stands for itself alone.
 fn prefix(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| {
@@ -158,5 +164,14 @@ mod tests {
         assert_eq!(prefix("192.0.2.11").unwrap().to_string(), "192.0.2.11/32");
         assert_eq!(prefix("2001:db8::/64").unwrap().to_string(), "2001:db8::/64");
         assert!(prefix("everyone").unwrap_err().contains("tunnel source"));
+    }
+
+    #[test]
+    fn a_server_without_its_address_is_one_of_this_machine() {
+        let said = |words: &[&str]| Arguments::try_parse_from(words).unwrap_err().to_string();
+        let error = said(&["lbd", "try", "8081"]);
+        assert!(error.contains("\"8081\" is a port without an address: write 127.0.0.1:8081"), "{error}");
+        let error = said(&["lbd", "try", "--vip", "127.0.0.9", "127.0.0.1:8081"]);
+        assert!(error.contains("\"127.0.0.9\" has no port: write 127.0.0.9:80"), "{error}");
     }
 }

@@ -91,8 +91,10 @@ pub enum Command {
         /// tcp or udp.
         protocol: Protocol,
         /// The client, ADDR:PORT.
+        #[arg(value_parser = crate::spec::parse_endpoint)]
         source: std::net::SocketAddr,
         /// What it sends to, ADDR:PORT.
+        #[arg(value_parser = crate::spec::parse_endpoint)]
         destination: std::net::SocketAddr,
         /// The interface it comes in by; default: the first one lbd is attached to.
         #[arg(long, value_name = "IF")]
@@ -186,6 +188,13 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_ends_of_a_packet_are_shown_as_they_are_written() {
+        let words = ["lbctl", "explain", "tcp", "10.0.0.9", "203.0.113.10:443"];
+        let error = Arguments::try_parse_from(words).unwrap_err().to_string();
+        assert!(error.contains("\"10.0.0.9\" has no port: write 10.0.0.9:80, or another port"), "{error}");
     }
 
     #[test]

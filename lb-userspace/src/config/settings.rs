@@ -40,6 +40,10 @@ pub(super) fn read(root: &Section<'_>, spec: &mut Spec) -> Missing {
 
 fn daemon(section: &Section<'_>, daemon: &mut DaemonSpec) {
     path(section, "socket", &mut daemon.socket);
+    if let Some(text) = daemon.socket.to_str().filter(|text| text.ends_with('/')) {
+        let message = format!("socket = {text:?} names a directory");
+        section.fault(section.line_of("socket"), message, format!("write \"{text}lbd.sock\""));
+    }
     path(section, "state", &mut daemon.state);
     set(&mut daemon.on_exit, section.parsed("on_exit"));
     if let Some((text, line)) = section.string("metrics") {

@@ -136,7 +136,7 @@ impl FromStr for BackendAddress {
 }
 
 /// `::1` as `[::1]`, the form that may be followed by a port.
-fn bracketed(addr: IpAddr) -> String {
+pub(super) fn bracketed(addr: IpAddr) -> String {
     match addr {
         IpAddr::V4(addr) => addr.to_string(),
         IpAddr::V6(addr) => format!("[{addr}]"),
@@ -144,7 +144,7 @@ fn bracketed(addr: IpAddr) -> String {
 }
 
 /// Splits at the colon before the port; an IPv6 address in brackets keeps its brackets.
-fn split_port(endpoint: &str) -> (&str, Option<&str>) {
+pub(super) fn split_port(endpoint: &str) -> (&str, Option<&str>) {
     match endpoint.rsplit_once(':') {
         Some((addr, port)) if (addr.ends_with(']') || !addr.contains(':')) && !port.contains(']') => {
             (addr, Some(port))
@@ -153,30 +153,41 @@ fn split_port(endpoint: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn parse_ip(addr: &str, role: &str, text: &str) -> Result<IpAddr, SyntaxError> {
-    let fault = |why: &str, hint: &str| Err(SyntaxError::new(format!("{role} {text:?} {why}"), hint));
+/// How an IPv4 and an IPv6 address are written in this role.
+const fn examples(role: &str) -> (&'static str, &'static str) {
+    match role.as_bytes() {
+        b"listener" => ("203.0.113.10:443/tcp", "[2001:db8::10]:443/tcp"),
+        b"backend" => ("10.0.0.11 or 10.0.0.11:8443", "[2001:db8::20]:8443"),
+        _ => ("10.0.0.1:80", "[2001:db8::1]:80"),
+    }
+}
+
+pub(super) fn parse_ip(addr: &str, role: &str, text: &str) -> Result<IpAddr, SyntaxError> {
+    let fault = |why: &str, hint: String| Err(SyntaxError::new(format!("{role} {text:?} {why}"), hint));
+    let (v4, v6) = examples(role);
     if let Some(inner) = addr.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return match inner.parse::<Ipv6Addr>() {
             Ok(ip) => unmapped(ip, role, text),
             Err(_) if inner.contains('%') => {
-                fault("has a zone", "lbd finds the interface by itself; leave %… out")
+                fault("has a zone", format!("lbd finds the interface by itself; leave %… out, as in {v6}"))
             }
-            Err(_) => fault("has no IPv6 address in its brackets", "write it as [2001:db8::10]:443"),
+            Err(_) => fault("has no IPv6 address in its brackets", format!("write it as {v6}")),
         };
     }
     match addr.parse::<IpAddr>() {
         Ok(IpAddr::V4(ip)) => Ok(IpAddr::V4(ip)),
         Ok(IpAddr::V6(_)) => {
-            fault("has an IPv6 address without brackets", "write it in brackets, such as [2001:db8::10]:443")
+            fault("has an IPv6 address without brackets", format!("write it in brackets, such as {v6}"))
         }
         Err(_) if addr.contains(':') => fault(
             "has no address before its port",
-            "write an IPv6 address in brackets, such as [2001:db8::10]:443",
+            format!("write an IPv6 address in brackets, such as {v6}"),
         ),
-        Err(_) if addr.contains(|c: char| c.is_ascii_alphabetic()) => {
-            fault("has a name where an address belongs", "names are not resolved; write the IP address")
-        }
-        Err(_) => fault("has no valid IP address", "write it as 203.0.113.10:443 or [2001:db8::10]:443"),
+        Err(_) if addr.contains(|c: char| c.is_ascii_alphabetic()) => fault(
+            "has a name where an address belongs",
+            format!("names are not resolved; write the IP address, such as {v4}"),
+        ),
+        Err(_) => fault("has no valid IP address", format!("write it as {v4} or {v6}")),
     }
 }
 
@@ -191,13 +202,13 @@ fn unmapped(ip: Ipv6Addr, role: &str, text: &str) -> Result<IpAddr, SyntaxError>
     }
 }
 
-fn parse_port(port: &str, role: &str, text: &str) -> Result<u16, SyntaxError> {
+pub(super) fn parse_port(port: &str, role: &str, text: &str) -> Result<u16, SyntaxError> {
     let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     match port.parse::<u16>() {
         Ok(port) if port != 0 && digits => Ok(port),
         _ => Err(SyntaxError::new(
             format!("{role} {text:?} has the port {port:?}"),
-            "a port is a number from 1 to 65535",
+            format!("a port is a number from 1 to 65535, as in {}", examples(role).0),
         )),
     }
 }

@@ -35,32 +35,32 @@ fn bad_listeners_say_what_to_write() {
         ),
         (
             "203.0.113.10:0/tcp",
-            r#"listener "203.0.113.10:0/tcp" has the port "0": a port is a number from 1 to 65535"#,
+            r#"listener "203.0.113.10:0/tcp" has the port "0": a port is a number from 1 to 65535, as in 203.0.113.10:443/tcp"#,
         ),
         (
             "203.0.113.10:65536/tcp",
-            r#"listener "203.0.113.10:65536/tcp" has the port "65536": a port is a number from 1 to 65535"#,
+            r#"listener "203.0.113.10:65536/tcp" has the port "65536": a port is a number from 1 to 65535, as in 203.0.113.10:443/tcp"#,
         ),
         (
             "203.0.113.10:+80/tcp",
-            r#"listener "203.0.113.10:+80/tcp" has the port "+80": a port is a number from 1 to 65535"#,
+            r#"listener "203.0.113.10:+80/tcp" has the port "+80": a port is a number from 1 to 65535, as in 203.0.113.10:443/tcp"#,
         ),
         (":443/tcp", r#"listener ":443/tcp" has no address: name the vip, such as 203.0.113.10:443/tcp"#),
         (
             "2001:db8::10:443/tcp",
-            r#"listener "2001:db8::10:443/tcp" has an IPv6 address without brackets: write it in brackets, such as [2001:db8::10]:443"#,
+            r#"listener "2001:db8::10:443/tcp" has an IPv6 address without brackets: write it in brackets, such as [2001:db8::10]:443/tcp"#,
         ),
         (
             "www.example.com:443/tcp",
-            r#"listener "www.example.com:443/tcp" has a name where an address belongs: names are not resolved; write the IP address"#,
+            r#"listener "www.example.com:443/tcp" has a name where an address belongs: names are not resolved; write the IP address, such as 203.0.113.10:443/tcp"#,
         ),
         (
             "203.0.113.256:443/tcp",
-            r#"listener "203.0.113.256:443/tcp" has no valid IP address: write it as 203.0.113.10:443 or [2001:db8::10]:443"#,
+            r#"listener "203.0.113.256:443/tcp" has no valid IP address: write it as 203.0.113.10:443/tcp or [2001:db8::10]:443/tcp"#,
         ),
         (
             "[fe80::1%eth0]:443/tcp",
-            r#"listener "[fe80::1%eth0]:443/tcp" has a zone: lbd finds the interface by itself; leave %… out"#,
+            r#"listener "[fe80::1%eth0]:443/tcp" has a zone: lbd finds the interface by itself; leave %… out, as in [2001:db8::10]:443/tcp"#,
         ),
         (
             "[::ffff:10.0.0.1]:443/tcp",
@@ -81,13 +81,16 @@ fn bad_backends_say_what_to_write() {
         ),
         (
             "10.0.0.11:any",
-            r#"backend "10.0.0.11:any" has the port "any": a port is a number from 1 to 65535"#,
+            r#"backend "10.0.0.11:any" has the port "any": a port is a number from 1 to 65535, as in 10.0.0.11 or 10.0.0.11:8443"#,
         ),
         (
             "web-1",
-            r#"backend "web-1" has a name where an address belongs: names are not resolved; write the IP address"#,
+            r#"backend "web-1" has a name where an address belongs: names are not resolved; write the IP address, such as 10.0.0.11 or 10.0.0.11:8443"#,
         ),
-        ("", r#"backend "" has no valid IP address: write it as 203.0.113.10:443 or [2001:db8::10]:443"#),
+        (
+            "",
+            r#"backend "" has no valid IP address: write it as 10.0.0.11 or 10.0.0.11:8443 or [2001:db8::20]:8443"#,
+        ),
         (
             "::ffff:10.0.0.1",
             r#"backend "::ffff:10.0.0.1" has an IPv4 address written as IPv6: write 10.0.0.1"#,

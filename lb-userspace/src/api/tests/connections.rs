@@ -35,12 +35,40 @@ async fn a_stale_socket_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_socket_is_left_alone() {
+async fn what_is_no_socket_is_named_and_left_alone() {
+    use std::os::unix::fs::symlink;
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("lbd.sock");
-    fs::write(&path, "precious").unwrap();
-    assert!(bind(&path).unwrap_err().to_string().contains("exists and is no socket"));
-    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    let at = |name: &str| directory.path().join(name);
+    let said = |path: &std::path::Path| bind(path).unwrap_err().to_string();
+    std::fs::write(at("file"), "of somebody").unwrap();
+    std::fs::create_dir(at("lbd")).unwrap();
+    std::fs::write(at("lbd").join("inside"), "too").unwrap();
+    symlink(at("nowhere"), at("link")).unwrap();
+    nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let whole = |name: &str| at(name).display().to_string();
+    for (name, kind) in [("file", "a regular file"), ("link", "a symbolic link"), ("pipe", "a named pipe")] {
+        let remedy = "move it away, or set daemon.socket to another path";
+        assert_eq!(said(&at(name)), format!("{} is {kind}, not a socket: {remedy}", whole(name)));
+    }
+    assert_eq!(
+        said(&at("lbd")),
+        format!(
+            "{0} is a directory, not a socket: set daemon.socket to a path in it, such as {0}/lbd.sock",
+            whole("lbd")
+        )
+    );
+    // As the directory of a socket, a file is no better.
+    assert_eq!(
+        said(&at("file").join("deeper/lbd.sock")),
+        format!(
+            "{0} is a regular file, so there can be no socket {0}/deeper/lbd.sock: set daemon.socket to a path in a directory",
+            whole("file")
+        )
+    );
+    assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "of somebody");
+    assert_eq!(std::fs::read_to_string(at("lbd").join("inside")).unwrap(), "too");
+    assert!(std::fs::symlink_metadata(at("link")).unwrap().is_symlink());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 4);
 }
 
 #[tokio::test]

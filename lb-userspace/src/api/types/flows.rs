@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{BackendAddress, Listener, Name, Protocol};
+use crate::spec::{BackendAddress, Listener, Name, Protocol, deserialize_endpoint};
 
 /// `GET /v1/explain?protocol=tcp&source=ADDR:PORT&destination=ADDR:PORT`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,8 +13,10 @@ pub struct ExplainRequest {
     /// tcp or udp.
     pub protocol: Protocol,
     /// The client.
+    #[serde(deserialize_with = "deserialize_endpoint")]
     pub source: SocketAddr,
     /// What it sends to.
+    #[serde(deserialize_with = "deserialize_endpoint")]
     pub destination: SocketAddr,
     /// The interface it comes in by; `None`: the first listed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -153,6 +153,10 @@ fn values_out_of_range_say_the_range() {
             &[r#"lbd.toml:4: socket = "lbd.sock" is no absolute path in [daemon]: begin it with "/""#],
         ),
         (
+            "[daemon]\nsocket = \"/run/lbd/\"\n",
+            &[r#"lbd.toml:4: socket = "/run/lbd/" names a directory in [daemon]: write "/run/lbd/lbd.sock""#],
+        ),
+        (
             "[daemon]\nmetrics = \"9472\"\n",
             &[
                 r#"lbd.toml:4: metrics = "9472" is no address with a port in [daemon]: write "127.0.0.1:9472", or "" for no metrics"#,
@@ -252,7 +256,7 @@ fn objects_that_are_not_whole_name_what_is_missing() {
             &[
                 r#"lbd.toml:5: backend 1 is neither an address nor a table in pool "p": write "10.0.0.11" or { address = "10.0.0.11", weight = 5 }"#,
                 r#"lbd.toml:5: address is missing in backend 2 of pool "p": write { address = "10.0.0.11", weight = 5 }"#,
-                r#"lbd.toml:5: backend "web-1" has a name where an address belongs in pool "p": names are not resolved; write the IP address"#,
+                r#"lbd.toml:5: backend "web-1" has a name where an address belongs in pool "p": names are not resolved; write the IP address, such as 10.0.0.11 or 10.0.0.11:8443"#,
             ],
         ),
     ]);
@@ -302,7 +306,7 @@ fn every_problem_is_said_once_and_in_order() {
         text,
         &[
             r#"lbd.toml:4: unknown key "sockt" in [daemon]: did you mean "socket"?"#,
-            r#"lbd.toml:7: backend "10.0.0.1x" has a name where an address belongs in pool "a": names are not resolved; write the IP address"#,
+            r#"lbd.toml:7: backend "10.0.0.1x" has a name where an address belongs in pool "a": names are not resolved; write the IP address, such as 10.0.0.11 or 10.0.0.11:8443"#,
             r#"lbd.toml:14: listener "192.0.2.1:80" has no protocol in service "two": write 192.0.2.1:80/tcp or 192.0.2.1:80/udp"#,
             r#"lbd.toml:16: service "three" names the pool "b", which does not exist: did you mean "a"?"#,
         ],
