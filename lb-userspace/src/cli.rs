@@ -20,6 +20,7 @@ mod session;
 mod stats;
 mod status;
 mod usage;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -36,7 +37,7 @@ type Outcome = Result<u8, ApiError>;
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return usage::misused(&error),
+        Err(error) => return usage::misused(&wait::with_tip(error, std::env::args_os())),
     };
     let session = Session::new(&arguments);
     match run(&session, arguments.command) {

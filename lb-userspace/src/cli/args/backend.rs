@@ -57,7 +57,7 @@ pub enum BackendCommand {
         /// Which backend.
         #[command(flatten)]
         target: BackendTarget,
-        /// Tracked flows stay this long, then go.
+        /// Tracked flows stay this long, then go; 0s: they go at once, as on_loss says.
         #[arg(long, value_name = "TIME", value_parser = words::duration)]
         deadline: Option<Duration>,
         /// What happens at the deadline: disable, remove or keep.
@@ -91,7 +91,7 @@ pub enum BackendCommand {
         /// Which backend.
         #[command(flatten)]
         target: BackendTarget,
-        /// Drain this long first.
+        /// Drain this long first; 0s: as without.
         #[arg(long, value_name = "TIME", value_parser = words::duration)]
         drain: Option<Duration>,
         /// How the change is made.

@@ -58,6 +58,7 @@ impl Draft<'_> {
         drain: Option<Duration>,
     ) -> Result<String, Refusal> {
         self.own_backend(id)?;
+        let drain = drain.filter(|drain| !drain.is_zero());
         if let Some(deadline) = drain.filter(|_| self.next.member(id).is_some()) {
             let until = self.now.after(deadline);
             self.set_override(id, |over| {

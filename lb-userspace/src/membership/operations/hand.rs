@@ -87,6 +87,14 @@ impl Draft<'_> {
         };
         let changed = self.set_override(id, |over| over.state = Some(state));
         Ok(match deadline.filter(|_| changed) {
+            Some(Duration::ZERO) => {
+                let what = match then {
+                    Then::Keep => "it stays drained",
+                    Then::Disable => "it is disabled",
+                    Then::Remove => "it is removed",
+                };
+                format!("backend {id}: its tracked flows go now, as on_loss says; {what}")
+            }
             Some(deadline) => {
                 let deadline = format_duration(deadline);
                 format!("backend {id}: draining for {deadline}, then {}", then.as_str())

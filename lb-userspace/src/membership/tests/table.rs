@@ -84,6 +84,31 @@ fn drain_with_a_deadline_keeps_flows_until_then() {
 }
 
 #[test]
+fn a_drain_of_no_time_moves_the_flows_at_once() {
+    let mut world = running(WEB);
+    let outcome = world.done(drain_until(ONE, 0, Then::Keep));
+    assert_eq!(
+        outcome.notes,
+        ["backend web/10.0.0.1: its tracked flows go now, as on_loss says; it stays drained"]
+    );
+    // The timer is due already: no time passes.
+    world.wait(0);
+    assert_eq!(world.cell(ONE), (false, false, true));
+    world.done(enable(ONE));
+    assert_eq!(world.cell(ONE), (true, true, true));
+    let outcome = world.done(drain_until(ONE, 0, Then::Disable));
+    assert!(outcome.notes[0].ends_with("as on_loss says; it is disabled"), "{:?}", outcome.notes);
+    world.wait(0);
+    assert_eq!(world.cell(ONE), (false, false, false));
+    // A removal after a drain of no time is a removal.
+    world.done(add("web", "10.0.0.3"));
+    let now = Some(Duration::ZERO);
+    let remove = Operation::BackendRemove { pool: name("web"), address: address("10.0.0.3"), drain: now };
+    assert_eq!(world.done(remove).notes, ["backend web/10.0.0.3 removed"]);
+    assert_eq!(world.backends("web"), [ONE, TWO]);
+}
+
+#[test]
 fn drain_then_disable() {
     let mut world = running(WEB);
     world.done(drain_until(ONE, 60, Then::Disable));
