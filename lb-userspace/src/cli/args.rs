@@ -26,7 +26,7 @@ pub struct Arguments {
     /// The daemon's socket.
     #[arg(long, global = true, env = "LBD_SOCKET", default_value = "/run/lbd/lbd.sock", value_name = "PATH")]
     pub socket: PathBuf,
-    /// How to print.
+    /// How to print; on a terminal a table is cut to its width, wide is not.
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
     /// The same as -o json.

@@ -58,7 +58,7 @@ async fn list(session: &Session, pool: Option<&Name>) -> Outcome {
 
 /// The backends as columns.
 pub(super) fn table(backends: &[Backend], style: Style, now: Millis) -> String {
-    use Align::{Left, Right};
+    use Align::{Left, Right, Text};
     let mut columns = vec![
         ("POOL", Left),
         ("ADDRESS", Left),
@@ -79,12 +79,12 @@ pub(super) fn table(backends: &[Backend], style: Style, now: Millis) -> String {
             ("PLACE", Left),
         ]);
     }
-    columns.push(("REASON", Left));
-    let mut table = Table::new(&columns);
+    columns.push(("REASON", Text));
+    let mut table = Table::new(&columns).giving_way(&["PACKETS", "NEW", "FLOWS", "ELIGIBLE"]);
     for backend in backends {
         table.row(row(backend, style, now));
     }
-    table.render(style.colour)
+    table.render(style)
 }
 
 fn row(backend: &Backend, style: Style, now: Millis) -> Vec<Cell> {
@@ -190,7 +190,7 @@ mod tests {
             "POOL  ADDRESS         WEIGHT  STATE   HEALTH   ELIGIBLE  FLOWS  NEW  PACKETS  REASON\n\
              web   10.0.0.11:8443  10      active  healthy  yes          12   99     123k\n"
         );
-        let wide = table(&[backend()], Style { wide: true, colour: false }, Millis(0));
+        let wide = table(&[backend()], Style { wide: true, ..Style::default() }, Millis(0));
         for part in ["340", "remote", "file,cli", "lbd.toml:12", "7.00M"] {
             assert!(wide.contains(part), "{wide}");
         }

@@ -21,13 +21,13 @@ pub(super) async fn run(session: &Session, name: Option<Name>) -> Outcome {
 }
 
 fn table(reasons: &[ReasonCount], style: Style) -> String {
-    use Align::{Left, Right};
+    use Align::{Left, Right, Text};
     let mut columns = vec![("REASON", Left), ("KIND", Left), ("PACKETS", Right)];
     if style.wide {
         columns.push(("SERVICES", Left));
     }
-    columns.push(("MEANING", Left));
-    let mut table = Table::new(&columns);
+    columns.push(("MEANING", Text));
+    let mut table = Table::new(&columns).giving_way(&["KIND"]);
     for reason in reasons {
         let tone = if reason.kind == "drop" { Tone::Warn } else { Tone::Plain };
         let mut cells =
@@ -39,7 +39,7 @@ fn table(reasons: &[ReasonCount], style: Style) -> String {
         cells.push(Cell::toned(reason.sentence.as_str(), Tone::Faint));
         table.row(cells);
     }
-    table.render(style.colour)
+    table.render(style)
 }
 
 #[cfg(test)]
@@ -60,6 +60,6 @@ mod tests {
             text,
             "REASON      KIND  PACKETS  MEANING\nno_backend  drop  1234567  nobody can take it\n"
         );
-        assert!(table(&[reason], Style { wide: true, colour: false }).contains("web=1234567"));
+        assert!(table(&[reason], Style { wide: true, ..Style::default() }).contains("web=1234567"));
     }
 }

@@ -74,7 +74,7 @@ fn table(flows: &[Flow], style: Style) -> String {
         ("STATE", Left),
         ("IDLE", Right),
     ];
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(&columns).giving_way(&["POOL", "IDLE", "STATE", "PROTO"]);
     for flow in flows {
         let backend = match flow.backend {
             Some(backend) => backend.to_string().into(),
@@ -91,7 +91,7 @@ fn table(flows: &[Flow], style: Style) -> String {
             idle(flow.idle).into(),
         ]);
     }
-    table.render(style.colour)
+    table.render(style)
 }
 
 /// Seconds since the last packet; lbd's clock has ticks of about a second.
@@ -109,7 +109,7 @@ fn counted(counts: &FlowCounts, style: Style) -> String {
             table.row(vec![format!("{what} {name}").into(), (*count).into()]);
         }
     }
-    table.render(style.colour)
+    table.render(style)
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ fn screen(left: &Left, style: Style) -> String {
         false => "its program is on no interface: nothing is forwarded",
     };
     let heading = format!("no daemon answers; {what}\nread from the pins under {}\n", left.pin.display());
-    let interfaces = status::interfaces(&left.interfaces, style.colour);
+    let interfaces = status::interfaces(&left.interfaces, style);
     let drops: Vec<String> =
         left.drops.iter().map(|(reason, packets)| format!("{reason} {}", print::count(*packets))).collect();
     let drops = if drops.is_empty() { "none".to_owned() } else { drops.join(", ") };
@@ -171,7 +171,7 @@ fn services(left: &Left, style: Style) -> String {
         return "no services\n".to_owned();
     }
     let columns = [("SERVICE", L), ("LISTEN", L), ("POOL", L), ("NEW", R), ("PACKETS", R)];
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(&columns).giving_way(&["NEW", "POOL"]);
     for service in &left.services {
         table.row(vec![
             service.name.clone().into(),
@@ -181,7 +181,7 @@ fn services(left: &Left, style: Style) -> String {
             count(service.packets).into(),
         ]);
     }
-    table.render(style.colour)
+    table.render(style)
 }
 
 fn backends(left: &Left, style: Style) -> String {
@@ -201,7 +201,7 @@ fn backends(left: &Left, style: Style) -> String {
             count(backend.packets).into(),
         ]);
     }
-    table.render(style.colour)
+    table.render(style)
 }
 
 #[cfg(test)]

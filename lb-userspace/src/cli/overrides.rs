@@ -40,10 +40,10 @@ async fn list(session: &Session) -> Outcome {
 }
 
 fn table(overrides: &[OverrideEntry], style: Style) -> String {
-    use Align::Left;
+    use Align::{Left, Text};
     let columns =
-        [("POOL", Left), ("ADDRESS", Left), ("STATE", Left), ("WEIGHT", Left), ("SINCE", Left), ("BY", Left)];
-    let mut table = Table::new(&columns);
+        [("POOL", Left), ("ADDRESS", Left), ("STATE", Text), ("WEIGHT", Left), ("SINCE", Left), ("BY", Left)];
+    let mut table = Table::new(&columns).giving_way(&["SINCE", "BY"]);
     for OverrideEntry { pool, address, value } in overrides {
         table.row(vec![
             pool.to_string().into(),
@@ -54,7 +54,7 @@ fn table(overrides: &[OverrideEntry], style: Style) -> String {
             value.by.clone().into(),
         ]);
     }
-    table.render(style.colour)
+    table.render(style)
 }
 
 fn state(state: StateOverride) -> String {

@@ -1,6 +1,8 @@
-//! How results look: tables for people, JSON for scripts, colours only on a terminal.
+//! How results look: tables for people, JSON for scripts, colours and a limit to the line only on a terminal.
 //!
 //! Data goes to stdout, messages to stderr. A broken pipe (`lbctl … | head`) is a normal end.
+
+mod table;
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -8,6 +10,9 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
+use terminal_size::{Width, terminal_size_of};
+
+pub use table::{Align, Cell, Table, Tone};
 
 /// The `-o` of every verb.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
@@ -21,130 +26,28 @@ pub enum Format {
     Json,
 }
 
-/// How a cell is lined up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Align {
-    /// Words.
-    Left,
-    /// Numbers.
-    Right,
+/// How a text for people is to be made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// More columns, and whole however long the lines get.
+    pub wide: bool,
+    /// Stdout is a terminal that wants colours.
+    pub colour: bool,
+    /// Characters in a line; `None`: as many as it takes.
+    pub width: Option<usize>,
 }
 
-/// What a cell says beside its text.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Tone {
-    /// Nothing.
-    #[default]
-    Plain,
-    /// As it should be.
-    Good,
-    /// Worth a look.
-    Warn,
-    /// Wrong.
-    Bad,
-    /// Of little weight.
-    Faint,
-}
-
-/// A text with a tone.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Cell {
-    text: String,
-    tone: Tone,
-}
-
-impl Cell {
-    /// A cell with a tone.
-    pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        Self { text: text.into(), tone }
+impl Style {
+    /// For stdout as it is now; a terminal may be made narrower meanwhile.
+    pub fn of_stdout(wide: bool) -> Self {
+        // A pipe, a file, or a terminal that does not know: nothing is cut, what reads it wants all of it.
+        let width = terminal_size_of(io::stdout()).map(|(Width(columns), _)| usize::from(columns));
+        Self { wide, colour: colour(), width: width.filter(|_| !wide) }
     }
-}
-
-impl<T: ToString> From<T> for Cell {
-    fn from(value: T) -> Self {
-        Self { text: value.to_string(), tone: Tone::Plain }
-    }
-}
-
-/// Columns without borders, as kubectl and ip print them.
-pub struct Table {
-    columns: Vec<(&'static str, Align)>,
-    rows: Vec<Vec<Cell>>,
-}
-
-impl Table {
-    /// A table with these headings.
-    pub fn new(columns: &[(&'static str, Align)]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
-    }
-
-    /// Adds a row; missing cells are empty.
-    pub fn row(&mut self, cells: Vec<Cell>) -> &mut Self {
-        self.rows.push(cells);
-        self
-    }
-
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// The table as text, each line ended; no trailing blanks.
-    pub fn render(&self, colour: bool) -> String {
-        let widths: Vec<usize> = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(i, (heading, _))| {
-                let cells =
-                    self.rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.text.chars().count());
-                cells.chain([heading.len()]).max().unwrap_or(0)
-            })
-            .collect();
-        let heading: Vec<Cell> =
-            self.columns.iter().map(|(heading, _)| Cell::toned(*heading, Tone::Faint)).collect();
-        let mut out = String::new();
-        for row in std::iter::once(&heading).chain(&self.rows) {
-            out.push_str(&self.line(row, &widths, colour));
-        }
-        out
-    }
-
-    fn line(&self, row: &[Cell], widths: &[usize], colour: bool) -> String {
-        let mut line = String::new();
-        let mut pending = 0;
-        for (i, ((_, align), width)) in self.columns.iter().zip(widths).enumerate() {
-            let empty = Cell::default();
-            let cell = row.get(i).unwrap_or(&empty);
-            let gap = width - cell.text.chars().count();
-            let (before, after) = if *align == Align::Right { (gap, 0) } else { (0, gap) };
-            if !cell.text.is_empty() {
-                line.push_str(&" ".repeat(pending + before));
-                line.push_str(&painted(cell, colour));
-                pending = after + 2;
-            } else {
-                pending += width + 2;
-            }
-        }
-        line.push('\n');
-        line
-    }
-}
-
-fn painted(cell: &Cell, colour: bool) -> String {
-    let code = match cell.tone {
-        Tone::Plain => return cell.text.clone(),
-        _ if !colour => return cell.text.clone(),
-        Tone::Good => "32",
-        Tone::Warn => "33",
-        Tone::Bad => "31",
-        Tone::Faint => "2",
-    };
-    format!("\x1b[{code}m{}\x1b[0m", cell.text)
 }
 
 /// Whether stdout may be coloured: a terminal, and NO_COLOR (no-color.org) not set.
-pub fn colour() -> bool {
+fn colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
@@ -229,19 +132,6 @@ mod tests {
     #[test]
     fn thousands_are_apart() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    }
-
-    #[test]
-    fn columns_line_up_and_lines_have_no_trailing_blanks() {
-        let mut table =
-            Table::new(&[("NAME", Align::Left), ("FLOWS", Align::Right), ("REASON", Align::Left)]);
-        table.row(vec!["web".into(), 7.into(), "".into()]);
-        table.row(vec!["a-long-name".into(), 12345.into(), Cell::toned("unhealthy", Tone::Bad)]);
-        assert_eq!(
-            table.render(false),
-            "NAME         FLOWS  REASON\nweb              7\na-long-name  12345  unhealthy\n"
-        );
-        assert!(table.render(true).contains("\x1b[31munhealthy\x1b[0m"));
     }
 
     #[test]

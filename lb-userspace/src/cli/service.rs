@@ -77,10 +77,10 @@ async fn list(session: &Session) -> Outcome {
 }
 
 fn table(services: &[Service], style: Style) -> String {
-    use Align::{Left, Right};
+    use Align::{Left, Right, Text};
     let mut columns = vec![
         ("NAME", Left),
-        ("LISTEN", Left),
+        ("LISTEN", Text),
         ("FORWARD", Left),
         ("POOL", Left),
         ("BACKENDS", Left),
@@ -91,7 +91,7 @@ fn table(services: &[Service], style: Style) -> String {
     if style.wide {
         columns.extend([("BYTES", Right), ("AFFINITY", Left), ("ORIGIN", Left), ("PLACE", Left)]);
     }
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(&columns).giving_way(&["NEW", "PACKETS", "DROPS", "FORWARD"]);
     for service in services {
         let listeners: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
         let mut cells = vec![
@@ -114,7 +114,7 @@ fn table(services: &[Service], style: Style) -> String {
         }
         table.row(cells);
     }
-    table.render(style.colour)
+    table.render(style)
 }
 
 /// `2/3`: so many of so many take new flows.

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::args::Arguments;
+pub(super) use super::print::Style;
 use super::print::{self, Format};
 use crate::api::client::Client;
 use crate::api::types::{Answer, ErrorAnswer};
@@ -22,15 +23,6 @@ pub(super) struct Session {
     pub(super) client: Client,
     format: Format,
     quiet: bool,
-}
-
-/// How a text for people is to be made.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Style {
-    /// More columns.
-    pub(super) wide: bool,
-    /// Stdout is a terminal that wants colours.
-    pub(super) colour: bool,
 }
 
 impl Session {
@@ -47,7 +39,7 @@ impl Session {
     }
 
     pub(super) fn style(&self) -> Style {
-        Style { wide: self.format == Format::Wide, colour: print::colour() }
+        Style::of_stdout(self.format == Format::Wide)
     }
 
     /// Shows an answer: as it is under `-j`, else as the text made of it.

@@ -50,7 +50,8 @@ fn redrawn(text: &str) -> String {
 /// Services, then backends; with rates if there is an earlier look.
 fn tables(stats: &Stats, before: Option<&Stats>, style: Style) -> String {
     let seconds = before.map(|before| stats.time.since(before.time).as_secs_f64());
-    let mut services = Table::new(&columns(&[("SERVICE", Align::Left)], ("DROPS", Align::Right), seconds));
+    let head = [("SERVICE", Align::Left)];
+    let mut services = table(&columns(&head, ("DROPS", Align::Right), seconds));
     for service in &stats.services {
         let earlier = before.and_then(|before| before.services.iter().find(|row| row.name == service.name));
         let mut cells = vec![service.name.to_string().into()];
@@ -60,7 +61,7 @@ fn tables(stats: &Stats, before: Option<&Stats>, style: Style) -> String {
         services.row(cells);
     }
     let heads = [("POOL", Align::Left), ("BACKEND", Align::Left)];
-    let mut backends = Table::new(&columns(&heads, ("FLOWS", Align::Right), seconds));
+    let mut backends = table(&columns(&heads, ("FLOWS", Align::Right), seconds));
     for backend in &stats.backends {
         let same = |row: &&crate::api::types::BackendStats| {
             row.pool == backend.pool && row.address == backend.address
@@ -72,7 +73,12 @@ fn tables(stats: &Stats, before: Option<&Stats>, style: Style) -> String {
         cells.extend(rates(&backend.totals, earlier.map(|row| &row.totals), seconds));
         backends.row(cells);
     }
-    format!("{}\n{}", services.render(style.colour), backends.render(style.colour))
+    format!("{}\n{}", services.render(style), backends.render(style))
+}
+
+/// Replies and bytes give way to what goes on.
+fn table(columns: &[(&'static str, Align)]) -> Table {
+    Table::new(columns).giving_way(&["REPLY-BYTES", "REPLIES", "BYTES", "NEW", "PACKETS"])
 }
 
 fn columns(

@@ -28,11 +28,11 @@ pub(super) async fn run(session: &Session, check: bool, pin: Option<&Path>, conf
 
 fn screen(status: &Status, style: Style) -> String {
     let mut parts = vec![heading(status, style)];
-    parts.push(interfaces(&status.interfaces, style.colour));
+    parts.push(interfaces(&status.interfaces, style));
     if status.pools.is_empty() {
         parts.push("no pools\n".to_owned());
     } else {
-        parts.push(pools(&status.pools, style.colour));
+        parts.push(pools(&status.pools, style));
     }
     parts.push(flows_and_drops(status));
     parts.push(attention(status, style.colour));
@@ -56,7 +56,7 @@ fn heading(status: &Status, style: Style) -> String {
 }
 
 /// Interfaces with their modes; a note is a line of its own below.
-pub(super) fn interfaces(interfaces: &[Interface], colour: bool) -> String {
+pub(super) fn interfaces(interfaces: &[Interface], style: Style) -> String {
     use Align::{Left, Right};
     if interfaces.is_empty() {
         return "no interfaces\n".to_owned();
@@ -70,7 +70,7 @@ pub(super) fn interfaces(interfaces: &[Interface], colour: bool) -> String {
         ("TRANSMIT", Right),
         ("REDIRECT", Right),
     ];
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(&columns).giving_way(&["PROGRAM", "TRANSMIT", "REDIRECT"]);
     for interface in interfaces {
         let mode = match interface.attached {
             true if interface.mode == "generic" => Cell::toned("generic", Tone::Warn),
@@ -90,10 +90,10 @@ pub(super) fn interfaces(interfaces: &[Interface], colour: bool) -> String {
         true => format!("  {note}\n"),
         false => format!("  {name}: {note}\n"),
     });
-    table.render(colour) + &notes.collect::<String>()
+    table.render(style) + &notes.collect::<String>()
 }
 
-fn pools(pools: &[PoolSummary], colour: bool) -> String {
+fn pools(pools: &[PoolSummary], style: Style) -> String {
     let columns = [("POOL", Align::Left), ("TAKE FLOWS", Align::Left), ("UNHEALTHY", Align::Right)];
     let mut table = Table::new(&columns);
     for pool in pools {
@@ -104,7 +104,7 @@ fn pools(pools: &[PoolSummary], colour: bool) -> String {
             Cell::toned(pool.unhealthy.to_string(), tone),
         ]);
     }
-    table.render(colour)
+    table.render(style)
 }
 
 fn flows_and_drops(status: &Status) -> String {
