@@ -25,7 +25,6 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{self, EventLog, Snapshot};
-use crate::datapath::flows::FlowCounts;
 use crate::datapath::{Datapath, DatapathError, InterfaceState};
 use crate::health::{HealthEngine, HealthEvent};
 use crate::image::Image;
@@ -76,7 +75,7 @@ pub struct Published {
     /// The numbers in the maps.
     pub names: Arc<ArcSwap<Names>>,
     /// As last counted.
-    pub flows: Arc<ArcSwap<FlowCounts>>,
+    pub flows: Arc<ArcSwap<counters::Counted>>,
 }
 
 /// Wall time at the start plus monotonic time since: it never goes back.

@@ -76,7 +76,7 @@ pub trait Counters: Send + Sync + 'static {
     fn services(&self) -> BTreeMap<Name, Totals>;
     /// Every backend.
     fn backends(&self) -> BTreeMap<MemberId, Totals>;
-    /// Counts the flows anew: [`Self::backend_flows`] and [`Self::flow_tables`] are of this moment afterwards, without it of
+    /// Counts the flows anew (unless that was done a moment ago): [`Self::backend_flows`] and [`Self::flow_tables`] are of this moment afterwards, without it of
     /// the last few seconds.
     fn count_flows(&self);
     /// Flows of every backend, as last counted.

@@ -87,7 +87,7 @@ impl Controller {
             }
         }
         let names = self.published.names.load();
-        for ((service, local), count) in &self.published.flows.load().by_backend {
+        for ((service, local), count) in &self.published.flows.load().counts.by_backend {
             let kept = names.backend_of(*service, *local).is_some_and(|id| {
                 let tables = &membership.desired().pools;
                 tables.iter().any(|(key, pool)| {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use lb_common::{BackendCounters, Reason, ServiceCounters};
@@ -29,7 +30,29 @@ pub struct Counters {
     /// Stored by the controller with each plan.
     pub names: Arc<ArcSwap<Names>>,
     /// Stored by the controller after each walk over the flow tables, and by whoever counts them in between.
-    pub flows: Arc<ArcSwap<FlowCounts>>,
+    pub flows: Arc<ArcSwap<Counted>>,
+}
+
+/// A count of the flows.
+#[derive(Default)]
+pub struct Counted {
+    /// What was counted.
+    pub counts: FlowCounts,
+    /// Until when it stands for another count: four times as long as it took. Whoever asks again and again costs a fifth of a CPU at
+    /// most, and the tables' lock as little, however many flows there are.
+    good_until: Option<Instant>,
+}
+
+impl Counted {
+    fn count(datapath: &Datapath) -> Result<Self, DatapathError> {
+        let begun = Instant::now();
+        let counts = datapath.flows().count(datapath.tick_now()?);
+        Ok(Self { counts, good_until: Some(Instant::now() + begun.elapsed() * 4) })
+    }
+
+    fn is_good(&self) -> bool {
+        self.good_until.is_some_and(|until| Instant::now() < until)
+    }
 }
 
 impl Counters {
@@ -80,15 +103,18 @@ impl api::Counters for Counters {
     }
 
     fn count_flows(&self) {
-        if let Some(counts) = self.read(|datapath| Ok(datapath.flows().count(datapath.tick_now()?))) {
-            self.flows.store(Arc::new(counts));
+        if self.flows.load().is_good() {
+            return;
+        }
+        if let Some(counted) = self.read(Counted::count) {
+            self.flows.store(Arc::new(counted));
         }
     }
 
     fn backend_flows(&self) -> BTreeMap<MemberId, u64> {
-        let (names, counts) = (self.names.load(), self.flows.load());
+        let (names, counted) = (self.names.load(), self.flows.load());
         let mut flows = BTreeMap::new();
-        for ((service, local), count) in &counts.by_backend {
+        for ((service, local), count) in &counted.counts.by_backend {
             if let Some(id) = names.backend_of(*service, *local) {
                 *flows.entry(id.clone()).or_default() += count.total();
             }
@@ -114,7 +140,8 @@ impl api::Counters for Counters {
     }
 
     fn flow_tables(&self) -> FlowTables {
-        let counts = self.flows.load();
+        let counted = self.flows.load();
+        let counts = &counted.counts;
         let events = self.read(|datapath| datapath.counters().flows()).unwrap_or_default();
         let capacity = self.read(|datapath| Ok(datapath.flows().places())).unwrap_or_default();
         let table = |used, index: usize| {
