@@ -21,11 +21,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{self, EventLog, Snapshot};
-use crate::datapath::{Datapath, DatapathError, InterfaceState};
+use crate::datapath::{Datapath, InterfaceState};
 use crate::health::{HealthEngine, HealthEvent};
 use crate::image::Image;
 use crate::membership::{Event, MemberId, Membership, Millis};
@@ -146,6 +147,8 @@ enum Fault {
     Interfaces,
     /// What is sent by an interface and lost.
     Losses,
+    /// What should outlive the daemon is gone.
+    Pins,
     /// The maps could not be written.
     Datapath,
 }
@@ -220,7 +223,8 @@ impl Controller {
 
     fn beat(&mut self) {
         self.mend_interfaces();
-        let is_news = [self.look_at_interfaces(), self.observe_return_paths()].contains(&true);
+        let is_news =
+            [self.look_at_interfaces(), self.keep_pins(), self.observe_return_paths()].contains(&true);
         if is_news {
             self.publish();
         }
@@ -252,9 +256,15 @@ impl Controller {
     /// Lets go of the kernel: the program goes on (`keep`) or is removed.
     ///
     /// # Errors
-    /// Something pinned could not be removed.
-    pub fn close(self, on_exit: OnExit) -> Result<(), DatapathError> {
-        self.write_datapath().close(on_exit)
+    /// In a sentence: something pinned could not be removed, or the program cannot go on and ends with this process.
+    pub fn close(self, on_exit: OnExit) -> anyhow::Result<()> {
+        let mut datapath = self.write_datapath();
+        let closed = datapath.close(on_exit);
+        if closed.is_err() && on_exit == OnExit::Keep && datapath.has_lost_links() {
+            return closed
+                .context("stopped; nothing is balanced any more, the program ends with this process");
+        }
+        Ok(closed?)
     }
 
     /// Writes a membership down as a revision.

@@ -276,6 +276,12 @@ fn an_interface_that_cannot_be_had_ends_the_start() -> Result<()> {
     ];
     refused(&topology, "occupied", &taken, 1, &sentence, |_| ())?;
     ensure!(id()? == before, "the other program was touched");
+    let text = fs::read_to_string(&taken)?;
+    let line = text.lines().find(|line| line.starts_with("pin = ")).context("no pin")?;
+    let pin = topology.balancer.run_dir().path().join("own-bpffs");
+    fs::write(&taken, text.replace(line, &format!("pin = \"{}\"", pin.display())))?;
+    refused(&topology, "unmounted", &taken, 1, &["mounted a BPF filesystem", "another XDP program"], |_| ())?;
+    ensure!(!pin.exists(), "the mount that the refused start made is left");
     owner.stop(PATIENCE)?;
     nothing_is_left(&topology)
 }

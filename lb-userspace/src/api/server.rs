@@ -32,6 +32,9 @@ const HEADER_TIME: Duration = Duration::from_secs(30);
 /// How long to wait before the next attempt when a connection cannot be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often it is looked whether the socket still has its name: who removes it tells nobody.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How long connections that are under way get at shutdown.
 const LAST_TIME: Duration = Duration::from_secs(2);
 
@@ -71,24 +74,37 @@ impl fmt::Display for Peer {
 }
 
 /// Serves until `stop` says true (or its sender is gone), then lets requests under way end, for two seconds at most.
-pub async fn serve(socket: Socket, handle: Handle, access: Access, stop: watch::Receiver<bool>) {
-    serve_router(&socket, routes::router(handle), access, stop).await;
+pub async fn serve(mut socket: Socket, handle: Handle, access: Access, stop: watch::Receiver<bool>) {
+    serve_router(&mut socket, routes::router(handle), access, stop).await;
 }
 
 /// Says to everybody that lbd is starting, until `stop` says true (or its sender is gone); then the socket is free again.
-pub async fn serve_starting(socket: Socket, access: Access, stop: watch::Receiver<bool>) -> Socket {
-    serve_router(&socket, routes::starting(), access, stop).await;
+pub async fn serve_starting(mut socket: Socket, access: Access, stop: watch::Receiver<bool>) -> Socket {
+    serve_router(&mut socket, routes::starting(), access, stop).await;
     socket
 }
 
-async fn serve_router(socket: &Socket, router: axum::Router, access: Access, stop: watch::Receiver<bool>) {
+async fn serve_router(
+    socket: &mut Socket,
+    router: axum::Router,
+    access: Access,
+    stop: watch::Receiver<bool>,
+) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut stopping = stop.clone();
+    let mut look = tokio::time::interval(LOOK);
     let accepted = async {
         loop {
             // The semaphore is never closed.
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-            match socket.listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = socket.listener.accept() => accepted,
+                _ = look.tick() => {
+                    socket.keep();
+                    continue;
+                }
+            };
+            match accepted {
                 Ok((stream, _)) => {
                     let (router, stop) = (router.clone(), stop.clone());
                     tokio::spawn(async move {

@@ -68,9 +68,38 @@ pub struct Socket {
     pub(super) listener: UnixListener,
     path: PathBuf,
     inode: u64,
+    /// Why the name that is gone cannot be made again, as last said.
+    complaint: Option<String>,
 }
 
 impl Socket {
+    /// Looks whether the name is still there; one that somebody removed is made again. What keeps it from that is logged once.
+    pub(super) fn keep(&mut self) {
+        let path = self.path.display();
+        if self.is_in_place() {
+            return;
+        }
+        match bind(&self.path) {
+            Ok(again) => {
+                tracing::warn!("{path} was removed by somebody; it is made again");
+                *self = again;
+            }
+            Err(error) => {
+                let complaint = format!(
+                    "{path} was removed and cannot be made again, lbctl does not reach this lbd: {error}"
+                );
+                if self.complaint.as_ref() != Some(&complaint) {
+                    tracing::warn!("{complaint}");
+                    self.complaint = Some(complaint);
+                }
+            }
+        }
+    }
+
+    fn is_in_place(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -80,7 +109,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         // Another daemon may have put its own there in the meantime.
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+        if self.is_in_place()
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!("cannot remove {}: {error}", self.path.display());
@@ -129,7 +158,7 @@ pub fn bind(path: &Path) -> Result<Socket, SocketError> {
         .set_nonblocking(true)
         .and_then(|()| UnixListener::from_std(listener))
         .map_err(system("listen on"))?;
-    Ok(Socket { listener, path: path.to_owned(), inode })
+    Ok(Socket { listener, path: path.to_owned(), inode, complaint: None })
 }
 
 /// What stands where a directory of this path should be, and what it is.

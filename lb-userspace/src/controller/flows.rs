@@ -47,6 +47,32 @@ impl Controller {
         is_news
     }
 
+    /// Pins that somebody took away are made again; what cannot be is said. True: there is news.
+    pub(super) fn keep_pins(&mut self) -> bool {
+        let lost = self.read_datapath().lost_pins();
+        let Some(first) = lost.first() else { return self.set_fault(Fault::Pins, Vec::new()) };
+        let what = match lost.len() {
+            1 => format!("the pin {} is gone", first.display()),
+            count => format!("{count} pins are gone, {} among them", first.display()),
+        };
+        let again = self.write_datapath().pin_again();
+        match again {
+            Ok(()) => {
+                tracing::warn!(
+                    "{what}: somebody removed them or unmounted the BPF filesystem; they are made again"
+                );
+                self.set_fault(Fault::Pins, Vec::new())
+            }
+            Err(error) => {
+                let sentence = format!(
+                    "{what} and cannot be made again: without them the program ends when lbd does, and a restart begins \
+                     anew: {error}"
+                );
+                self.set_fault(Fault::Pins, vec![sentence])
+            }
+        }
+    }
+
     /// Why the program is not where it should be, for `degraded` and for each interface. True: it is another than before.
     pub(super) fn note_attach_errors(&mut self, errors: &[DatapathError]) -> bool {
         let of_interface = |error: &DatapathError| Some((error.interface()?.to_owned(), error.to_string()));

@@ -13,7 +13,9 @@ mod sentences;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use loss::loss;
 pub(super) use put_on::put_on;
@@ -216,9 +218,18 @@ impl Links {
             Err(error) if error.raw_os_error() != Some(libc::ENOLINK) => Err(error),
             _ => Ok(()),
         };
-        detached.and_then(|()| fs::remove_file(&path)).map_err(|error| pins::broken(&path, &error))?;
+        let removed = |()| match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        detached.and_then(removed).map_err(|error| pins::broken(&path, &error))?;
         tracing::info!(interface = name, "the program is off the interface");
         Ok(())
+    }
+
+    /// Every link and where it is pinned.
+    pub(super) fn pins(&self) -> impl Iterator<Item = (PathBuf, BorrowedFd<'_>)> {
+        self.held.iter().map(|(name, held)| (self.layout.link(name), held.link.as_fd()))
     }
 
     /// The names of the interfaces that have a link.

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::DatapathError;
@@ -15,13 +15,45 @@ use super::DatapathError;
 /// Where the kernel keeps a directory ready for the bpffs of the system.
 const SYSTEM_MOUNT: &str = "/sys/fs/bpf";
 
-/// Makes `pin` a directory on a bpffs.
-pub(super) fn prepare(pin: &Path) -> Result<(), DatapathError> {
+/// What the kernel itself pins in a bpffs (CONFIG_BPF_PRELOAD).
+const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
+
+/// A bpffs that this process has mounted. When it is dropped with nothing pinned in it, it is unmounted.
+#[derive(Debug)]
+pub(super) struct Mounted {
+    target: PathBuf,
+    /// The directory was made for it.
+    is_new: bool,
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let is_empty = |names: Vec<String>| names.iter().all(|name| PRELOADED.contains(&name.as_str()));
+        if !names(&self.target).is_ok_and(is_empty) {
+            return;
+        }
+        match umount(&self.target) {
+            Ok(()) => tracing::info!(path = %self.target.display(), "unmounted the BPF filesystem again"),
+            // EBUSY: somebody else is at work there.
+            Err(error) => tracing::debug!(path = %self.target.display(), "it stays mounted: {error}"),
+        }
+        if self.is_new {
+            // What cannot be removed was not empty before the mount, or still is a mount point.
+            let _unused = fs::remove_dir(&self.target);
+        }
+    }
+}
+
+/// Makes `pin` a directory on a bpffs. What has to be mounted for it is noted in `mounted`.
+pub(super) fn prepare(pin: &Path, mounted: &mut Option<Mounted>) -> Result<(), DatapathError> {
     let existing = nearest_existing(pin);
     if !is_bpffs(&existing).map_err(|error| unusable(pin, &existing, &error))? {
         let target = if pin.starts_with(SYSTEM_MOUNT) { Path::new(SYSTEM_MOUNT) } else { pin };
+        let is_new = !target.exists();
         make_directory(target).map_err(|error| unusable(pin, target, &error))?;
         mount_at(target).map_err(|error| not_mounted(pin, target, &error))?;
+        // Noted before: the same place was mounted before and taken away meanwhile.
+        mounted.get_or_insert_with(|| Mounted { target: target.to_path_buf(), is_new });
     }
     make_directory(pin).map_err(|error| unusable(pin, pin, &error))
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -86,6 +86,11 @@ impl Programs {
         })?;
         out.truncate(result.data_size_out as usize);
         Ok((result.return_value, out))
+    }
+
+    /// Where the programs are pinned in a directory.
+    pub(super) fn pins(&self, directory: &Path) -> impl Iterator<Item = PathBuf> {
+        PROGRAMS.into_iter().map(|name| directory.join(name))
     }
 
     /// Pins the programs, in the place of those pinned before.

@@ -18,6 +18,8 @@ use super::DatapathError;
 #[derive(Debug)]
 pub(super) struct Lock {
     _directory: Flock<File>,
+    /// Of the directory: device and inode.
+    identity: (u64, u64),
 }
 
 impl Lock {
@@ -35,7 +37,7 @@ impl Lock {
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
             // Who had it before may have removed the directory: a lock on what is no longer there keeps nobody out.
             Ok(directory) if fs::metadata(pin).is_ok_and(|present| present.ino() == metadata.ino()) => {
-                Ok(Self { _directory: directory })
+                Ok(Self { _directory: directory, identity: (metadata.dev(), metadata.ino()) })
             }
             Ok(_) => Err(failed(io::Error::from_raw_os_error(libc::ENOENT))),
             Err((_, Errno::EWOULDBLOCK)) => Err(DatapathError::Locked {
@@ -44,6 +46,13 @@ impl Lock {
             }),
             Err((_, error)) => Err(failed(error.into())),
         }
+    }
+}
+
+impl Lock {
+    /// Whether the directory that is there now is the one that is locked.
+    pub(super) fn is_of(&self, pin: &Path) -> bool {
+        fs::metadata(pin).is_ok_and(|present| (present.dev(), present.ino()) == self.identity)
     }
 }
 
@@ -92,6 +101,7 @@ mod tests {
         let first = Lock::take(directory.path()).unwrap();
         let error = Lock::take(directory.path()).unwrap_err().to_string();
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(first.is_of(directory.path()) && !first.is_of(Path::new("/")));
         drop(first);
         Lock::take(directory.path()).unwrap();
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lb_common::{
     Backend, Control, DirectoryBucket, Explanation, FilterWord, FlowBucket4, FlowBucket6, MaglevWord,
@@ -122,6 +122,11 @@ impl Maps {
                 ),
             }),
         }
+    }
+
+    /// Every map and where it is pinned in a directory.
+    pub(super) fn pins(&self, directory: &Path) -> impl Iterator<Item = (PathBuf, BorrowedFd<'_>)> {
+        self.handles.iter().map(move |(name, (map, _))| (directory.join(name), map.as_fd()))
     }
 
     /// A map's number of entries; 0 for a name that is none of lbd's.

@@ -4,6 +4,7 @@
 //! of maps; a set that cannot take over the old one's contents is filled by the first plan before it gets packets.
 
 mod interfaces;
+mod keep;
 mod reload;
 mod remove;
 
@@ -15,6 +16,7 @@ use remove::remove_all;
 pub use remove::{detach, foreign_pins};
 
 use super::attach::Links;
+use super::bpffs::Mounted;
 use super::grace::Grace;
 use super::load::{BALANCER, Programs};
 use super::lock::Lock;
@@ -47,7 +49,9 @@ pub struct Datapath {
     adoption: Adoption,
     /// The set of maps that is not yet in the place of the old one.
     staged: Option<Staged>,
-    _lock: Arc<Lock>,
+    lock: Arc<Lock>,
+    /// The BPF filesystem, if it had to be mounted. Dropped after the lock, which keeps it busy.
+    mounted: Option<Mounted>,
 }
 
 impl Datapath {
@@ -58,7 +62,9 @@ impl Datapath {
     /// [`DatapathError`]; nothing on any interface has changed then, and nothing is left where nothing was.
     pub fn open(config: &DatapathSpec, tuning: Tuning, demand: &Demand) -> Result<Self, DatapathError> {
         let object = object::bytes()?;
-        bpffs::prepare(&config.pin)?;
+        // Whatever ends the start: this is dropped last.
+        let mut mounted = None;
+        bpffs::prepare(&config.pin, &mut mounted)?;
         routes::allow();
         let lock = Arc::new(Lock::take(&config.pin)?);
         let is_new = !Layout::new(&config.pin).base().is_dir();
@@ -69,7 +75,9 @@ impl Datapath {
         {
             tracing::warn!("{error}");
         }
-        opened
+        let mut datapath = opened?;
+        datapath.mounted = mounted;
+        Ok(datapath)
     }
 
     fn open_locked(
@@ -121,7 +129,8 @@ impl Datapath {
             links,
             adoption: staged.adoption.clone(),
             staged: Some(staged),
-            _lock: lock,
+            lock,
+            mounted: None,
         };
         datapath.remember_seed();
         datapath.settle(&wanted)?;

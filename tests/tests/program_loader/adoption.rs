@@ -145,3 +145,38 @@ fn one_lbd_per_pin_path_and_none_is_detached_under_it() -> Result<()> {
 fn pin_map(path: &Path, kind: MapKind, [key_len, value_len, entries]: [u32; 3]) -> Result<()> {
     Map::new(kind, key_len, value_len, entries)?.pin(path)
 }
+
+#[test]
+fn a_bpffs_that_had_to_be_mounted_goes_unless_something_is_pinned_in_it() -> Result<()> {
+    if !may_run("a_bpffs_that_had_to_be_mounted_goes_unless_something_is_pinned_in_it") {
+        return Ok(());
+    }
+    let mut place = Place::new("mount")?;
+    let files = tempfile::tempdir()?;
+    let pin = files.path().join("bpf");
+    place.spec.pin = pin.clone();
+    let is_mounted = || -> Result<bool> {
+        Ok(std::fs::read_to_string("/proc/self/mounts")?.contains(&format!(" {} bpf ", pin.display())))
+    };
+    let seed = std::mem::replace(&mut place.spec.seed_file, files.path().join("not-a-seed"));
+    std::fs::write(&place.spec.seed_file, "x")?;
+    ensure!(place.open().is_err(), "that is a seed?");
+    ensure!(!is_mounted()? && !pin.exists(), "a start that failed leaves its mount");
+    place.spec.seed_file = seed;
+
+    let mut datapath = place.start()?;
+    ensure!(is_mounted()?, "nothing was mounted: what is tested?");
+    place.namespace.run(|| datapath.close(OnExit::Detach))??;
+    drop(datapath);
+    ensure!(!is_mounted()? && !pin.exists(), "the mount is left");
+
+    drop(place.start()?);
+    ensure!(is_mounted()?, "the pins are gone with the mount");
+    // The next one has found it mounted, and leaves it so.
+    let mut datapath = place.start()?;
+    place.namespace.run(|| datapath.close(OnExit::Detach))??;
+    drop(datapath);
+    ensure!(is_mounted()?, "somebody else's mount is gone");
+    nix::mount::umount(&pin)?;
+    Ok(())
+}

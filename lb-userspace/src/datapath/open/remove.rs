@@ -13,10 +13,11 @@ impl Datapath {
     /// Ends the daemon's hold; drop the datapath after it: the kernel goes on forwarding (`keep`), or everything is removed (`detach`).
     ///
     /// # Errors
-    /// [`DatapathError`] if something pinned cannot be removed.
+    /// [`DatapathError`] if something pinned cannot be removed, or pins that are gone cannot be made again.
     pub fn close(&mut self, on_exit: OnExit) -> Result<(), DatapathError> {
         match on_exit {
-            OnExit::Keep => Ok(()),
+            OnExit::Keep if self.lost_pins().is_empty() => Ok(()),
+            OnExit::Keep => self.pin_again(),
             OnExit::Detach => remove_all(&self.pin),
         }
     }
