@@ -32,26 +32,6 @@ impl Address {
         self.words[0] == 0 && self.words[1] == 0 && self.words[2] == Self::MAPPED
     }
 
-    /// Whether a host may send from this address: not 0.0.0.0/8 (RFC 1122 §3.2.1.3), multicast, 255.255.255.255 or ::, and loopback
-    /// only `on_loopback`. As Linux judges a martian source (`ip_route_input_slow` in net/ipv4/route.c, `ip6_rcv_core` in
-    /// net/ipv6/ip6_input.c).
-    #[inline(always)]
-    pub const fn may_send(&self, on_loopback: bool) -> bool {
-        let [a, b, c, d] = self.words;
-        if self.is_v4() {
-            return match d.to_ne_bytes()[0] {
-                0 | 224..=239 => false,
-                127 => on_loopback,
-                _ => d != u32::MAX,
-            };
-        }
-        let is_loopback = d == 1u32.to_be();
-        if a == 0 && b == 0 && c == 0 && (d == 0 || is_loopback) {
-            return is_loopback && on_loopback;
-        }
-        a.to_ne_bytes()[0] != 0xff
-    }
-
     /// The sixteen network bytes.
     pub const fn octets(&self) -> [u8; 16] {
         let [a, b, c, d] = self.words;
@@ -87,58 +67,6 @@ impl From<Address> for core::net::IpAddr {
             Self::V4(address.words[3].to_ne_bytes().into())
         } else {
             Self::V6(address.octets().into())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use core::net::IpAddr;
-
-    use super::*;
-
-    fn may_send(address: &str, on_loopback: bool) -> bool {
-        Address::from(address.parse::<IpAddr>().unwrap()).may_send(on_loopback)
-    }
-
-    #[test]
-    fn hosts_may_send() {
-        for address in [
-            "1.0.0.1",
-            "10.0.0.255",
-            "126.9.9.9",
-            "128.0.0.1",
-            "223.255.255.255",
-            "240.0.0.1",
-            "255.255.255.254",
-        ] {
-            assert!(may_send(address, false), "{address}");
-        }
-        for address in ["2001:db8::1", "fe80::1", "fc00::1", "::2", "::1:0", "1::", "0:1::1", "feff::"] {
-            assert!(may_send(address, false), "{address}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_hosts_may_not() {
-        for address in [
-            "0.0.0.0",
-            "0.1.2.3",
-            "224.0.0.1",
-            "239.255.255.255",
-            "255.255.255.255",
-            "::",
-            "ff02::1",
-            "ff00::",
-        ] {
-            assert!(!may_send(address, false) && !may_send(address, true), "{address}");
-        }
-    }
-
-    #[test]
-    fn loopback_sends_on_lo_only() {
-        for address in ["127.0.0.1", "127.255.255.255", "::1"] {
-            assert!(!may_send(address, false) && may_send(address, true), "{address}");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! written before the backend, and for nat and full-nat the 4-tuple towards it, is certain.
 
 use lb_common::{
-    Affinity, FEATURE_FULL_NAT, FEATURE_LOOPBACK, FEATURE_NAT, Forward, Pool, Reason, selected_by,
+    Address, Affinity, FEATURE_FULL_NAT, FEATURE_LOOPBACK, FEATURE_NAT, Forward, Pool, Reason, selected_by,
 };
 
 use crate::{
@@ -27,6 +27,26 @@ fn is_translated<T: Tables>(tables: &T, policy: Policy) -> bool {
         || (has(constants, FEATURE_FULL_NAT) && policy.is(Forward::FullNat))
 }
 
+/// Whether a host may send from an address: not 0.0.0.0/8 (RFC 1122 §3.2.1.3), multicast, 255.255.255.255 or ::, and loopback
+/// only `on_loopback`. As Linux judges a martian source (`ip_route_input_slow` in net/ipv4/route.c, `ip6_rcv_core` in
+/// net/ipv6/ip6_input.c).
+#[inline(always)]
+const fn may_send(address: &Address, on_loopback: bool) -> bool {
+    let [a, b, c, d] = address.words;
+    if address.is_v4() {
+        return match d.to_ne_bytes()[0] {
+            0 | 224..=239 => false,
+            127 => on_loopback,
+            _ => d != u32::MAX,
+        };
+    }
+    let is_loopback = d == 1u32.to_be();
+    if a == 0 && b == 0 && c == 0 && (d == 0 || is_loopback) {
+        return is_loopback && on_loopback;
+    }
+    a.to_ne_bytes()[0] != 0xff
+}
+
 /// Selects the backend of a flow that is not known or may not stay. Changes nothing yet. This and what follows it is out of line: the path
 /// of known flows shall not carry its weight.
 #[inline(always)]
@@ -34,7 +54,7 @@ pub fn begin<K: Kind, T: Tables>(tables: &T, wish: &Wish) -> Result<Begun, Reaso
     let policy = wish.policy;
     // Judged here and not on every packet: what may not begin has no flow.
     let on_loopback = has(tables.constants(), FEATURE_LOOPBACK) && policy.is_loopback();
-    if !wish.flow.client.may_send(on_loopback) {
+    if !may_send(&wish.flow.client, on_loopback) {
         return Err(Reason::BadSource);
     }
     let pool = tables.pool(policy.pool()).ok_or(Reason::BackendMissing)?;
@@ -127,5 +147,57 @@ fn count_entry<K: Kind, T: Tables>(tables: &T, service_id: u16, is_new: bool, ev
     }
     if evicts {
         tables.count_flow(K::INDEX, FlowEvent::Evicted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::IpAddr;
+
+    use lb_common::Address;
+
+    fn may_send(address: &str, on_loopback: bool) -> bool {
+        super::may_send(&Address::from(address.parse::<IpAddr>().unwrap()), on_loopback)
+    }
+
+    #[test]
+    fn hosts_may_send() {
+        for address in [
+            "1.0.0.1",
+            "10.0.0.255",
+            "126.9.9.9",
+            "128.0.0.1",
+            "223.255.255.255",
+            "240.0.0.1",
+            "255.255.255.254",
+        ] {
+            assert!(may_send(address, false), "{address}");
+        }
+        for address in ["2001:db8::1", "fe80::1", "fc00::1", "::2", "::1:0", "1::", "0:1::1", "feff::"] {
+            assert!(may_send(address, false), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_hosts_may_not() {
+        for address in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.1",
+            "239.255.255.255",
+            "255.255.255.255",
+            "::",
+            "ff02::1",
+            "ff00::",
+        ] {
+            assert!(!may_send(address, false) && !may_send(address, true), "{address}");
+        }
+    }
+
+    #[test]
+    fn loopback_sends_on_lo_only() {
+        for address in ["127.0.0.1", "127.255.255.255", "::1"] {
+            assert!(!may_send(address, false) && may_send(address, true), "{address}");
+        }
     }
 }
