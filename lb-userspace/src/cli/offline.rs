@@ -52,37 +52,28 @@ struct LeftBackend {
     packets: u64,
 }
 
-/// Shows what the pins tell, or says why they tell nothing. That no daemon answers is the caller's to report.
-pub(super) fn show(session: &Session, pin: Option<&Path>, config: &Path) -> Result<(), ApiError> {
-    let pin = pin.map_or_else(|| configured(session, config), Path::to_owned);
-    match read(&pin) {
-        Ok(Some(left)) => session.show(&left, screen),
-        Ok(None) => {
-            session.say(&format!("nothing is pinned under {}: no program of lbd is attached", pin.display()));
-            Ok(())
-        }
-        Err(error) if matches!(error.downcast_ref(), Some(DatapathError::Barred { .. })) => {
-            session.say(&error.to_string());
-            Ok(())
-        }
-        Err(error) => {
-            session.say(&format!("the pins cannot be read either: {error:#}"));
-            Ok(())
-        }
-    }
+/// Shows what the pins tell; else the answer is why they tell nothing. That no daemon answers is the caller's to report.
+pub(super) fn show(session: &Session, pin: Option<&Path>, config: &Path) -> Result<Option<String>, ApiError> {
+    let (pin, aside) = pin.map_or_else(|| configured(config), |pin| (pin.to_owned(), String::new()));
+    let nothing = match read(&pin) {
+        Ok(Some(left)) => return session.show(&left, screen).map(|()| None),
+        Ok(None) => format!("nothing is pinned under {}: no program of lbd is attached", pin.display()),
+        Err(error) if matches!(error.downcast_ref(), Some(DatapathError::Barred { .. })) => error.to_string(),
+        Err(error) => format!("the pins cannot be read either: {error:#}"),
+    };
+    Ok(Some(nothing + &aside))
 }
 
-/// The pin path of the configuration; the usual one if that cannot be read.
-fn configured(session: &Session, config: &Path) -> PathBuf {
+/// The pin path of the configuration; the usual one if that cannot be read, which is said then.
+fn configured(config: &Path) -> (PathBuf, String) {
     let usual = DatapathSpec::default().pin;
     if !config.exists() {
-        return usual;
+        return (usual, String::new());
     }
-    crate::config::load(config).map(|loaded| loaded.spec.datapath.pin).unwrap_or_else(|_| {
-        let (config, usual) = (config.display(), usual.display());
-        session.say(&format!("{config} does not say where the pins are (see lbd check); looking in {usual}"));
-        DatapathSpec::default().pin
-    })
+    crate::config::load(config).map_or_else(
+        |_| (usual, format!("; {} does not say where the pins are (see lbd check)", config.display())),
+        |loaded| (loaded.spec.datapath.pin, String::new()),
+    )
 }
 
 fn read(pin: &Path) -> anyhow::Result<Option<Left>> {

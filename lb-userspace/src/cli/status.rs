@@ -17,8 +17,16 @@ pub(super) async fn run(session: &Session, check: bool, pin: Option<&Path>, conf
     let status = match session.client.status().await {
         Ok(status) => status,
         Err(error) if error.code() == ErrorCode::Unreachable && !session.client.is_barred() => {
-            offline::show(session, pin, config)?;
-            return Err(error);
+            return Err(match offline::show(session, pin, config)? {
+                Some(nothing) if session.is_json() => {
+                    let hint = error.0.hint.clone().into_iter().chain([nothing]).collect::<Vec<_>>();
+                    error.hint(hint.join("; "))
+                }
+                nothing => {
+                    nothing.iter().for_each(|nothing| session.say(nothing));
+                    error
+                }
+            });
         }
         Err(error) => return Err(error),
     };

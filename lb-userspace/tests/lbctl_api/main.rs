@@ -123,7 +123,11 @@ fn nobody_at_the_socket_is_said_with_the_remedy() {
     assert_eq!(output.status.code(), Some(3));
     assert!(stderr(&output).contains(&format!("nothing is pinned under {pin}")), "{}", stderr(&output));
     let output = run(&["-j", "status", "--pin", &pin]);
-    assert!(stderr(&output).contains("\"unreachable\""), "{}", stderr(&output));
+    let error: Value =
+        serde_json::from_str(&stderr(&output)).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+    assert_eq!(error["error"]["code"], "unreachable");
+    let hint = error["error"]["hint"].as_str().unwrap();
+    assert!(hint.contains("systemctl start lbd") && hint.contains("nothing is pinned"), "{hint}");
 }
 
 #[test]
