@@ -36,6 +36,7 @@ use crate::spec::{BackendAddress, Name, OnExit};
 use crate::state::{Record, StateDir, StateError};
 pub use counters::{Counters, Shared};
 pub use names::Names;
+pub(crate) use reload::in_one_line;
 use return_path::ReturnPaths;
 pub(crate) use start::left_behind;
 pub use start::{Given, Senders};
@@ -112,6 +113,8 @@ pub struct Controller {
     image: Image,
     datapath: Shared,
     state: StateDir,
+    /// Files of the state directory that could not be used, and what that means.
+    damaged: BTreeMap<PathBuf, String>,
     health: HealthEngine<MemberId>,
     resolver: NextHopResolver,
     host: HostNetwork,
@@ -141,8 +144,10 @@ fn found(event: HealthEvent<MemberId>) -> Event {
 enum Fault {
     /// The configuration file is invalid.
     Config,
-    /// The state directory.
+    /// The state directory cannot be written.
     State,
+    /// Files of the state directory were damaged.
+    Damage,
     /// An interface.
     Interfaces,
     /// What is sent by an interface and lost.
@@ -224,7 +229,8 @@ impl Controller {
     fn beat(&mut self) {
         self.mend_interfaces();
         let is_news =
-            [self.look_at_interfaces(), self.keep_pins(), self.observe_return_paths()].contains(&true);
+            [self.look_at_interfaces(), self.keep_pins(), self.look_at_damage(), self.observe_return_paths()]
+                .contains(&true);
         if is_news {
             self.publish();
         }

@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::api::{self, Access, Handle};
 use crate::config;
-use crate::controller::{Controller, Given, Order, Senders};
+use crate::controller::{Controller, Given, Order, Senders, in_one_line};
 use crate::metrics;
 use crate::netlink;
 use crate::spec::{DaemonSpec, OnExit, Spec};
@@ -82,8 +82,11 @@ fn given(options: &RunOptions) -> anyhow::Result<Result<Given, ExitCode>> {
             let Some((state, left, spec, revision)) = last_good(&config) else {
                 return Ok(Err(ExitCode::from(EXIT_CONFIG)));
             };
-            let invalid =
-                format!("{} is invalid, revision {revision} is in force instead: {errors}", config.display());
+            let invalid = format!(
+                "{} is invalid, revision {revision} is in force instead: {}",
+                config.display(),
+                in_one_line(&errors)
+            );
             tracing::error!("{invalid}");
             Ok(Ok(Given { config, spec, warnings: Vec::new(), invalid: Some(invalid), state, left }))
         }

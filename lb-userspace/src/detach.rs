@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::config;
 use crate::controller::left_behind;
@@ -11,10 +11,14 @@ use crate::datapath;
 use crate::netlink;
 use crate::spec::{DaemonSpec, DatapathSpec};
 
-/// Removes what the pin directory (of `pin`, else of the configuration, else the default) holds; `state` too if wanted.
+/// Where pins usually are.
+const SYSTEM_PINS: &str = "/sys/fs/bpf";
+
+/// Removes what the pin directory (of `pin`, else of the configuration, else the default) holds; `state` too if wanted. A
+/// directory without pins is as it should be, and so is a configured one that is gone: that is how `lbd detach` leaves it.
 ///
 /// # Errors
-/// A daemon is running, or something cannot be removed.
+/// A daemon is running, or something cannot be removed, or `pin` is no directory: then another one was meant.
 pub fn run(config: &Path, pin: Option<&Path>, remove_state: bool) -> anyhow::Result<ExitCode> {
     let (daemon, configured) = match config::load(config) {
         Ok(loaded) => (loaded.spec.daemon, loaded.spec.datapath),
@@ -28,6 +32,13 @@ pub fn run(config: &Path, pin: Option<&Path>, remove_state: bool) -> anyhow::Res
             (DaemonSpec::default(), DatapathSpec::default())
         }
     };
+    if let Some(pin) = pin.filter(|pin| !pin.is_dir()) {
+        bail!(
+            "there is no directory {}: nothing is pinned there; datapath.pin of the configuration that lbd ran with names the one \
+             that is meant, find {SYSTEM_PINS} -name links those there are",
+            pin.display()
+        );
+    }
     let pin = pin.unwrap_or(&configured.pin);
     let interfaces = datapath::detach(pin)?;
     match interfaces.as_slice() {

@@ -3,12 +3,13 @@
 //! In: a [`Record`] for each accepted change. Out: the newest one that is whole, when lbd starts again. Invariants: a change
 //! is written down before it is done, by one rename, so a crash or a full disk leaves the revision before it and never
 //! half of one; what the file defines, what lbctl added and the overrides stand in the same revision, so they cannot
-//! disagree; a damaged file is passed over for the one before it, and said.
+//! disagree; a damaged file is put aside for the one before it, and said until somebody removes it.
 //!
 //! ```text
 //! STATE/lock                   held by the daemon that uses the directory
 //! STATE/revisions/7            time, who, what, lbctl's objects, overrides, the name of the configuration
 //! STATE/configurations/SHA256  what the configuration file said, once for all revisions that share it
+//! STATE/…/NAME.damaged         what could not be used
 //! ```
 
 mod file;
@@ -107,8 +108,9 @@ pub struct Left {
     pub last: Option<Record>,
     /// The highest number in use, damaged ones included: new revisions count from here.
     pub highest: u64,
-    /// A sentence for each file that could not be used.
-    pub complaints: Vec<String>,
+    /// Files that could not be used, now or at an earlier start, where they have been put aside, each with what that means.
+    /// They are somebody's to look at and to remove.
+    pub damaged: BTreeMap<PathBuf, String>,
 }
 
 /// The directory, held by this daemon.
@@ -124,7 +126,7 @@ impl StateDir {
     /// Takes the directory, makes it if it is missing, and reads what is left in it.
     ///
     /// # Errors
-    /// Another daemon has it, or the system refuses. Damaged files are no error, see [`Left::complaints`].
+    /// Another daemon has it, or the system refuses. Damaged files are no error, see [`Left::damaged`].
     pub fn open(path: &Path) -> Result<(Self, Left), StateError> {
         let system = |what: &'static str| {
             move |error: io::Error| StateError::System { what, path: path.display().to_string(), error }
@@ -143,7 +145,11 @@ impl StateDir {
     }
 
     fn read(&mut self) -> io::Result<Left> {
-        let mut left = Left::default();
+        let mut left = Left { damaged: self.put_aside_before()?, ..Left::default() };
+        // A number is not given twice.
+        let aside = left.damaged.keys().filter_map(|path| path.file_stem()?.to_str()?.parse().ok());
+        left.highest = aside.max().unwrap_or(0);
+        let mut damaged = BTreeMap::new();
         for number in self.numbers()?.into_iter().rev() {
             left.highest = left.highest.max(number);
             let stored = file::read::<Stored>(&self.revision_path(number));
@@ -152,16 +158,36 @@ impl StateDir {
             match stored {
                 Ok(stored) if left.last.is_none() => match self.whole(stored) {
                     Ok(record) => left.last = Some(record),
-                    Err(complaint) => left.complaints.push(complaint),
+                    Err((path, why)) => drop(damaged.insert(path, (why, true))),
                 },
                 Ok(_) => {}
-                Err(complaint) => left.complaints.push(complaint),
+                Err(why) => drop(damaged.insert(self.revision_path(number), (why, left.last.is_none()))),
             }
         }
-        if let (false, Some(record)) = (left.complaints.is_empty(), &left.last) {
-            left.complaints.push(format!("revision {} of {} is used", record.revision, record.time));
+        for (path, (why, is_loss)) in damaged {
+            let (kept, where_) = put_aside(&path);
+            let sentence = format!("{why}; {where_}; {}", meaning(is_loss, left.last.as_ref()));
+            left.damaged.insert(kept, sentence);
         }
         Ok(left)
+    }
+
+    /// Files that earlier starts have put aside and nobody has removed.
+    fn put_aside_before(&self) -> io::Result<BTreeMap<PathBuf, String>> {
+        let mut found = BTreeMap::new();
+        for directory in [REVISIONS, CONFIGURATIONS] {
+            for entry in fs::read_dir(self.path.join(directory))? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == DAMAGED) {
+                    let sentence = format!(
+                        "{} was damaged and put aside by an earlier start: what lbctl had changed by then may be lost; {ACKNOWLEDGE}",
+                        path.display()
+                    );
+                    found.insert(path, sentence);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The numbers of the revisions there are, in order.
@@ -175,8 +201,10 @@ impl StateDir {
         Ok(numbers)
     }
 
-    fn whole(&self, stored: Stored) -> Result<Record, String> {
-        let file = file::read::<Spec>(&self.configuration_path(&stored.configuration))?;
+    /// The revision with its configuration, or the file that keeps it from being whole.
+    fn whole(&self, stored: Stored) -> Result<Record, (PathBuf, String)> {
+        let path = self.configuration_path(&stored.configuration);
+        let file = file::read::<Spec>(&path).map_err(|why| (path, why))?;
         let Stored { revision, time, who, what, cli, overrides, .. } = stored;
         Ok(Record { revision, time, who, what, file: Arc::new(file), cli: Arc::new(cli), overrides })
     }
@@ -238,6 +266,37 @@ impl StateDir {
     }
 }
 
+/// Puts a damaged file where nothing reads it; where it is now, and a sentence that says so.
+fn put_aside(path: &Path) -> (PathBuf, String) {
+    let aside = path.with_extension(DAMAGED);
+    match fs::rename(path, &aside) {
+        Ok(()) => {
+            let sentence = format!("it is kept as {}", aside.display());
+            (aside, sentence)
+        }
+        Err(error) => (path.to_owned(), format!("it cannot be put aside ({error})")),
+    }
+}
+
+/// What a damaged file means, and what to do.
+fn meaning(is_loss: bool, last: Option<&Record>) -> String {
+    let what = match (is_loss, last) {
+        (true, None) => "what lbctl had added and overridden is lost, no revision is whole".to_owned(),
+        (true, Some(last)) => {
+            format!(
+                "revision {} of {} is used, what lbctl changed after it is lost",
+                last.revision, last.time
+            )
+        }
+        (false, _) => "the revision in use is a later one, nothing in force is lost".to_owned(),
+    };
+    format!("{what}; {ACKNOWLEDGE}")
+}
+
+/// The end of every sentence on a damaged file.
+const ACKNOWLEDGE: &str = "see to it, then remove that file, which ends this message";
+/// The extension of files that are put aside.
+const DAMAGED: &str = "damaged";
 const REVISIONS: &str = "revisions";
 const CONFIGURATIONS: &str = "configurations";
 

@@ -1,5 +1,6 @@
 //! What is left when lbd goes for good: nothing.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -38,6 +39,7 @@ fn detach_takes_program_pins_and_neighbours_and_is_refused_while_a_daemon_runs()
     }
     let mut web = web("detach", "keep")?;
     ensure!(managed(&web)? == 2, "{}", web.topology.balancer.ip("neighbour show dev back")?);
+    let binary = Binaries::find()?.lbd;
     let detach = |web: &Web| -> Result<Command> {
         let mut command = web.topology.balancer.command(Binaries::find()?.lbd);
         command.args(["detach", "--config"]).arg(web.lbd.config_path());
@@ -50,7 +52,16 @@ fn detach_takes_program_pins_and_neighbours_and_is_refused_while_a_daemon_runs()
     ensure!(managed(&web)? == 2, "on_exit = keep lets the neighbours go");
     let said = output_of(&mut detach(&web)?)?;
     ensure!(said.contains("detached from back, front") && said.contains("2 neighbours"), "{said}");
-    nothing_is_left(&web)
+    nothing_is_left(&web)?;
+    let again = output_of(&mut detach(&web)?)?;
+    ensure!(again.contains("nothing was attached"), "{again}");
+    let at = |pin: &Path| web.topology.balancer.command(&binary).args(["detach", "--pin"]).arg(pin).output();
+    let empty = at(web.topology.balancer.run_dir().path())?;
+    ensure!(empty.status.success(), "a directory without pins: {empty:?}");
+    let wrong = at(web.lbd.pin())?;
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    ensure!(wrong.status.code() == Some(1) && said.contains("there is no directory"), "{said}");
+    Ok(())
 }
 
 #[test]

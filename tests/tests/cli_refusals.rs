@@ -156,6 +156,13 @@ fn a_bad_file_leaves_a_running_daemon_as_it_is() -> Result<()> {
         ensure!(now == before, "after the refusal of {line}: {now}\nbefore: {before}");
         download(client, vip, "/").context("a request after a refusal")?;
     }
+    let two = Settings { datapath: "flowz = 1\nmodus = 2\n".to_owned(), ..good(&web.topology) };
+    web.lbd.rewrite_config(&web.topology, &two)?;
+    web.lbd.reload()?;
+    until("the refusal of both", || Ok(status(&web.lbd)?["degraded"].to_string().contains("2 mistakes")))?;
+    let log = web.lbd.log_tail();
+    let records: Vec<&str> = log.lines().filter(|line| line.contains("modus")).collect();
+    ensure!(records.len() == 1 && records[0].contains("flowz"), "{records:?}");
     web.lbd.rewrite_config(&web.topology, &good(&web.topology))?;
     web.lbd.reload()?;
     until("all is well again", || Ok(status(&web.lbd)?["degraded"] == json!([])))

@@ -47,6 +47,12 @@ impl Controller {
         is_news
     }
 
+    /// Damaged files of the state directory that nobody has removed yet. True: there is news.
+    pub(super) fn look_at_damage(&mut self) -> bool {
+        self.damaged.retain(|path, _| path.exists());
+        self.set_fault(Fault::Damage, self.damaged.values().cloned().collect())
+    }
+
     /// Pins that somebody took away are made again; what cannot be is said. True: there is news.
     pub(super) fn keep_pins(&mut self) -> bool {
         let lost = self.read_datapath().lost_pins();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Controller, Fault, Notice};
 use crate::api::types::PlanReport;
 use crate::api::{ApiError, ErrorCode};
-use crate::config;
+use crate::config::{self, ConfigErrors};
 use crate::membership::{Candidate, Options};
 use crate::netlink::{local_listening_sockets, read_host_network};
 use crate::plan::Plan;
@@ -32,10 +32,9 @@ impl Controller {
                 self.set_fault(Fault::Config, Vec::new());
             }
             Err(reason) => {
-                for line in reason.lines() {
-                    tracing::error!("reload refused, everything stays as it is: {line}");
-                }
-                self.set_fault(Fault::Config, vec![format!("the last reload was refused: {reason}")]);
+                tracing::error!("reload refused, everything stays as it is: {reason}");
+                // That was the record of it.
+                self.faults.insert(Fault::Config, vec![format!("the last reload was refused: {reason}")]);
             }
         }
         self.publish();
@@ -43,7 +42,7 @@ impl Controller {
     }
 
     async fn try_reload(&mut self) -> Result<String, String> {
-        let loaded = config::load(&self.config).map_err(|errors| errors.to_string())?;
+        let loaded = config::load(&self.config).map_err(|errors| in_one_line(&errors))?;
         if let Ok(host) = read_host_network().await {
             self.host = host;
         }
@@ -118,6 +117,17 @@ impl Controller {
     }
 }
 
+/// All mistakes of a file in one line, for one record of the log: `lbd check` has a line for each.
+pub(crate) fn in_one_line(errors: &ConfigErrors) -> String {
+    let errors = errors.problems.iter().filter(|problem| problem.is_error());
+    let sentences: Vec<String> =
+        errors.map(|problem| problem.to_string().split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    match sentences.as_slice() {
+        [one] => one.clone(),
+        many => format!("{} mistakes (lbd check has each in a line): {}", many.len(), many.join("; ")),
+    }
+}
+
 /// What a host makes of a configuration; the sockets that listen are looked at now.
 pub(super) fn judge(spec: &Spec, host: &HostNetwork) -> Judgement {
     let mut host = host.clone();
@@ -134,5 +144,21 @@ pub(super) fn refuse_errors(problems: &[Problem]) -> Result<(), ApiError> {
     match crate::membership::Refusal::of_problems(errors) {
         Some(refusal) => Err(refusal.into()),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_mistakes_of_a_file_are_one_line() {
+        let errors = |text: &str| in_one_line(&config::parse(text, "lbd.toml").unwrap_err());
+        let two = errors("[datapath]\ninterfaces = [\"eth0\"]\nflowz = 1\nmodus = 2\n");
+        assert!(two.starts_with("2 mistakes"), "{two}");
+        assert!(two.contains("lbd.toml:3: ") && two.contains("; lbd.toml:4: "), "{two}");
+        for text in ["", "[datapath]\nflowz = 1\n", "no toml"] {
+            assert_eq!(errors(text).lines().count(), 1, "{text:?}");
+        }
     }
 }

@@ -78,6 +78,7 @@ impl Controller {
             image,
             datapath: Arc::new(RwLock::new(datapath)),
             state,
+            damaged: left.damaged,
             health,
             resolver,
             host,
@@ -108,7 +109,7 @@ impl Controller {
         controller.set_notices(Notice::File, &warnings);
         controller.set_notices(Notice::Host, &judgement.problems);
         controller.set_fault(Fault::Config, invalid.into_iter().collect());
-        controller.set_fault(Fault::State, left.complaints);
+        controller.look_at_damage();
         if let Err(error) = controller.take_up() {
             controller.give_up();
             return Err(error);
@@ -175,11 +176,13 @@ pub(crate) fn left_behind(pins: &Path) -> String {
 /// What a membership begins with.
 fn beginning(spec: &Arc<Spec>, left: &Left, pinned: Pinned) -> Start {
     let last = left.last.as_ref();
+    // Where no revision is whole the file counts as another than it was, and no number is given twice.
+    let file_then = last.map_or_else(Arc::default, |record| Arc::clone(&record.file));
     Start {
         file: Arc::clone(spec),
         cli: last.map(|record| (*record.cli).clone()).unwrap_or_default(),
         overrides: last.map(|record| record.overrides.clone()).unwrap_or_default(),
-        saved: last.map(|record| (left.highest, Arc::clone(&record.file))),
+        saved: (left.highest > 0).then_some((left.highest, file_then)),
         pinned,
     }
 }

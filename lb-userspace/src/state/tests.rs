@@ -59,13 +59,13 @@ fn what_is_written_is_read_back() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state");
     let (mut state, left) = open(&path);
-    assert!(left.last.is_none() && left.highest == 0 && left.complaints.is_empty());
+    assert!(left.last.is_none() && left.highest == 0 && left.damaged.is_empty());
     state.write(&record(1, TWO)).unwrap();
     state.write(&record(2, ONE)).unwrap();
     drop(state);
     let (_state, left) = open(&path);
     assert_eq!(left.last, Some(record(2, ONE)));
-    assert_eq!((left.highest, left.complaints.len()), (2, 0));
+    assert_eq!((left.highest, left.damaged.len()), (2, 0));
 }
 
 #[test]
@@ -82,13 +82,44 @@ fn a_damaged_revision_is_passed_over_and_said() {
         let (mut state, left) = open(directory.path());
         assert_eq!(left.last, Some(record(1, ONE)));
         assert_eq!(left.highest, 2);
-        assert_eq!(left.complaints.len(), 2, "{:?}", left.complaints);
-        assert!(left.complaints[0].contains("revisions/2 cannot be used"), "{:?}", left.complaints);
-        assert!(left.complaints[1].starts_with("revision 1 of 2026-"), "{:?}", left.complaints);
+        let aside = directory.path().join("revisions/2.damaged");
+        assert_eq!(left.damaged.len(), 1, "{:?}", left.damaged);
+        let sentence = &left.damaged[&aside];
+        for part in
+            ["revisions/2 cannot be used", "kept as", "revision 1 of 2026-", "changed after it is lost"]
+        {
+            assert!(sentence.contains(part), "{part}: {sentence}");
+        }
+        assert_eq!(fs::read_to_string(&aside).unwrap(), &text[..damage]);
+        // Another start does not forget it, and does not give its number away.
+        drop(state);
+        let (again, left) = open(directory.path());
+        assert_eq!((left.highest, left.last), (2, Some(record(1, ONE))));
+        assert!(left.damaged[&aside].contains("by an earlier start"), "{:?}", left.damaged);
+        state = again;
         state.write(&record(3, TWO)).unwrap();
         drop(state);
         assert_eq!(open(directory.path()).1.last, Some(record(3, TWO)));
+        fs::remove_file(&aside).unwrap();
+        assert!(open(directory.path()).1.damaged.is_empty());
     }
+}
+
+#[test]
+fn a_damaged_revision_that_is_not_the_last_loses_nothing_and_without_any_all_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(directory.path());
+    state.write(&record(1, ONE)).unwrap();
+    state.write(&record(2, ONE)).unwrap();
+    drop(state);
+    fs::write(directory.path().join("revisions/1"), "").unwrap();
+    let left = open(directory.path()).1;
+    assert_eq!(left.last, Some(record(2, ONE)));
+    assert!(left.damaged[&directory.path().join("revisions/1.damaged")].contains("nothing in force is lost"));
+    fs::write(directory.path().join("revisions/2"), "").unwrap();
+    let left = open(directory.path()).1;
+    assert!(left.last.is_none() && left.damaged.len() == 2);
+    assert!(left.damaged[&directory.path().join("revisions/2.damaged")].contains("no revision is whole"));
 }
 
 #[test]
@@ -118,6 +149,7 @@ fn a_damaged_configuration_is_passed_over_and_mended_by_the_next_write() {
     fs::write(&damaged, "nothing").unwrap();
     let (mut state, left) = open(directory.path());
     assert_eq!(left.last, Some(record(1, ONE)));
+    assert!(left.damaged.contains_key(&damaged.with_extension("damaged")), "{:?}", left.damaged);
     state.write(&record(3, TWO)).unwrap();
     drop(state);
     assert_eq!(open(directory.path()).1.last, Some(record(3, TWO)));
@@ -159,5 +191,5 @@ fn a_write_that_fails_leaves_the_revision_before_it() {
     drop(state);
     let (_state, left) = open(directory.path());
     assert_eq!(left.last, Some(record(1, ONE)));
-    assert!(left.complaints.is_empty(), "{:?}", left.complaints);
+    assert!(left.damaged.is_empty(), "{:?}", left.damaged);
 }
