@@ -170,6 +170,7 @@ fn main_file(
         ));
     } else {
         objects.note_settings(&settings::read(&root, spec));
+        objects.note_suspects(&root);
         objects.read_defaults(&root);
         objects.read(&root);
     }
@@ -185,7 +186,11 @@ fn main_file(
 fn included_file(file: &SourceFile, objects: &mut Objects, problems: &mut Vec<Problem>) {
     let document = Document::new(file);
     match document.parse() {
-        Some(table) => objects.read(&Section::root(&document, &table, keys::INCLUDED)),
+        Some(table) => {
+            let root = Section::root(&document, &table, keys::INCLUDED);
+            objects.note_suspects(&root);
+            objects.read(&root);
+        }
         None => objects.incomplete(),
     }
     problems.extend(document.into_problems());

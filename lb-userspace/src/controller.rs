@@ -77,7 +77,7 @@ pub struct Published {
     /// The numbers in the maps.
     pub names: Arc<ArcSwap<Names>>,
     /// As last counted.
-    pub flows: Arc<ArcSwap<counters::Counted>>,
+    pub flows: Arc<counters::FlowCount>,
 }
 
 /// Wall time at the start plus monotonic time since: it never goes back.

@@ -140,6 +140,10 @@ fn every_verb_counts_the_same_flows() -> Result<()> {
     // They hold their places in the table until their idle time is over, and can be asked for no more.
     stage.lbctl(0, &["service", "remove", "own", "--yes"])?;
     until_counted(&stage, [15, 10, 15])?;
+    let out = ["backend", "drain", "web", &stage.address(0), "--dry-run"];
+    let plan = stage.lbd.lbctl(&out)?["plan"].take();
+    let sum = number(&plan["flows_kept"])? + number(&plan["flows_moved"])?;
+    ensure!(sum == 10, "flows of removed services go nowhere: {plan}");
     let groups = stage.lbd.lbctl(&["flows", "count"])?["services"].take();
     ensure!(groups["web"] == 10 && groups["(removed)"] == 5, "{groups}");
     ensure!(stage.lbd.lbctl(&["flows"])?["flows"].as_array().is_some_and(|flows| flows.len() == 10));

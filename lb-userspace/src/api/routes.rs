@@ -76,7 +76,7 @@ async fn no_method(uri: Uri) -> ApiError {
 
 async fn status(State(handle): State<Handle>) -> Result {
     let snapshot = handle.snapshot.load_full();
-    Reply::new(snapshot.revision, Picture::counted(&snapshot, &handle).status(now()))
+    Reply::new(snapshot.revision, Picture::counted(&snapshot, &handle).await.status(now()))
 }
 
 async fn services(State(handle): State<Handle>) -> Result {
@@ -204,7 +204,7 @@ async fn stats(State(handle): State<Handle>, uri: Uri) -> Result {
     let wanted: NameQuery = query(&uri)?;
     let snapshot = handle.snapshot.load_full();
     let only = wanted.name.map(|name| find_service(&snapshot.services, &name)).transpose()?;
-    Reply::new(snapshot.revision, Picture::counted(&snapshot, &handle).stats(now(), only))
+    Reply::new(snapshot.revision, Picture::counted(&snapshot, &handle).await.stats(now(), only))
 }
 
 async fn drops(State(handle): State<Handle>, uri: Uri) -> Result {

@@ -3,13 +3,18 @@
 //! In: a path. Out: a listening socket there, mode 0600. Invariants: a socket that somebody listens on is never taken away;
 //! one that nobody listens on is replaced in one step; on the way out only the own one is removed.
 
-use std::fs::{self, FileType, Permissions};
+use std::fs::{self, FileType, Metadata, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener as StdListener, UnixStream};
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockType, UnixAddr, getsockopt, sockopt::PeerCredentials,
+};
+use nix::unistd::geteuid;
 use tokio::net::UnixListener;
 
 /// Root and lbd's own user; `admin` and `read` groups will widen it.
@@ -20,12 +25,13 @@ const MODE: u32 = 0o600;
 pub enum SocketError {
     /// Another daemon serves it.
     #[error(
-        "{path} is served by another lbd (process {pid}): stop that one, or give this one another daemon.socket"
+        "{path} is served by another lbd ({}): stop that one, or give this one another daemon.socket",
+        holder(*.pid)
     )]
     Held {
         /// The socket.
         path: String,
-        /// Whose it is.
+        /// Whose it is; 0: it does not answer, so nobody knows.
         pid: i32,
     },
     /// Something else has that name; it is left alone.
@@ -50,6 +56,14 @@ pub enum SocketError {
         /// The socket.
         path: String,
     },
+    /// The socket's directory is somebody else's now.
+    #[error("its directory {directory} belongs to another user now (uid {uid}): remove it")]
+    ForeignDirectory {
+        /// The directory.
+        directory: String,
+        /// Whose it is.
+        uid: u32,
+    },
     /// The system refuses.
     #[error("cannot {what} {path} ({error}): check daemon.socket and the rights on its directory")]
     System {
@@ -67,7 +81,8 @@ pub enum SocketError {
 pub struct Socket {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    inode: u64,
+    /// Device and inode.
+    identity: (u64, u64),
     /// Why the name that is gone cannot be made again, as last said.
     complaint: Option<String>,
 }
@@ -79,7 +94,7 @@ impl Socket {
         if self.is_in_place() {
             return;
         }
-        match bind(&self.path) {
+        match own_directory(&self.path).and_then(|()| bind(&self.path)) {
             Ok(again) => {
                 tracing::warn!("{path} was removed by somebody; it is made again");
                 *self = again;
@@ -97,7 +112,7 @@ impl Socket {
     }
 
     fn is_in_place(&self) -> bool {
-        fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+        fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.identity)
     }
 
     /// Where it is.
@@ -146,8 +161,8 @@ pub fn bind(path: &Path) -> Result<Socket, SocketError> {
     let placed = fs::set_permissions(&fresh, Permissions::from_mode(MODE))
         .and_then(|()| fs::rename(&fresh, path))
         .and_then(|()| fs::symlink_metadata(path));
-    let inode = match placed {
-        Ok(metadata) => metadata.ino(),
+    let identity = match placed {
+        Ok(metadata) => identity(&metadata),
         Err(error) => {
             // The name is of no use any more; what counts is why.
             let _unused = fs::remove_file(&fresh);
@@ -158,7 +173,32 @@ pub fn bind(path: &Path) -> Result<Socket, SocketError> {
         .set_nonblocking(true)
         .and_then(|()| UnixListener::from_std(listener))
         .map_err(system("listen on"))?;
-    Ok(Socket { listener, path: path.to_owned(), inode, complaint: None })
+    Ok(Socket { listener, path: path.to_owned(), identity, complaint: None })
+}
+
+fn identity(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+/// Errors if the directory of a socket is neither root's nor this user's. Where it went with the socket, somebody else may have made
+/// another in its place, and would be the one who decides what is behind the names in it.
+fn own_directory(path: &Path) -> Result<(), SocketError> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let owner = directory.and_then(|directory| fs::symlink_metadata(directory).ok()).map(|found| found.uid());
+    match (directory, owner) {
+        (Some(directory), Some(uid)) if uid != 0 && uid != geteuid().as_raw() => {
+            Err(SocketError::ForeignDirectory { directory: directory.display().to_string(), uid })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Who holds a socket, in words.
+fn holder(pid: i32) -> String {
+    match pid {
+        0 => "its process does not answer; `ss -xlp` names it".to_owned(),
+        pid => format!("process {pid}"),
+    }
 }
 
 /// What stands where a directory of this path should be, and what it is.
@@ -196,14 +236,23 @@ fn refuse_taken(path: &Path) -> Result<(), SocketError> {
         }
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
-        Ok(stream) => {
-            let pid = getsockopt(&stream, PeerCredentials).map_or(0, |peer| peer.pid());
-            Err(SocketError::Held { path: name(), pid })
-        }
-        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => Ok(()),
+    match knock(path) {
+        Ok(pid) => Err(SocketError::Held { path: name(), pid }),
+        Err(Errno::ECONNREFUSED | Errno::ENOENT) => Ok(()),
         Err(error) => {
+            let error = error.into();
             Err(SocketError::System { what: "tell whether somebody listens on", path: name(), error })
         }
+    }
+}
+
+/// Who listens on a socket; 0 = nobody knows. Does not wait: one who listens and accepts nothing is there all the same.
+fn knock(path: &Path) -> nix::Result<i32> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?) {
+        Ok(()) => Ok(getsockopt(&socket, PeerCredentials).map_or(0, |peer| peer.pid())),
+        Err(Errno::EAGAIN) => Ok(0),
+        Err(error) => Err(error),
     }
 }

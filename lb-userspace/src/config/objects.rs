@@ -58,6 +58,19 @@ impl Objects {
         (self.broken, self.gaps.some_pools, self.gaps.some_users) = (true, true, true);
     }
 
+    /// Tables of a file that an unknown key was probably meant to be: what is in them was not read.
+    pub(super) fn note_suspects(&mut self, root: &Section<'_>) {
+        for suspect in root.suspects() {
+            self.broken = true;
+            match suspect {
+                "pool" => self.gaps.some_pools = true,
+                "service" => self.gaps.some_users = true,
+                "defaults" => self.default_gaps.extend(keys::DEFAULTS.iter().map(|key| key.name)),
+                _ => {}
+            }
+        }
+    }
+
     /// `[datapath]` has mistakes in these keys.
     pub(super) fn note_settings(&mut self, missing: &HashSet<&'static str>) {
         self.gaps.interfaces |= missing.contains("interfaces");

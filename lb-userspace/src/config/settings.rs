@@ -28,7 +28,7 @@ pub(super) fn read(root: &Section<'_>, spec: &mut Spec) -> Missing {
     }
     match root.table("datapath", "[datapath]".into(), keys::DATAPATH) {
         Some(section) => return datapath(&section, &mut spec.datapath),
-        None if root.has("datapath") => {}
+        None if root.has("datapath") || root.suspects().contains("datapath") => {}
         None => root.document.push(Problem::error(
             Place::File { path: root.document.path().to_owned() },
             "no interface is named, so lbd would see no packet",

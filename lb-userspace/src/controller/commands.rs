@@ -87,7 +87,11 @@ impl Controller {
             }
         }
         let names = self.published.names.load();
-        for ((service, local), count) in &self.published.flows.load().counts.by_backend {
+        for ((service, local), count) in &self.published.flows.last().counts.by_backend {
+            // Flows of a removed service wait for their idle time, and go nowhere.
+            if !names.services.contains_key(service) {
+                continue;
+            }
             let kept = names.backend_of(*service, *local).is_some_and(|id| {
                 let tables = &membership.desired().pools;
                 tables.iter().any(|(key, pool)| {

@@ -5,10 +5,10 @@
 //! another.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use lb_common::{BackendCounters, Reason, ServiceCounters};
 
 use super::names::Names;
@@ -30,7 +30,21 @@ pub struct Counters {
     /// Stored by the controller with each plan.
     pub names: Arc<ArcSwap<Names>>,
     /// Stored by the controller after each walk over the flow tables, and by whoever counts them in between.
-    pub flows: Arc<ArcSwap<Counted>>,
+    pub flows: Arc<FlowCount>,
+}
+
+/// The flows as last counted, by one at a time.
+#[derive(Default)]
+pub struct FlowCount {
+    last: ArcSwap<Counted>,
+    counting: Mutex<()>,
+}
+
+impl FlowCount {
+    /// As last counted.
+    pub fn last(&self) -> Guard<Arc<Counted>> {
+        self.last.load()
+    }
 }
 
 /// A count of the flows.
@@ -103,16 +117,18 @@ impl api::Counters for Counters {
     }
 
     fn count_flows(&self) {
-        if self.flows.load().is_good() {
+        // Nothing is guarded that a panic could leave half-done. Whoever waited finds the count that it waited for.
+        let _one_at_a_time = self.flows.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.flows.last().is_good() {
             return;
         }
         if let Some(counted) = self.read(Counted::count) {
-            self.flows.store(Arc::new(counted));
+            self.flows.last.store(Arc::new(counted));
         }
     }
 
     fn backend_flows(&self) -> BTreeMap<MemberId, u64> {
-        let (names, counted) = (self.names.load(), self.flows.load());
+        let (names, counted) = (self.names.load(), self.flows.last());
         let mut flows = BTreeMap::new();
         for ((service, local), count) in &counted.counts.by_backend {
             if let Some(id) = names.backend_of(*service, *local) {
@@ -140,7 +156,7 @@ impl api::Counters for Counters {
     }
 
     fn flow_tables(&self) -> FlowTables {
-        let counted = self.flows.load();
+        let counted = self.flows.last();
         let counts = &counted.counts;
         let events = self.read(|datapath| datapath.counters().flows()).unwrap_or_default();
         let capacity = self.read(|datapath| Ok(datapath.flows().places())).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The socket, and who may use it.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
@@ -21,6 +22,28 @@ async fn a_socket_that_is_served_is_refused_naming_it_and_its_process() {
     assert!(text.contains("run/lbd.sock is served by another lbd"), "{text}");
     assert!(text.contains(&format!("(process {})", std::process::id())), "{text}");
     served.client.status().await.unwrap();
+}
+
+/// Who looks whether a name is taken must not wait for one that accepts nobody.
+#[tokio::test]
+async fn a_socket_that_nobody_accepts_at_is_held_all_the_same() {
+    use nix::sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind as name, connect, listen, socket,
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lbd.sock");
+    let address = UnixAddr::new(&path).unwrap();
+    let open = || socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_NONBLOCK, None).unwrap();
+    let deaf = open();
+    name(deaf.as_raw_fd(), &address).unwrap();
+    listen(&deaf, Backlog::new(0).unwrap()).unwrap();
+    let waiting: Vec<_> = std::iter::repeat_with(open)
+        .take_while(|caller| connect(caller.as_raw_fd(), &address).is_ok())
+        .take(100)
+        .collect();
+    assert!(waiting.len() < 100, "its queue is full");
+    let text = bind(&path).unwrap_err().to_string();
+    assert!(text.contains("is served by another lbd (its process does not answer"), "{text}");
 }
 
 #[tokio::test]

@@ -159,3 +159,30 @@ fn what_follows_from_a_mistake_is_not_said_again() {
     assert_eq!(said.len(), 2, "{said:#?}");
     assert!(said.iter().zip(expected).all(|(said, expected)| said.starts_with(expected)), "{said:#?}");
 }
+
+/// What is in a table with a wrong name was not read: what follows from that is not said.
+#[test]
+fn a_table_with_a_wrong_name_has_no_consequences() {
+    let service = "[[service]]\nname = \"a\"\nlisten = [\"192.0.2.1:53/udp\"]\n";
+    let own = "backends = [\"10.0.0.1:53\"]\n";
+    each(&[
+        (&format!("[[pol]]\nname = \"p\"\n{service}pool = \"p\"\n"), &["lbd.toml:3: unknown key \"pol\""]),
+        (
+            &format!(
+                "[default]\nforward = \"dsr\"\n{service}backends = [\"10.0.0.1\"]\naffinity = \"none\"\n"
+            ),
+            &["lbd.toml:3: unknown key \"default\""],
+        ),
+        (
+            &format!(
+                "[[servce]]\nname = \"b\"\n[[pool]]\nname = \"p\"\nbackends = [\"10.0.0.1\"]\n{service}{own}"
+            ),
+            &["lbd.toml:3: unknown key \"servce\""],
+        ),
+    ]);
+    let said = said(&format!(
+        "[datapth]\ninterfaces = [\"lo\"]\n{}{own}",
+        service.replace("192.0.2.1", "127.0.0.9")
+    ));
+    assert!(said.len() == 1 && said[0].starts_with("lbd.toml:1: unknown key \"datapth\""), "{said:#?}");
+}
