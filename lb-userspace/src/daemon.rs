@@ -101,7 +101,12 @@ fn last_good(config: &Path) -> Option<(StateDir, Left, Arc<Spec>, u64)> {
         return None;
     }
     let (state, left) = StateDir::open(&path).inspect_err(|error| eprintln!("lbd: {error}")).ok()?;
-    let (spec, revision) = left.last.as_ref().map(|record| (Arc::clone(&record.file), record.revision))?;
+    let Some(record) = &left.last else {
+        // Nobody else will say it: there is no start.
+        left.damaged.values().for_each(|sentence| eprintln!("lbd: {sentence}"));
+        return None;
+    };
+    let (spec, revision) = (Arc::clone(&record.file), record.revision);
     Some((state, left, spec, revision))
 }
 

@@ -3,7 +3,8 @@
 //! In: a [`Record`] for each accepted change. Out: the newest one that is whole, when lbd starts again. Invariants: a change
 //! is written down before it is done, by one rename, so a crash or a full disk leaves the revision before it and never
 //! half of one; what the file defines, what lbctl added and the overrides stand in the same revision, so they cannot
-//! disagree; a damaged file is put aside for the one before it, and said until somebody removes it.
+//! disagree; a damaged file is put aside for the one before it, and said until somebody removes it; a whole one that another
+//! version of lbd wrote stays where that version finds it; what the system does not let us read is no damage.
 //!
 //! ```text
 //! STATE/lock                   held by the daemon that uses the directory
@@ -13,8 +14,9 @@
 //! ```
 
 mod file;
+mod unusable;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
@@ -27,6 +29,9 @@ use serde::{Deserialize, Serialize};
 use crate::membership::{CliObjects, OverrideEntry, Refusal, RefusalCode};
 use crate::moment::Millis;
 use crate::spec::Spec;
+
+use file::Unread;
+use unusable::{ACKNOWLEDGE, DAMAGED, Unusable, aside_of};
 
 /// Revisions that are kept.
 pub const KEPT: u64 = 50;
@@ -41,7 +46,9 @@ pub enum StateError {
         path: String,
     },
     /// The system refuses.
-    #[error("cannot {what} {path} ({error}): check that the disk has room and that lbd may write there")]
+    #[error(
+        "cannot {what} {path} ({error}): check that the disk has room and that lbd may read and write there"
+    )]
     System {
         /// What was tried.
         what: &'static str,
@@ -101,6 +108,13 @@ struct Stored {
     overrides: Vec<OverrideEntry>,
 }
 
+impl Stored {
+    fn with(self, file: Spec) -> Record {
+        let Self { revision, time, who, what, cli, overrides, .. } = self;
+        Record { revision, time, who, what, file: Arc::new(file), cli: Arc::new(cli), overrides }
+    }
+}
+
 /// What an earlier run left behind.
 #[derive(Debug, Default)]
 pub struct Left {
@@ -108,8 +122,8 @@ pub struct Left {
     pub last: Option<Record>,
     /// The highest number in use, damaged ones included: new revisions count from here.
     pub highest: u64,
-    /// Files that could not be used, now or at an earlier start, where they have been put aside, each with what that means.
-    /// They are somebody's to look at and to remove.
+    /// Files that could not be used, now or at an earlier start, where they are now, each with what that means. They are
+    /// somebody's to look at and to remove.
     pub damaged: BTreeMap<PathBuf, String>,
 }
 
@@ -117,7 +131,7 @@ pub struct Left {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// Which configuration each kept revision names; `None`: it is damaged.
+    /// Which configuration each kept revision names; `None`: it cannot be read.
     configurations: BTreeMap<u64, Option<String>>,
     _lock: Flock<File>,
 }
@@ -126,7 +140,7 @@ impl StateDir {
     /// Takes the directory, makes it if it is missing, and reads what is left in it.
     ///
     /// # Errors
-    /// Another daemon has it, or the system refuses. Damaged files are no error, see [`Left::damaged`].
+    /// Another daemon has it, or the system refuses, reading a file too. Damaged files are no error, see [`Left::damaged`].
     pub fn open(path: &Path) -> Result<(Self, Left), StateError> {
         let system = |what: &'static str| {
             move |error: io::Error| StateError::System { what, path: path.display().to_string(), error }
@@ -140,35 +154,50 @@ impl StateDir {
             error => system("lock")(error.into()),
         })?;
         let mut state = Self { path: path.to_owned(), configurations: BTreeMap::new(), _lock: lock };
-        let left = state.read().map_err(system("read"))?;
+        let before = state.put_aside_before().map_err(system("read"))?;
+        let numbers = state.numbers().map_err(system("read"))?;
+        let left = state.read(before, numbers)?;
         Ok((state, left))
     }
 
-    fn read(&mut self) -> io::Result<Left> {
-        let mut left = Left { damaged: self.put_aside_before()?, ..Left::default() };
+    /// What there is: `before` has been put aside already, `numbers` are those of the revisions, in order.
+    fn read(&mut self, before: BTreeMap<PathBuf, String>, numbers: Vec<u64>) -> Result<Left, StateError> {
         // A number is not given twice.
-        let aside = left.damaged.keys().filter_map(|path| path.file_stem()?.to_str()?.parse().ok());
-        left.highest = aside.max().unwrap_or(0);
-        let mut damaged = BTreeMap::new();
-        for number in self.numbers()?.into_iter().rev() {
+        let aside = before.keys().filter_map(|path| path.file_stem()?.to_str()?.parse().ok());
+        let mut left = Left { highest: aside.max().unwrap_or(0), last: None, damaged: before };
+        let (mut unusable, mut missing) = (BTreeMap::new(), BTreeSet::new());
+        for number in numbers.into_iter().rev() {
             left.highest = left.highest.max(number);
-            let stored = file::read::<Stored>(&self.revision_path(number));
-            self.configurations
-                .insert(number, stored.as_ref().ok().map(|stored| stored.configuration.clone()));
-            match stored {
-                Ok(stored) if left.last.is_none() => match self.whole(stored) {
-                    Ok(record) => left.last = Some(record),
-                    Err((path, why)) => drop(damaged.insert(path, (why, true))),
-                },
-                Ok(_) => {}
-                Err(why) => drop(damaged.insert(self.revision_path(number), (why, left.last.is_none()))),
+            let is_loss = left.last.is_none();
+            let path = self.revision_path(number);
+            let stored = match file::read::<Stored>(&path) {
+                Ok(stored) => stored,
+                Err(unread) => {
+                    self.configurations.insert(number, None);
+                    unusable.extend(Unusable::of(path, unread, is_loss)?);
+                    continue;
+                }
+            };
+            self.configurations.insert(number, Some(stored.configuration.clone()));
+            if !is_loss {
+                continue;
+            }
+            let configuration = self.configuration_path(&stored.configuration);
+            match file::read::<Spec>(&configuration) {
+                Ok(spec) => left.last = Some(stored.with(spec)),
+                // It is said already.
+                Err(Unread::Missing) if left.damaged.contains_key(&aside_of(&configuration)) => {}
+                Err(Unread::Missing) => {
+                    // What is not there cannot be kept and shown: the newest revision that wants it is.
+                    if missing.insert(configuration.clone()) {
+                        unusable.extend([Unusable::without(path, &configuration)]);
+                    }
+                }
+                Err(unread) => unusable.extend(Unusable::of(configuration, unread, true)?),
             }
         }
-        for (path, (why, is_loss)) in damaged {
-            let (kept, where_) = put_aside(&path);
-            let sentence = format!("{why}; {where_}; {}", meaning(is_loss, left.last.as_ref()));
-            left.damaged.insert(kept, sentence);
-        }
+        left.damaged
+            .extend(unusable.into_iter().map(|(path, fault)| fault.see_to(&path, left.last.as_ref())));
         Ok(left)
     }
 
@@ -199,14 +228,6 @@ impl StateDir {
         }
         numbers.sort_unstable();
         Ok(numbers)
-    }
-
-    /// The revision with its configuration, or the file that keeps it from being whole.
-    fn whole(&self, stored: Stored) -> Result<Record, (PathBuf, String)> {
-        let path = self.configuration_path(&stored.configuration);
-        let file = file::read::<Spec>(&path).map_err(|why| (path, why))?;
-        let Stored { revision, time, who, what, cli, overrides, .. } = stored;
-        Ok(Record { revision, time, who, what, file: Arc::new(file), cli: Arc::new(cli), overrides })
     }
 
     /// Writes a revision down; when this returns it survives a power cut.
@@ -266,37 +287,6 @@ impl StateDir {
     }
 }
 
-/// Puts a damaged file where nothing reads it; where it is now, and a sentence that says so.
-fn put_aside(path: &Path) -> (PathBuf, String) {
-    let aside = path.with_extension(DAMAGED);
-    match fs::rename(path, &aside) {
-        Ok(()) => {
-            let sentence = format!("it is kept as {}", aside.display());
-            (aside, sentence)
-        }
-        Err(error) => (path.to_owned(), format!("it cannot be put aside ({error})")),
-    }
-}
-
-/// What a damaged file means, and what to do.
-fn meaning(is_loss: bool, last: Option<&Record>) -> String {
-    let what = match (is_loss, last) {
-        (true, None) => "what lbctl had added and overridden is lost, no revision is whole".to_owned(),
-        (true, Some(last)) => {
-            format!(
-                "revision {} of {} is used, what lbctl changed after it is lost",
-                last.revision, last.time
-            )
-        }
-        (false, _) => "the revision in use is a later one, nothing in force is lost".to_owned(),
-    };
-    format!("{what}; {ACKNOWLEDGE}")
-}
-
-/// The end of every sentence on a damaged file.
-const ACKNOWLEDGE: &str = "see to it, then remove that file, which ends this message";
-/// The extension of files that are put aside.
-const DAMAGED: &str = "damaged";
 const REVISIONS: &str = "revisions";
 const CONFIGURATIONS: &str = "configurations";
 

@@ -109,7 +109,9 @@ impl Controller {
         controller.set_notices(Notice::File, &warnings);
         controller.set_notices(Notice::Host, &judgement.problems);
         controller.set_fault(Fault::Config, invalid.into_iter().collect());
-        controller.look_at_damage();
+        // All of it, once: a file that is already gone when the beat looks for it is in the log at least.
+        let damaged = controller.damaged.values().cloned().collect();
+        controller.set_fault(Fault::Damage, damaged);
         if let Err(error) = controller.take_up() {
             controller.give_up();
             return Err(error);

@@ -1,7 +1,7 @@
 //! One file of the state directory: a checksum line, then JSON.
 //!
 //! In: a value. Out: a file that is whole or not there; and back. Invariant: what is read is what was written, or an error
-//! that says what is wrong with it.
+//! that tells whether the file, its writer or the system is to blame.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -29,18 +29,40 @@ pub(super) fn checksum(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads a file; the error is a sentence that names it.
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let fault = |why: String| format!("{} cannot be used: {why}", path.display());
-    let whole = fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+/// Why a file is not read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// There is none.
+    Missing,
+    /// It is not what was written; a sentence.
+    Damaged(String),
+    /// It is what was written, by a version of lbd that writes other things; a sentence.
+    Foreign(String),
+    /// The system refuses, which says nothing about the file.
+    System(io::Error),
+}
+
+/// Reads a file; the sentences of the error name it.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Unread> {
+    let whole = fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Unread::Missing,
+        _ => Unread::System(error),
+    })?;
+    let damaged = |why: &str| Unread::Damaged(format!("{} cannot be used: {why}", path.display()));
+    let whole = String::from_utf8(whole).map_err(|_| damaged("it is no text"))?;
     let parts = whole.strip_prefix(HEAD).and_then(|rest| rest.split_once('\n'));
     let Some((wanted, text)) = parts else {
-        return Err(fault("it does not begin with its checksum".into()));
+        return Err(damaged("it does not begin with its checksum"));
     };
     if checksum(text) != wanted {
-        return Err(fault("its checksum does not match: it was cut off or edited".into()));
+        return Err(damaged("its checksum does not match: it was cut off or edited"));
     }
-    serde_json::from_str(text).map_err(|error| fault(format!("it is not understood ({error})")))
+    serde_json::from_str(text).map_err(|error| {
+        let path = path.display();
+        Unread::Foreign(format!(
+            "{path} cannot be used: it is whole but not understood ({error}), another version of lbd wrote it"
+        ))
+    })
 }
 
 /// Puts a file in place, whole, and waits until the disk has it and its name.

@@ -156,6 +156,111 @@ fn a_damaged_configuration_is_passed_over_and_mended_by_the_next_write() {
 }
 
 #[test]
+fn a_configuration_that_is_missing_is_said_by_a_file_that_exists() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(directory.path());
+    state.write(&record(1, ONE)).unwrap();
+    state.write(&record(2, TWO)).unwrap();
+    let missing = state.configuration_path(state.configurations[&2].as_ref().unwrap());
+    drop(state);
+    fs::remove_file(&missing).unwrap();
+    let (state, left) = open(directory.path());
+    assert_eq!((left.last, left.highest), (Some(record(1, ONE)), 2));
+    let aside = directory.path().join("revisions/2.damaged");
+    assert_eq!(left.damaged.keys().collect::<Vec<_>>(), [&aside]);
+    assert!(aside.exists());
+    let sentence = &left.damaged[&aside];
+    for part in [missing.to_str().unwrap(), "is missing", "revision 1 of 2026-", "changed after it is lost"] {
+        assert!(sentence.contains(part), "{part}: {sentence}");
+    }
+    drop(state);
+    assert!(open(directory.path()).1.damaged[&aside].contains("by an earlier start"));
+}
+
+#[test]
+fn a_configuration_that_many_revisions_want_is_one_complaint() {
+    for is_damaged in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut state, _) = open(directory.path());
+        for revision in 1..=3 {
+            state.write(&record(revision, ONE)).unwrap();
+        }
+        let path = state.configuration_path(state.configurations[&3].as_ref().unwrap());
+        drop(state);
+        if is_damaged {
+            fs::write(&path, "nothing").unwrap();
+            // The next start, which finds it put aside, adds nothing.
+            assert_eq!(open(directory.path()).1.damaged.len(), 1);
+        } else {
+            fs::remove_file(&path).unwrap();
+        }
+        let left = open(directory.path()).1;
+        assert!(left.last.is_none() && left.highest == 3);
+        assert_eq!(left.damaged.len(), 1, "{:?}", left.damaged);
+    }
+}
+
+/// Writes what another version of lbd could have written: whole, and not what this one reads.
+fn write_foreign(path: &Path) {
+    let text = file::json(&serde_json::json!({ "revision": "of another kind" }), path).unwrap();
+    file::write(path, &text).unwrap();
+}
+
+#[test]
+fn what_another_version_wrote_stays_for_that_version_and_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(directory.path());
+    state.write(&record(1, ONE)).unwrap();
+    drop(state);
+    let newest = directory.path().join("revisions/2");
+    write_foreign(&newest);
+    // However often it is met.
+    for _ in 0..2 {
+        let left = open(directory.path()).1;
+        assert_eq!((left.last, left.highest), (Some(record(1, ONE)), 2));
+        assert_eq!(left.damaged.keys().collect::<Vec<_>>(), [&newest]);
+        let sentence = &left.damaged[&newest];
+        for part in [
+            "revisions/2 cannot be used",
+            "another version of lbd",
+            "stays where it is",
+            "after it is not in force",
+        ] {
+            assert!(sentence.contains(part), "{part}: {sentence}");
+        }
+        assert!(newest.exists() && !newest.with_extension("damaged").exists());
+    }
+    let (mut state, _) = open(directory.path());
+    state.write(&record(3, TWO)).unwrap();
+    drop(state);
+    let left = open(directory.path()).1;
+    assert_eq!(left.last, Some(record(3, TWO)));
+    assert!(left.damaged[&newest].contains("nothing in force is lost"), "{:?}", left.damaged);
+}
+
+#[test]
+fn what_the_system_does_not_let_us_read_is_no_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(directory.path());
+    state.write(&record(1, ONE)).unwrap();
+    let configuration = state.configuration_path(state.configurations[&1].as_ref().unwrap());
+    drop(state);
+    // A directory: a read that fails for root too, as with a bad disk.
+    for path in [directory.path().join("revisions/2"), configuration] {
+        let kept = path.with_extension("kept");
+        let _absent = fs::rename(&path, &kept);
+        fs::create_dir(&path).unwrap();
+        let error = StateDir::open(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("cannot read") && error.contains(path.to_str().unwrap()), "{error}");
+        assert!(path.exists(), "{} was moved", path.display());
+        fs::remove_dir(&path).unwrap();
+        let _absent = fs::rename(&kept, &path);
+    }
+    let left = open(directory.path()).1;
+    assert_eq!((left.last, left.damaged.len()), (Some(record(1, ONE)), 0));
+}
+
+#[test]
 fn only_the_last_fifty_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     let (mut state, _) = open(directory.path());
