@@ -4,6 +4,7 @@
 //! they gave and the same as it should have been, as far as that can be guessed.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 
 use serde::Deserialize as _;
 
@@ -30,17 +31,17 @@ pub fn parse_endpoint(text: &str) -> Result<SocketAddr, SyntaxError> {
 /// As [`parse_endpoint`].
 pub fn parse_endpoint_near(text: &str, near: IpAddr) -> Result<SocketAddr, SyntaxError> {
     let fault = |why: &str, hint: String| Err(SyntaxError::new(format!("{ROLE} {text:?} {why}"), hint));
-    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
+    let port = text.strip_prefix(':').unwrap_or(text).parse::<NonZero<u16>>();
     if let Ok(port) = port {
         return fault("is a port without an address", format!("write {}:{port}", bracketed(near)));
     }
     if let Ok(addr) = text.parse::<IpAddr>() {
-        let written = format!("write {}:{EXAMPLE_PORT}, or another port", bracketed(addr));
+        let written = format!("write {}:{EXAMPLE_PORT}, or another port", bracketed(addr.to_canonical()));
         return fault("has no port", written);
     }
     let (addr, port) = split_port(text);
     if addr == "localhost" {
-        let port = port.map_or(EXAMPLE_PORT.to_string(), str::to_owned);
+        let port = port.and_then(|port| port.parse().ok()).map_or(EXAMPLE_PORT, NonZero::<u16>::get);
         return fault("has a name where an address belongs", format!("write {}:{port}", Ipv4Addr::LOCALHOST));
     }
     let addr = parse_ip(addr, ROLE, text)?;
@@ -83,6 +84,15 @@ mod tests {
             (
                 "localhost:8081",
                 r#"endpoint "localhost:8081" has a name where an address belongs: write 127.0.0.1:8081"#,
+            ),
+            (
+                "localhost:x",
+                r#"endpoint "localhost:x" has a name where an address belongs: write 127.0.0.1:80"#,
+            ),
+            ("0", r#"endpoint "0" has no valid IP address: write it as 10.0.0.1:80 or [2001:db8::1]:80"#),
+            (
+                "::ffff:10.0.0.1",
+                r#"endpoint "::ffff:10.0.0.1" has no port: write 10.0.0.1:80, or another port"#,
             ),
             (
                 "web-1:80",

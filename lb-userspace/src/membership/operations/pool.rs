@@ -84,6 +84,7 @@ impl Draft<'_> {
         let cli = self.cli();
         cli.pools.remove(name);
         cli.backends.remove(name);
+        self.added.retain(|id| id.pool != *name);
         self.sync_pool(name);
     }
 }

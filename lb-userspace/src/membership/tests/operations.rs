@@ -294,6 +294,11 @@ fn what_is_named_twice_in_one_change_is_refused_as_such() {
     let listen = vec!["203.0.113.11:80/tcp".parse().unwrap(); 2];
     let refusal = twice(vec![Operation::ServiceAdd(Box::new(ServiceAdd { listen, ..api() }))]).unwrap_err();
     assert_eq!(refusal, "cli: listener 203.0.113.11:80/tcp is in service \"api\" twice: name it once");
+    // A service that goes takes its backends along.
+    let service = || Operation::ServiceAdd(Box::new(api()));
+    let gone = Operation::ServiceRemove { name: name("api") };
+    let more = || add("api", "10.0.0.8");
+    twice(vec![service(), more(), gone, service(), more()]).unwrap();
 }
 
 #[test]
