@@ -81,7 +81,8 @@ fn with_two_interfaces_gro_is_enough_until_something_goes_back() -> Result<()> {
     if !root_or_skip("with_two_interfaces_gro_is_enough_until_something_goes_back") {
         return Ok(());
     }
-    let web = Web::start(Plan { backends: 1, ..Plan::new("peer2", Mode::FullNat, Family::V4) }, settings)?;
+    let keep = |topology: &Topology| Settings { on_exit: "keep".to_owned(), ..settings(topology) };
+    let mut web = Web::start(Plan { backends: 1, ..Plan::new("peer2", Mode::FullNat, Family::V4) }, keep)?;
     let (peer, port) = (&web.topology.client, "eth0");
     peer.ip(&format!("link set dev {port} xdp off"))?;
     until("what is lost is said", || {
@@ -103,5 +104,12 @@ fn with_two_interfaces_gro_is_enough_until_something_goes_back() -> Result<()> {
     ensure!(!is_served(&web), "by whom?");
     until("the lost answer is said", || {
         Ok(check(&web, "degraded")?.1.contains("front delays or loses what goes back out of it"))
-    })
+    })?;
+    // The counter is pinned: what it had counted before is no news to the next lbd.
+    web.lbd.stop()?;
+    web.lbd.start_again(&web.topology)?;
+    let (degraded, notices) = (check(&web, "degraded")?.1, check(&web, "notices")?.1);
+    ensure!(!degraded.contains("what goes back out of it"), "an answer of an earlier lbd: {degraded}");
+    ensure!(notices.contains("front would delay or lose what"), "{notices}");
+    Ok(())
 }

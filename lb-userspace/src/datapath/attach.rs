@@ -9,6 +9,7 @@
 mod loss;
 mod occupant;
 mod put_on;
+mod sent;
 mod sentences;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,13 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use loss::loss;
 pub(super) use put_on::put_on;
 use put_on::{Found, look, suits};
+use sent::Sent;
 pub(super) use sentences::missing;
 
 use super::pins::{self, Layout, link_interface};
@@ -92,6 +96,8 @@ struct Held {
 pub(super) struct Links {
     layout: Layout,
     held: BTreeMap<String, Held>,
+    /// Behind a lock because looking is reading, for several at a time.
+    sent: Mutex<Sent>,
 }
 
 impl Links {
@@ -115,7 +121,7 @@ impl Links {
     fn look_through(layout: &Layout) -> Result<(Self, Vec<String>), DatapathError> {
         let directory = layout.links();
         let files = bpffs::names(&directory).map_err(|error| pins::broken(&directory, &error))?;
-        let mut links = Self { layout: layout.clone(), held: BTreeMap::new() };
+        let mut links = Self { layout: layout.clone(), held: BTreeMap::new(), sent: Mutex::default() };
         let mut gone = Vec::new();
         for file in files {
             let path = directory.join(&file);
@@ -237,18 +243,24 @@ impl Links {
         self.held.keys().cloned().collect()
     }
 
-    /// Interfaces as they are now. `transmits` tells of an index whether packets have gone back out of that interface.
+    /// Interfaces as they are now. `transmitted` tells of an index how many packets have ever gone back out of that interface.
     pub(super) fn states<'a>(
         &self,
         names: impl IntoIterator<Item = &'a String>,
-        transmits: impl Fn(u32) -> bool,
+        transmitted: impl Fn(u32) -> u64,
     ) -> Vec<InterfaceState> {
         let mut states: Vec<_> = names.into_iter().map(|name| self.state(name)).collect();
         let is_alone = states.len() == 1;
         for state in &mut states {
             let Some(mode) = state.mode else { continue };
-            let Some(loss) = loss(&state.name, state.index, mode) else { continue };
-            let transmits = transmits(state.index);
+            let loss = loss(&state.name, state.index, mode);
+            let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(loss) = loss else {
+                sent.forget(state.index);
+                continue;
+            };
+            // Counted under the lock: who came later has not counted less.
+            let transmits = sent.is_recent(state.index, transmitted(state.index), Instant::now());
             let sentence = loss.sentence(&state.name, is_alone, transmits);
             let place = if loss.is_felt(is_alone, transmits) { &mut state.fault } else { &mut state.warning };
             *place = Some(sentence);

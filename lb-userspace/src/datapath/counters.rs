@@ -45,9 +45,9 @@ impl<'a> Counters<'a> {
         Ok(self.sums("interface_counters", index % INTERFACE_SLOTS, 1)?.pop().unwrap_or_default())
     }
 
-    /// Whether packets have gone back out of an interface; what cannot be read has not happened.
-    pub(super) fn transmits(&self, index: u32) -> bool {
-        self.interface(index).is_ok_and(|counters| counters.transmit_packets > 0)
+    /// How many packets have ever gone back out of an interface; what cannot be read has not happened.
+    pub(super) fn transmitted(&self, index: u32) -> u64 {
+        self.interface(index).map_or(0, |counters| counters.transmit_packets)
     }
 
     /// Services with ids from `first` on, at most `count`, fewer at the end of the map.

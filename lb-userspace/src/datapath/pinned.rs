@@ -48,7 +48,7 @@ impl Pinned {
     /// [`DatapathError::Pin`].
     pub fn interfaces(&self) -> Result<Vec<InterfaceState>, DatapathError> {
         let links = Links::read(&self.layout)?;
-        Ok(links.states(&links.names(), |index| self.counters().transmits(index)))
+        Ok(links.states(&links.names(), |index| self.counters().transmitted(index)))
     }
 }
 

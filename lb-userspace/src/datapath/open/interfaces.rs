@@ -69,6 +69,6 @@ impl Datapath {
 
     /// Every listed interface as it is now.
     pub fn interfaces(&self) -> Vec<InterfaceState> {
-        self.links.states(&self.interfaces, |index| self.counters().transmits(index))
+        self.links.states(&self.interfaces, |index| self.counters().transmitted(index))
     }
 }
