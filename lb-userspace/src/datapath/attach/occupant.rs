@@ -4,6 +4,7 @@
 //! last holder lets go, and a holder is a pin or a process. Both are looked for, so that the remedy names what there is;
 //! where none is found `ip link` may do, and what else to try is said. Invariant: nothing is changed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -49,14 +50,25 @@ pub(super) fn occupied(name: &str, link: &Link) -> DatapathError {
 /// The remedy as last found, if that was of this program and is not old: a running lbd tries to have its interface twice a second,
 /// and looking through all processes takes its time.
 fn remembered(name: &str, link: &Link) -> String {
-    static LAST: Mutex<Option<(Link, Instant, String)>> = Mutex::new(None);
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*last {
-        Some((of, when, remedy)) if of == link && when.elapsed() < GOOD_FOR => remedy.clone(),
-        _ => {
-            let remedy = remedy(name, link.attached, &Holders::of(link.program_id, link.index));
-            *last = Some((link.clone(), Instant::now(), remedy.clone()));
-            remedy
+    static FOUND: Mutex<Remedies> = Mutex::new(Remedies(BTreeMap::new()));
+    let look = || remedy(name, link.attached, &Holders::of(link.program_id, link.index));
+    FOUND.lock().unwrap_or_else(PoisonError::into_inner).of(link, Instant::now(), look)
+}
+
+/// The remedy last found for each interface, by index: several that are occupied do not drive each other out.
+struct Remedies(BTreeMap<u32, (Link, Instant, String)>);
+
+impl Remedies {
+    fn of(&mut self, link: &Link, now: Instant, look: impl FnOnce() -> String) -> String {
+        match self.0.get(&link.index) {
+            Some((of, when, remedy)) if of == link && now.saturating_duration_since(*when) < GOOD_FOR => {
+                remedy.clone()
+            }
+            _ => {
+                let remedy = look();
+                self.0.insert(link.index, (link.clone(), now, remedy.clone()));
+                remedy
+            }
         }
     }
 }
@@ -78,14 +90,20 @@ fn remedy(name: &str, attached: Attached, holders: &Holders) -> String {
                     "it is lbd's own, pinned at {} by an lbd that no longer runs: {off}",
                     pin.display()
                 ),
-                false => format!("it is lbd's own, of {processes}: stop that one, then {off}"),
+                false => format!(
+                    "it is lbd's own, of {processes}: stop {}, then {off}",
+                    if holders.processes.len() == 1 { "that one" } else { "them all" }
+                ),
             }
         }
         (None, Some(pin), true) => format!("`rm {}` takes it off (its link is pinned there)", pin.display()),
         (None, Some(pin), false) => {
             format!("stop {processes}, then `rm {}` takes it off (its link is pinned there)", pin.display())
         }
-        (None, None, false) => format!("it is there as long as {processes} holds its link: stop that one"),
+        (None, None, false) => match holders.processes.len() {
+            1 => format!("it is there as long as {processes} holds its link: stop that one"),
+            _ => format!("it is there as long as one of {processes} holds its link: stop them all"),
+        },
         (None, None, true) => {
             let mode = match attached {
                 Attached::Generic => "xdpgeneric",
@@ -194,6 +212,7 @@ fn is_link_info_of(text: &str, program: u32, interface: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datapath::netlink;
 
     fn said(pins: &[&str], processes: &[u32]) -> String {
         let pins = pins.iter().map(PathBuf::from).collect();
@@ -215,12 +234,36 @@ mod tests {
         assert!(said(&["/sys/fs/bpf/katran"], &[]).starts_with("`rm /sys/fs/bpf/katran` takes it off"));
         assert!(said(&["/sys/fs/bpf/katran"], &[17]).starts_with("stop process 17 (lbd), then `rm"));
         let text = said(&[], &[17, 18]);
-        assert!(text.contains("as long as process 17 (lbd) and process 18 (lbd) holds its link"), "{text}");
+        assert!(
+            text.contains("as long as one of process 17 (lbd) and process 18 (lbd) holds its link"),
+            "{text}"
+        );
+        assert!(said(&[], &[17]).contains("as long as process 17 (lbd) holds its link: stop that one"));
         let text = said(&[], &[]);
         assert!(
             text.contains("ip link set dev eth0 xdpgeneric off") && text.contains("unless a link"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn each_occupied_interface_is_looked_at_once_in_a_while() {
+        let (mut remedies, start) = (Remedies(BTreeMap::new()), Instant::now());
+        let lo = netlink::link(netlink::index("lo").unwrap()).unwrap();
+        let (mut other, mut another_program) = (lo.clone(), lo.clone());
+        other.index += 1;
+        another_program.program_id += 1;
+        let mut looks = 0;
+        let mut ask = |link: &Link, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            remedies.of(link, now, || {
+                looks += 1;
+                looks.to_string()
+            })
+        };
+        assert_eq!([ask(&lo, 0), ask(&other, 0), ask(&lo, 1), ask(&other, 9)], ["1", "2", "1", "2"]);
+        assert_eq!(ask(&lo, 10), "3", "old");
+        assert_eq!([ask(&another_program, 11), ask(&another_program, 12)], ["4", "4"]);
     }
 
     #[test]
