@@ -262,13 +262,21 @@ impl Controller {
     /// Lets go of the kernel: the program goes on (`keep`) or is removed.
     ///
     /// # Errors
-    /// In a sentence: something pinned could not be removed, or the program cannot go on and ends with this process.
+    /// In a sentence: something pinned could not be removed; or pins cannot be made again, and whether the program goes on or ends with
+    /// this process.
     pub fn close(self, on_exit: OnExit) -> anyhow::Result<()> {
         let mut datapath = self.write_datapath();
         let closed = datapath.close(on_exit);
-        if closed.is_err() && on_exit == OnExit::Keep && datapath.has_lost_links() {
-            return closed
-                .context("stopped; nothing is balanced any more, the program ends with this process");
+        if closed.is_err() && on_exit == OnExit::Keep {
+            let outcome = match datapath.has_lost_links() {
+                true => "stopped; nothing is balanced any more, the program ends with this process",
+                // The links hold the program, and it its maps.
+                false => {
+                    "stopped; the kernel goes on forwarding WITHOUT HEALTH CHECKS (lbd detach removes it), but pins are gone: the next \
+                     start makes anew what they held"
+                }
+            };
+            return closed.context(outcome);
         }
         Ok(closed?)
     }

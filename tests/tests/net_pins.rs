@@ -98,3 +98,26 @@ fn pins_that_cannot_be_made_again_are_said_and_so_is_the_end() -> Result<()> {
     ensure!(!web.topology.balancer.ip("-details link show")?.contains("prog/xdp"), "that is not true");
     Ok(())
 }
+
+#[test]
+fn without_the_pins_of_its_maps_the_program_goes_on_and_that_is_said() -> Result<()> {
+    if !root_or_skip("without_the_pins_of_its_maps_the_program_goes_on_and_that_is_said") {
+        return Ok(());
+    }
+    let mut web = web("mapless")?;
+    let maps = web.lbd.pin().join("v1/maps");
+    // Where the maps were pinned nothing can be; the daemon may be quicker for once.
+    until("the maps' directory is none", || {
+        let is_gone = fs::remove_dir_all(&maps).is_ok();
+        Ok(is_gone && std::os::unix::fs::symlink("nowhere/at/all", &maps).is_ok())
+    })?;
+    web.lbd.process().signal(Signal::SIGTERM)?;
+    let status = web.lbd.process().wait(PATIENCE)?.context("lbd does not end")?;
+    let log = web.lbd.log_tail();
+    let last = log.trim_end().lines().last().unwrap_or_default();
+    ensure!(
+        status.code() == Some(1) && last.contains("the kernel goes on forwarding WITHOUT HEALTH CHECKS"),
+        "{status}: {log}"
+    );
+    ask(&web).context("that is not true")
+}
