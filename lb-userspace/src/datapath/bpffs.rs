@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount, umount};
@@ -24,10 +24,17 @@ pub(super) struct Mounted {
     target: PathBuf,
     /// The directory was made for it.
     is_new: bool,
+    /// Its device number: what somebody mounts over it has another. `None`: somebody was quicker than we could look.
+    device: Option<u64>,
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        // umount(2) takes the topmost one.
+        if self.device.is_none() || device(&self.target) != self.device {
+            tracing::debug!(path = %self.target.display(), "it stays mounted: another one is over it or in its place");
+            return;
+        }
         let is_empty = |names: Vec<String>| names.iter().all(|name| PRELOADED.contains(&name.as_str()));
         if !names(&self.target).is_ok_and(is_empty) {
             return;
@@ -53,7 +60,9 @@ pub(super) fn prepare(pin: &Path, mounted: &mut Option<Mounted>) -> Result<(), D
         make_directory(target).map_err(|error| unusable(pin, target, &error))?;
         mount_at(target).map_err(|error| not_mounted(pin, target, &error))?;
         // Noted before: the same place was mounted before and taken away meanwhile.
-        mounted.get_or_insert_with(|| Mounted { target: target.to_path_buf(), is_new });
+        let noted =
+            mounted.get_or_insert_with(|| Mounted { target: target.to_path_buf(), is_new, device: None });
+        noted.device = device(target).filter(|_| is_bpffs(target).unwrap_or(false));
     }
     make_directory(pin).map_err(|error| unusable(pin, pin, &error))
 }
@@ -61,6 +70,11 @@ pub(super) fn prepare(pin: &Path, mounted: &mut Option<Mounted>) -> Result<(), D
 /// Whether `pin` is there and on a bpffs: nothing is made or mounted.
 pub(super) fn is_prepared(pin: &Path) -> bool {
     is_bpffs(pin).unwrap_or(false)
+}
+
+/// The device number of the filesystem that a path is on.
+fn device(path: &Path) -> Option<u64> {
+    Some(fs::metadata(path).ok()?.dev())
 }
 
 fn is_bpffs(path: &Path) -> io::Result<bool> {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lb_userspace::datapath::{Adoption, Mode, detach};
 use lb_userspace::spec::OnExit;
 use lbd_tests::program::{Map, MapKind, may_run};
+use nix::mount::MsFlags;
 
 use crate::place::{INTERFACE, Place, link_id, mark, marked};
 
@@ -169,6 +170,16 @@ fn a_bpffs_that_had_to_be_mounted_goes_unless_something_is_pinned_in_it() -> Res
     place.namespace.run(|| datapath.close(OnExit::Detach))??;
     drop(datapath);
     ensure!(!is_mounted()? && !pin.exists(), "the mount is left");
+
+    // What somebody mounts over it is not lbd's to unmount.
+    let mut datapath = place.start()?;
+    place.namespace.run(|| datapath.close(OnExit::Detach))??;
+    nix::mount::mount(Some("bpf"), &pin, Some("bpf"), MsFlags::empty(), None::<&str>)?;
+    drop(datapath);
+    let is_left = is_mounted()?;
+    nix::mount::umount(&pin)?;
+    ensure!(is_left && is_mounted()?, "the mount of somebody else is gone");
+    nix::mount::umount(&pin)?;
 
     drop(place.start()?);
     ensure!(is_mounted()?, "the pins are gone with the mount");
