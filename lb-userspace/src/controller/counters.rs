@@ -168,13 +168,7 @@ impl api::Counters for Counters {
     }
 
     fn interface(&self, name: &str) -> BTreeMap<String, u64> {
-        let counters = self.read(|datapath| {
-            let state = datapath.interfaces().into_iter().find(|state| state.name == name);
-            state
-                .filter(|state| state.index != 0)
-                .map(|state| datapath.counters().interface(state.index))
-                .transpose()
-        });
+        let counters = self.read(|datapath| datapath.interface_counters(name));
         let Some(Some(counters)) = counters else { return BTreeMap::new() };
         [
             ("pass", counters.pass_packets),

@@ -2,12 +2,13 @@
 
 use std::os::fd::AsFd;
 
+use lb_common::InterfaceCounters;
 use zerocopy::IntoBytes;
 
 use super::Datapath;
 use crate::datapath::attach::{InterfaceState, Outcome};
 use crate::datapath::load::BALANCER;
-use crate::datapath::{DatapathError, syscall};
+use crate::datapath::{DatapathError, netlink, syscall};
 
 impl Datapath {
     /// Puts the program on every listed interface, and off those no longer listed. Called again it mends what changed
@@ -52,8 +53,7 @@ impl Datapath {
             reason: error.to_string(),
         };
         let devices = self.maps.handle("devices", size_of::<[u32; 2]>())?;
-        let indexes: Vec<u32> =
-            self.interfaces().into_iter().map(|state| state.index).filter(|index| *index != 0).collect();
+        let indexes: Vec<u32> = self.interfaces.iter().filter_map(|name| netlink::index(name)).collect();
         for index in syscall::keys(devices.as_fd()).map_err(failed)? {
             if !indexes.contains(&index) {
                 syscall::delete(devices.as_fd(), index).map_err(failed)?;
@@ -70,5 +70,16 @@ impl Datapath {
     /// Every listed interface as it is now.
     pub fn interfaces(&self) -> Vec<InterfaceState> {
         self.links.states(&self.interfaces, |index| self.counters().transmitted(index))
+    }
+
+    /// The counters of a listed interface; `None`: it is not listed, or not there.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn interface_counters(&self, name: &str) -> Result<Option<InterfaceCounters>, DatapathError> {
+        // Asked for each interface in turn: only its index is looked up, not how all of them do.
+        let listed = self.interfaces.iter().find(|listed| *listed == name);
+        let index = listed.and_then(|name| netlink::index(name));
+        index.map(|index| self.counters().interface(index)).transpose()
     }
 }
