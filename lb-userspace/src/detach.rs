@@ -10,6 +10,7 @@ use crate::controller::left_behind;
 use crate::datapath;
 use crate::netlink;
 use crate::spec::{DaemonSpec, DatapathSpec};
+use crate::state;
 
 /// Where pins usually are.
 const SYSTEM_PINS: &str = "/sys/fs/bpf";
@@ -18,7 +19,8 @@ const SYSTEM_PINS: &str = "/sys/fs/bpf";
 /// directory without pins is as it should be, and so is a configured one that is gone: that is how `lbd detach` leaves it.
 ///
 /// # Errors
-/// A daemon is running, or something cannot be removed, or `pin` is no directory: then another one was meant.
+/// A daemon is running, or something cannot be removed, or `pin` is no directory and nothing else was there to do either: then
+/// another one was meant.
 pub fn run(config: &Path, pin: Option<&Path>, remove_state: bool) -> anyhow::Result<ExitCode> {
     let (daemon, configured) = match config::load(config) {
         Ok(loaded) => (loaded.spec.daemon, loaded.spec.datapath),
@@ -32,16 +34,14 @@ pub fn run(config: &Path, pin: Option<&Path>, remove_state: bool) -> anyhow::Res
             (DaemonSpec::default(), DatapathSpec::default())
         }
     };
-    if let Some(pin) = pin.filter(|pin| !pin.is_dir()) {
-        bail!(
-            "there is no directory {}: nothing is pinned there; datapath.pin of the configuration that lbd ran with names the one \
-             that is meant, find {SYSTEM_PINS} -name links those there are",
-            pin.display()
-        );
+    let absent = pin.filter(|pin| !pin.is_dir()).map(absence);
+    if let Some(absent) = absent.as_ref().filter(|_| state::is_held(&daemon.state)) {
+        bail!("{absent}; the lbd that uses {} runs", daemon.state.display());
     }
     let pin = pin.unwrap_or(&configured.pin);
     let interfaces = datapath::detach(pin)?;
     match interfaces.as_slice() {
+        [] if absent.is_some() => {}
         [] => println!("{}: nothing was attached", pin.display()),
         some => println!("{}: detached from {}", pin.display(), some.join(", ")),
     }
@@ -53,10 +53,34 @@ pub fn run(config: &Path, pin: Option<&Path>, remove_state: bool) -> anyhow::Res
     if released > 0 {
         println!("{released} neighbours are left to the kernel's ordinary ageing");
     }
-    if remove_state && daemon.state.exists() {
-        std::fs::remove_dir_all(&daemon.state)
-            .with_context(|| format!("cannot remove the state directory {}", daemon.state.display()))?;
-        println!("{}: removed", daemon.state.display());
+    let is_removed = remove_state && daemon.state.exists();
+    if is_removed {
+        remove(&daemon.state)?;
+    }
+    match absent {
+        // Nothing of lbd was here at all: another place was meant.
+        Some(absent) if released == 0 && !is_removed => bail!(absent),
+        Some(absent) => eprintln!("lbd: {absent}"),
+        None => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to say of a pin directory that is not there.
+fn absence(pin: &Path) -> String {
+    format!(
+        "there is no directory {}: nothing is pinned there; datapath.pin of the configuration that lbd ran with names the one \
+         that is meant, find {SYSTEM_PINS} -name links those there are",
+        pin.display()
+    )
+}
+
+fn remove(state: &Path) -> anyhow::Result<()> {
+    if state::is_held(state) {
+        bail!("{} is used by an lbd that runs: stop it first", state.display());
+    }
+    std::fs::remove_dir_all(state)
+        .with_context(|| format!("cannot remove the state directory {}", state.display()))?;
+    println!("{}: removed", state.display());
+    Ok(())
 }

@@ -290,5 +290,12 @@ impl StateDir {
 const REVISIONS: &str = "revisions";
 const CONFIGURATIONS: &str = "configurations";
 
+/// Whether a daemon uses the directory.
+pub fn is_held(path: &Path) -> bool {
+    let lock = File::open(path.join("lock"));
+    let taken = lock.map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock));
+    matches!(taken, Ok(Err((_, nix::errno::Errno::EWOULDBLOCK))))
+}
+
 #[cfg(test)]
 mod tests;

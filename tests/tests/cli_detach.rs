@@ -48,6 +48,11 @@ fn detach_takes_program_pins_and_neighbours_and_is_refused_while_a_daemon_runs()
     let refused = detach(&web)?.output()?;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     ensure!(!refused.status.success() && said.contains(&web.lbd.process().pid().to_string()), "{said}");
+    let state = web.lbd.config_path().with_file_name("state");
+    let nowhere = web.topology.balancer.run_dir().path().join("nowhere");
+    // The directory that is named is not the one of the daemon that runs.
+    let mistaken = detach(&web)?.arg("--state").arg("--pin").arg(&nowhere).output()?;
+    ensure!(mistaken.status.code() == Some(1) && state.is_dir() && managed(&web)? == 2, "{mistaken:?}");
     web.lbd.stop()?;
     ensure!(managed(&web)? == 2, "on_exit = keep lets the neighbours go");
     let said = output_of(&mut detach(&web)?)?;
@@ -61,6 +66,14 @@ fn detach_takes_program_pins_and_neighbours_and_is_refused_while_a_daemon_runs()
     let wrong = at(web.lbd.pin())?;
     let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
     ensure!(wrong.status.code() == Some(1) && said.contains("there is no directory"), "{said}");
+    // The rest is done all the same, and was what there was to do.
+    let state_too =
+        || Ok::<_, anyhow::Error>(detach(&web)?.arg("--state").arg("--pin").arg(&nowhere).output()?);
+    let gone = state_too()?;
+    let said = String::from_utf8_lossy(&gone.stderr).into_owned();
+    ensure!(gone.status.success() && said.contains("there is no directory") && !state.exists(), "{gone:?}");
+    let again = state_too()?;
+    ensure!(again.status.code() == Some(1), "nothing was there: {again:?}");
     Ok(())
 }
 

@@ -279,7 +279,9 @@ fn a_directory_serves_one_daemon() {
     let (state, _) = open(directory.path());
     let error = StateDir::open(directory.path()).unwrap_err();
     assert!(error.to_string().contains("is used by another lbd"), "{error}");
+    assert!(is_held(directory.path()));
     drop(state);
+    assert!(!is_held(directory.path()));
     open(directory.path());
 }
 
