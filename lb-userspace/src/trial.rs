@@ -37,7 +37,9 @@ pub fn run(vip: SocketAddr, backends: &[SocketAddr]) -> anyhow::Result<ExitCode>
     let place = Place::take()?;
     let spec = Arc::new(spec(vip, backends, &place)?);
     daemon::runtime()?.block_on(serve(vip, &spec))?;
-    drop(place);
+    if !place.clear() {
+        return Ok(ExitCode::FAILURE);
+    }
     println!("removed; nothing is left");
     Ok(ExitCode::SUCCESS)
 }
@@ -91,31 +93,50 @@ fn clear_remains() {
     let process = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_prefix(PREFIX)?.parse().ok();
     let processes: BTreeSet<u32> =
         names(Path::new(PINS)).chain(names(&std::env::temp_dir())).filter_map(process).collect();
-    for process in processes.into_iter().filter(|process| !is_lbd(*process)) {
-        drop(Place::of(process));
-        println!("removed what an lbd try that was killed had left (process {process})");
+    for process in processes.into_iter().filter(|process| !is_at_work(*process)) {
+        if Place::of(process).clear() {
+            println!("removed what an lbd try that was killed had left (process {process})");
+        }
     }
 }
 
-/// Whether a process of this number is an lbd.
-fn is_lbd(process: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name.trim() == "lbd")
+/// Whether a process of this number is another lbd. This one has made nothing yet: what bears its number is of one before it,
+/// as in a container, where every lbd is process 1.
+fn is_at_work(process: u32) -> bool {
+    process != std::process::id()
+        && std::fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name.trim() == "lbd")
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+impl Place {
+    /// Removes it; false: something is left, and what and why has been said.
+    fn clear(self) -> bool {
+        // Once is enough: a second attempt would say the same again.
+        std::mem::ManuallyDrop::new(self).remove()
+    }
+
+    fn remove(&self) -> bool {
         if let Err(error) = crate::datapath::detach(&self.pin) {
             // One that is at work after all keeps its files too.
-            return eprintln!("lbd: {error}");
+            eprintln!("lbd: {error}");
+            return false;
         }
+        let mut is_gone = true;
         for directory in [&self.pin, &self.directory] {
             match std::fs::remove_dir_all(directory) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     eprintln!("lbd: cannot remove {}: {error}", directory.display());
+                    is_gone = false;
                 }
                 _ => {}
             }
         }
+        is_gone
     }
 }
 
@@ -224,5 +245,30 @@ mod tests {
         assert!(refused("127.0.0.1:80", "127.0.0.1:80").contains("another vip"));
         assert!(refused("127.0.0.100:80", "[::1]:8081").contains("family"));
         assert!(refused("192.0.2.1:80", "127.0.0.1:8081").contains("not an address of lo"));
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_not_called_removed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let place =
+            || Place { directory: scratch.path().join("directory"), pin: scratch.path().join("no pins") };
+        // A file in the directory's place: that fails for root too.
+        std::fs::write(place().directory.clone(), "").unwrap();
+        assert!(!place().clear());
+        std::fs::remove_file(scratch.path().join("directory")).unwrap();
+        std::fs::create_dir(scratch.path().join("directory")).unwrap();
+        assert!(place().clear() && !scratch.path().join("directory").exists());
+        assert!(place().clear(), "nothing there is nothing left");
+    }
+
+    #[test]
+    fn what_bears_the_number_of_this_process_is_not_at_work() {
+        let own = std::process::id();
+        let name = format!("/proc/{own}/comm");
+        let before = std::fs::read_to_string(&name).unwrap();
+        std::fs::write(&name, "lbd").unwrap();
+        let is_at_work = is_at_work(own);
+        std::fs::write(&name, before.trim()).unwrap();
+        assert!(!is_at_work);
     }
 }
