@@ -17,6 +17,8 @@ mod problem;
 mod settings;
 mod validate;
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 pub use address::{BackendAddress, Listener, Protocol};
@@ -193,6 +195,10 @@ impl ServiceSpec {
         }
     }
 }
+
+/// The ports of each source address that full-nat gives to connections: above the kernel's default ephemeral range
+/// (net.ipv4.ip_local_port_range).
+pub const SNAT_PORTS: RangeInclusive<u16> = 61_000..=u16::MAX;
 
 /// The sizes a Maglev table may have: primes, so that every step through the table meets every slot.
 pub const MAGLEV_SIZES: [u32; 4] = [1021, 4093, 16_381, 65_537];

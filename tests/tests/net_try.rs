@@ -62,16 +62,21 @@ impl Drop for Trial {
     }
 }
 
+/// A host, the web servers on its lo, and its interfaces as they are before anybody tries lbd.
+fn host(name: &str) -> Result<(Namespace, Vec<Nginx>, [String; 2])> {
+    let host = Namespace::new(name)?;
+    let servers =
+        SERVERS.iter().map(|(name, port)| Nginx::start(&host, name, *port)).collect::<Result<_>>()?;
+    let before = interfaces(&host)?;
+    Ok((host, servers, before))
+}
+
 #[test]
 fn a_newcomer_gets_all_bytes_and_keeps_no_trace() -> Result<()> {
     if !root_or_skip("a_newcomer_gets_all_bytes_and_keeps_no_trace") {
         return Ok(());
     }
-    let host = Namespace::new("try")?;
-    let _servers: Vec<Nginx> =
-        SERVERS.iter().map(|(name, port)| Nginx::start(&host, name, *port)).collect::<Result<_>>()?;
-    let before = interfaces(&host)?;
-
+    let (host, _servers, before) = host("try")?;
     let mut trial = Trial::start(&host)?;
     let said = trial.until("Ctrl-C ends it")?;
     for (_, port) in SERVERS {
@@ -91,10 +96,7 @@ fn a_terminal_that_closes_leaves_no_trace_either() -> Result<()> {
     if !root_or_skip("a_terminal_that_closes_leaves_no_trace_either") {
         return Ok(());
     }
-    let host = Namespace::new("tryhup")?;
-    let _servers: Vec<Nginx> =
-        SERVERS.iter().map(|(name, port)| Nginx::start(&host, name, *port)).collect::<Result<_>>()?;
-    let before = interfaces(&host)?;
+    let (host, _servers, before) = host("tryhup")?;
     let mut trial = Trial::start(&host)?;
     trial.until("Ctrl-C ends it")?;
     ends_without_a_trace(trial, Signal::SIGHUP, &host, &before)
@@ -105,10 +107,7 @@ fn what_a_killed_trial_left_is_cleared_by_the_next() -> Result<()> {
     if !root_or_skip("what_a_killed_trial_left_is_cleared_by_the_next") {
         return Ok(());
     }
-    let host = Namespace::new("trykill")?;
-    let _servers: Vec<Nginx> =
-        SERVERS.iter().map(|(name, port)| Nginx::start(&host, name, *port)).collect::<Result<_>>()?;
-    let before = interfaces(&host)?;
+    let (host, _servers, before) = host("trykill")?;
     let mut killed = Trial::start(&host)?;
     killed.until("Ctrl-C ends it")?;
     killed.child.kill()?;

@@ -24,6 +24,13 @@ fn check(web: &Web, key: &str) -> Result<(Option<i32>, String)> {
     Ok((output.status.code(), status[key].to_string()))
 }
 
+fn until_degraded(web: &Web, sentence: &str) -> Result<()> {
+    until(&format!("degraded: {sentence}"), || {
+        let (code, degraded) = check(web, "degraded")?;
+        Ok(code == Some(DEGRADED) && degraded.contains(sentence))
+    })
+}
+
 fn is_served(web: &Web) -> bool {
     download(&web.topology.client, web.topology.vip_port(HTTP), "/").is_ok()
 }
@@ -38,16 +45,10 @@ fn one_interface_whose_peer_has_no_program_is_degraded_until_it_has_one() -> Res
     let (peer, port) = (&web.topology.switch, "balancer");
     ensure!(check(&web, "degraded")? == (Some(0), "[]".to_owned()) && is_served(&web));
     peer.ip(&format!("link set dev {port} xdp off"))?;
-    until("what is lost is said", || {
-        let (code, degraded) = check(&web, "degraded")?;
-        Ok(code == Some(DEGRADED) && degraded.contains("front loses all that lbd sends"))
-    })?;
+    until_degraded(&web, "front loses all that lbd sends")?;
     ensure!(!is_served(&web), "nothing is lost: what is said is wrong");
     set_gro(peer, port, true)?;
-    until("GRO alone is no remedy", || {
-        let (code, degraded) = check(&web, "degraded")?;
-        Ok(code == Some(DEGRADED) && degraded.contains("front delays or loses all that lbd sends"))
-    })?;
+    until_degraded(&web, "front delays or loses all that lbd sends")?;
     let log = web.lbd.log_tail();
     ensure!(log.contains("WARN") && log.contains("degraded: front loses"), "{log}");
     let (_, degraded) = check(&web, "degraded")?;
@@ -85,10 +86,7 @@ fn with_two_interfaces_gro_is_enough_until_something_goes_back() -> Result<()> {
     let mut web = Web::start(Plan { backends: 1, ..Plan::new("peer2", Mode::FullNat, Family::V4) }, keep)?;
     let (peer, port) = (&web.topology.client, "eth0");
     peer.ip(&format!("link set dev {port} xdp off"))?;
-    until("what is lost is said", || {
-        let (code, degraded) = check(&web, "degraded")?;
-        Ok(code == Some(DEGRADED) && degraded.contains("neither an XDP program nor GRO"))
-    })?;
+    until_degraded(&web, "neither an XDP program nor GRO")?;
     ensure!(!is_served(&web), "nothing is lost: what is said is wrong");
     set_gro(peer, port, true)?;
     until("only a notice is left", || {
@@ -102,9 +100,7 @@ fn with_two_interfaces_gro_is_enough_until_something_goes_back() -> Result<()> {
         Ok(web.lbd.backends(POOL)?.iter().all(|backend| backend["eligible"] == false))
     })?;
     ensure!(!is_served(&web), "by whom?");
-    until("the lost answer is said", || {
-        Ok(check(&web, "degraded")?.1.contains("front delays or loses what goes back out of it"))
-    })?;
+    until_degraded(&web, "front delays or loses what goes back out of it")?;
     // The counter is pinned: what it had counted before is no news to the next lbd.
     web.lbd.stop()?;
     web.lbd.start_again(&web.topology)?;

@@ -35,11 +35,15 @@ impl Lock {
         let directory = File::open(pin).map_err(failed)?;
         let metadata = directory.metadata().map_err(failed)?;
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-            // Who had it before may have removed the directory: a lock on what is no longer there keeps nobody out.
-            Ok(directory) if fs::metadata(pin).is_ok_and(|present| present.ino() == metadata.ino()) => {
-                Ok(Self { _directory: directory, identity: (metadata.dev(), metadata.ino()) })
+            Ok(directory) => {
+                let lock = Self { _directory: directory, identity: (metadata.dev(), metadata.ino()) };
+                // Who had it before may have removed the directory: a lock on what is no longer there keeps nobody out.
+                if lock.is_of(pin) {
+                    Ok(lock)
+                } else {
+                    Err(failed(io::Error::from_raw_os_error(libc::ENOENT)))
+                }
             }
-            Ok(_) => Err(failed(io::Error::from_raw_os_error(libc::ENOENT))),
             Err((_, Errno::EWOULDBLOCK)) => Err(DatapathError::Locked {
                 path: pin.to_path_buf(),
                 holder: holder(&metadata).map_or_else(|| "another process".to_owned(), describe),
@@ -47,9 +51,7 @@ impl Lock {
             Err((_, error)) => Err(failed(error.into())),
         }
     }
-}
 
-impl Lock {
     /// Whether the directory that is there now is the one that is locked.
     pub(super) fn is_of(&self, pin: &Path) -> bool {
         fs::metadata(pin).is_ok_and(|present| (present.dev(), present.ino()) == self.identity)

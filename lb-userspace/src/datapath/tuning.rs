@@ -14,12 +14,8 @@ use super::privilege;
 use super::seed::Seed;
 use super::sizes::{INTERFACE_SLOTS, Sizes};
 use crate::desired::Desired;
-use crate::spec::{self, TimeoutSpec};
+use crate::spec::{self, SNAT_PORTS, TimeoutSpec};
 
-/// First source port of full-nat: above the kernel's default ephemeral range (net.ipv4.ip_local_port_range).
-const SNAT_PORT_BASE: u16 = 61_000;
-/// Source ports of full-nat: up to 65535.
-const SNAT_PORT_COUNT: u16 = 4_536;
 /// Most ticks of an idle time: half the range of the last-seen field, so that an old entry does not look young.
 const MOST_TICKS: u64 = 1 << 15;
 
@@ -119,8 +115,8 @@ pub(super) fn settings(tuning: &Tuning, generic: bool, sizes: &Sizes, seed: &See
         tcp_ticks: tick.ticks(timeouts.tcp),
         tcp_closing_ticks: tick.ticks(timeouts.tcp_closing),
         udp_ticks: tick.ticks(timeouts.udp),
-        snat_port_base: SNAT_PORT_BASE,
-        snat_port_count: SNAT_PORT_COUNT,
+        snat_port_base: *SNAT_PORTS.start(),
+        snat_port_count: SNAT_PORTS.end() - SNAT_PORTS.start() + 1,
         interface_slots: INTERFACE_SLOTS,
     }
 }

@@ -138,14 +138,18 @@ fn every_flipped_byte_is_noticed() {
     }
 }
 
+/// Writes two revisions, each of a configuration of its own; where the second's is.
+fn write_two(path: &Path) -> PathBuf {
+    let (mut state, _) = open(path);
+    state.write(&record(1, ONE)).unwrap();
+    state.write(&record(2, TWO)).unwrap();
+    state.configuration_path(state.configurations[&2].as_ref().unwrap())
+}
+
 #[test]
 fn a_damaged_configuration_is_passed_over_and_mended_by_the_next_write() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut state, _) = open(directory.path());
-    state.write(&record(1, ONE)).unwrap();
-    state.write(&record(2, TWO)).unwrap();
-    let damaged = state.configuration_path(state.configurations[&2].as_ref().unwrap());
-    drop(state);
+    let damaged = write_two(directory.path());
     fs::write(&damaged, "nothing").unwrap();
     let (mut state, left) = open(directory.path());
     assert_eq!(left.last, Some(record(1, ONE)));
@@ -158,11 +162,7 @@ fn a_damaged_configuration_is_passed_over_and_mended_by_the_next_write() {
 #[test]
 fn a_configuration_that_is_missing_is_said_by_a_file_that_exists() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut state, _) = open(directory.path());
-    state.write(&record(1, ONE)).unwrap();
-    state.write(&record(2, TWO)).unwrap();
-    let missing = state.configuration_path(state.configurations[&2].as_ref().unwrap());
-    drop(state);
+    let missing = write_two(directory.path());
     fs::remove_file(&missing).unwrap();
     let (state, left) = open(directory.path());
     assert_eq!((left.last, left.highest), (Some(record(1, ONE)), 2));

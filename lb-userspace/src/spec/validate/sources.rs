@@ -3,13 +3,8 @@
 //! In: a spec. Out: an error for each listener that replies of backends would be taken for requests to. A vip may be a source
 //! too: replies come back to its high ports, and only a listener on those is in their way.
 
-use std::ops::RangeInclusive;
-
 use super::Gaps;
-use crate::spec::{Forward, Listener, Problem, ServiceSpec, Spec};
-
-/// The ports of each source that full-nat gives to connections.
-const SOURCE_PORTS: RangeInclusive<u16> = 61_000..=u16::MAX;
+use crate::spec::{Forward, Listener, Problem, SNAT_PORTS, ServiceSpec, Spec};
 
 /// One problem for each such listener. The whole spec is needed: the connections may be those of any service.
 pub(crate) fn claimed_sources(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
@@ -22,7 +17,7 @@ pub(crate) fn claimed_sources(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
     };
     let in_the_way = |listener: &Listener| {
         spec.datapath.snat.contains(&listener.addr)
-            && listener.port.is_none_or(|port| SOURCE_PORTS.contains(&port))
+            && listener.port.is_none_or(|port| SNAT_PORTS.contains(&port))
             && translated(listener)
     };
     let listeners = |service: &ServiceSpec| service.listen.clone().into_iter().enumerate();
@@ -36,7 +31,7 @@ pub(crate) fn claimed_sources(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
 }
 
 fn claimed(service: &ServiceSpec, position: usize, listener: &Listener) -> Problem {
-    let (addr, low, high) = (listener.addr, SOURCE_PORTS.start(), SOURCE_PORTS.end());
+    let (addr, low, high) = (listener.addr, SNAT_PORTS.start(), SNAT_PORTS.end());
     Problem::error(
         &service.listener_origin(position),
         format!(
