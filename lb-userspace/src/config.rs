@@ -12,6 +12,7 @@ mod objects;
 mod section;
 mod settings;
 mod source;
+mod standby;
 
 use std::fmt;
 use std::io::Read;

@@ -25,7 +25,10 @@ mod observe;
 mod operations;
 mod overrides;
 mod pool;
+mod ramp;
 mod refusal;
+mod settle;
+mod standby;
 mod start;
 mod view;
 mod ways;
@@ -48,7 +51,7 @@ pub use overrides::{Commanded, Override, OverrideEntry, StateOverride};
 pub use pool::Claim;
 pub use refusal::{Refusal, RefusalCode};
 pub use start::{Pinned, Start};
-pub use view::{BackendView, PoolView, ServiceView};
+pub use view::{BackendView, Plight, PoolView, ServiceView};
 pub use ways::WayState;
 
 use definitions::Definitions;
@@ -133,6 +136,8 @@ pub struct Membership {
     pools: BTreeMap<Name, Arc<Pool>>,
     /// Members with an override.
     overridden: BTreeSet<MemberId>,
+    /// When pools change by time alone: slow start, and the way back from a backup pool.
+    timers: BTreeMap<Name, Millis>,
     ways: Arc<Ways>,
     desired: Arc<Desired>,
 }
@@ -165,15 +170,16 @@ impl Membership {
     /// Takes what has been observed.
     pub fn handle(&mut self, now: Millis, event: Event) -> Outcome {
         match event {
-            Event::Health { id, health, detail } => self.observe_health(&id, health, detail),
-            Event::Way { ip, state } => self.observe_way(ip, state),
+            Event::Health { id, health, detail } => self.observe_health(now, &id, health, detail),
+            Event::Way { ip, state } => self.observe_way(now, ip, state),
             Event::Tick => self.observe_time(now),
         }
     }
 
     /// When [`Event::Tick`] is due next, if ever.
     pub fn next_timer(&self) -> Option<Millis> {
-        self.overridden.iter().filter_map(|id| self.member(id)?.over.state?.pending()).min()
+        let drains = self.overridden.iter().filter_map(|id| self.member(id)?.over.state?.pending());
+        drains.chain(self.timers.values().copied()).min()
     }
 
     /// What the maps should hold.

@@ -6,22 +6,26 @@
 //! it makes sense next to the others is for [`validate()`] to say.
 
 mod address;
+mod backup;
 mod duration;
 mod endpoint;
 mod health;
 mod loopback;
 mod name;
 mod origin;
+mod percent;
 mod policy;
 mod problem;
 mod settings;
 mod validate;
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use address::{BackendAddress, Listener, Protocol};
+pub use backup::BackupSpec;
 pub use duration::{format_duration, parse_duration, seconds};
 pub(crate) use endpoint::deserialize_endpoint;
 pub use endpoint::{parse_endpoint, parse_endpoint_near};
@@ -30,6 +34,7 @@ pub(crate) use loopback::LOOPBACK;
 pub use loopback::on_loopback;
 pub use name::Name;
 pub use origin::Origin;
+pub use percent::Percent;
 pub use policy::{Affinity, Forward, OnLoss, WhenNone};
 pub use problem::{Place, Problem, Severity, SyntaxError};
 pub use settings::{AttachMode, DaemonSpec, DatapathSpec, OnExit, TimeoutSpec};
@@ -82,10 +87,18 @@ impl Spec {
         self.services.iter().filter(move |service| service.pool == *pool)
     }
 
+    /// The services that send their flows to this pool, and then those of the pools that it stands in for.
+    pub fn users_of(&self, pool: &Name) -> impl Iterator<Item = &ServiceSpec> {
+        let stands_in =
+            move |other: &&PoolSpec| other.backup.as_ref().is_some_and(|backup| backup.pool == *pool);
+        let others = self.pools.iter().filter(stands_in).flat_map(|other| self.services_of(&other.name));
+        self.services_of(pool).chain(others.filter(move |service| service.pool != *pool))
+    }
+
     /// The health check of this pool as it will run: what the pool says; what the defaults say; nothing for a pool that
     /// says nothing itself and only serves UDP, where no answer proves no fault.
     pub fn health_of(&self, pool: &PoolSpec) -> HealthSpec {
-        let mut services = self.services_of(&pool.name).peekable();
+        let mut services = self.users_of(&pool.name).peekable();
         let udp_only = services.peek().is_some()
             && services
                 .flat_map(|service| &service.listen)
@@ -100,7 +113,7 @@ impl Spec {
     /// listener (of its first listener, if it has none). `None`: every listener takes any port, so there is none to check.
     pub fn check_port(&self, pool: &PoolSpec, address: BackendAddress) -> Option<u16> {
         let listener_port = |protocol: Option<Protocol>| {
-            self.services_of(&pool.name)
+            self.users_of(&pool.name)
                 .flat_map(|service| &service.listen)
                 .filter(|listener| protocol.is_none_or(|wanted| listener.protocol == wanted))
                 .find_map(|listener| listener.port)
@@ -134,6 +147,15 @@ pub struct PoolSpec {
     /// Slots of the Maglev table, one of [`MAGLEV_SIZES`]; `None`: [`maglev_size`] of its backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maglev: Option<u32>,
+    /// Below this share of healthy weight all its backends are used, healthy or not; 0: never.
+    #[serde(default, skip_serializing_if = "Percent::is_zero")]
+    pub panic_below: Percent,
+    /// How long the weight of a backend grows after it was added or has recovered; 0: it has all of it at once.
+    #[serde(default, with = "seconds", skip_serializing_if = "Duration::is_zero")]
+    pub slow_start: Duration,
+    /// The pool that stands in for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupSpec>,
 }
 
 /// One server of a pool.

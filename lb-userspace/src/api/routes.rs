@@ -93,11 +93,7 @@ async fn service(State(handle): State<Handle>, Path(text): Path<String>) -> Resu
     let detail = ServiceDetail {
         service: picture.service(view),
         pools: pool.map(|pool| picture.tables(pool)).unwrap_or_default(),
-        backends: pool
-            .into_iter()
-            .flat_map(|pool| &pool.backends)
-            .map(|view| picture.backend(view))
-            .collect(),
+        backends: pool.into_iter().flat_map(PoolView::members).map(|view| picture.backend(view)).collect(),
     };
     Reply::new(snapshot.revision, detail)
 }
@@ -142,7 +138,7 @@ async fn pool(State(handle): State<Handle>, Path(text): Path<String>) -> Result 
     let snapshot = handle.snapshot.load_full();
     let view = find_pool(&snapshot, &name(&text)?)?;
     let picture = Picture::new(&snapshot, &handle);
-    let backends = view.backends.iter().map(|view| picture.backend(view)).collect();
+    let backends = view.members().map(|view| picture.backend(view)).collect();
     Reply::new(snapshot.revision, PoolDetail { pools: picture.tables(view), backends })
 }
 
@@ -150,7 +146,7 @@ async fn pool_backends(State(handle): State<Handle>, Path(text): Path<String>) -
     let snapshot = handle.snapshot.load_full();
     let view = find_pool(&snapshot, &name(&text)?)?;
     let picture = Picture::new(&snapshot, &handle);
-    let backends = view.backends.iter().map(|view| picture.backend(view)).collect();
+    let backends = view.members().map(|view| picture.backend(view)).collect();
     Reply::new(snapshot.revision, BackendList { backends })
 }
 
@@ -165,7 +161,7 @@ async fn backend(State(handle): State<Handle>, Path((pool, address)): Path<(Stri
     let wanted: BackendAddress = address.parse().map_err(|error: crate::spec::SyntaxError| {
         ApiError::new(ErrorCode::BadRequest, error.message).hint(error.hint)
     })?;
-    let Some(found) = view.backends.iter().find(|backend| backend.id.address == wanted) else {
+    let Some(found) = view.members().find(|backend| backend.id.address == wanted) else {
         let message = format!("pool {:?} has no backend {wanted}", view.name.as_str());
         return Err(ApiError::new(ErrorCode::NotFound, message)
             .hint(format!("see its backends with lbctl backend list {}", view.name)));

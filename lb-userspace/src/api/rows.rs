@@ -148,7 +148,7 @@ impl<'a> Picture<'a> {
     }
 
     pub(super) fn backends(&self) -> Vec<Backend> {
-        self.snapshot.pools.iter().flat_map(|pool| &pool.backends).map(|view| self.backend(view)).collect()
+        self.snapshot.pools.iter().flat_map(PoolView::members).map(|view| self.backend(view)).collect()
     }
 
     pub(super) fn backend(&self, view: &BackendView) -> Backend {
@@ -185,7 +185,7 @@ impl<'a> Picture<'a> {
         let pools = self.snapshot.pools.iter();
         let backends = pools
             .filter(|pool| only.is_none_or(|only| only.spec.pool == pool.name))
-            .flat_map(|pool| &pool.backends);
+            .flat_map(PoolView::members);
         Stats {
             time: now,
             services: services
@@ -238,6 +238,8 @@ fn summary(pool: &PoolView) -> PoolSummary {
         backends: pool.backends.len(),
         eligible: count(&|view| view.eligible),
         unhealthy: count(&|view| view.checked && view.health == Health::Unhealthy),
+        panic: pool.plights.iter().any(|plight| plight.backup.is_none()),
+        on_backup: pool.plights.iter().find_map(|plight| plight.backup.clone()),
     }
 }
 

@@ -81,9 +81,27 @@ pub(super) fn health(spec: &Spec, pool: &PoolSpec) -> String {
         }
     };
     let udp =
-        spec.services_of(&pool.name).flat_map(|service| &service.listen).any(|l| l.protocol == Protocol::Udp);
+        spec.users_of(&pool.name).flat_map(|service| &service.listen).any(|l| l.protocol == Protocol::Udp);
     let speaks = if udp { "; it speaks for udp too" } else { "" };
     format!("{what}{}{speaks}", rhythm(&health))
+}
+
+/// What a pool does when its backends are not well, and with one that comes back; empty: nothing of its own.
+pub(super) fn plights(pool: &PoolSpec) -> Vec<String> {
+    let backup = pool.backup.as_ref().map(|backup| {
+        let below = match backup.below.is_zero() {
+            true => "while nobody is usable".to_owned(),
+            false => format!("below {} of healthy weight", backup.below),
+        };
+        let hold = format_duration(backup.hold);
+        format!("pool {} stands in {below}, until {} is healthy for {hold}", backup.pool, backup.above)
+    });
+    let panic = (!pool.panic_below.is_zero())
+        .then(|| format!("all backends are used below {} of healthy weight", pool.panic_below));
+    let ramp = (!pool.slow_start.is_zero()).then(|| {
+        format!("a backend that comes has its whole weight after {}", format_duration(pool.slow_start))
+    });
+    [backup, panic, ramp].into_iter().flatten().collect()
 }
 
 fn expected(statuses: &[u16]) -> String {

@@ -3,11 +3,15 @@
 //! In: a configuration that passed, or what is wrong with it. Out: one JSON object, `api_version` first, with the fields of the
 //! contract's error object. Invariant: addresses are strings that may be pasted back, durations numbers of seconds.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::describe;
 use crate::config::{ConfigErrors, Loaded};
-use crate::spec::{HealthSpec, Place, PoolSpec, Problem, ServiceSpec, Severity, Spec};
+use crate::spec::{
+    BackupSpec, HealthSpec, Percent, Place, PoolSpec, Problem, ServiceSpec, Severity, Spec, seconds,
+};
 
 #[derive(Serialize)]
 struct Valid<'a> {
@@ -40,6 +44,11 @@ struct Pool<'a> {
     name: &'a str,
     tables: Vec<Table>,
     health: HealthSpec,
+    panic_below: Percent,
+    #[serde(with = "seconds")]
+    slow_start: Duration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup: Option<&'a BackupSpec>,
     backends: Vec<Backend>,
     origin: String,
 }
@@ -143,6 +152,9 @@ fn pool<'a>(spec: &Spec, pool: &'a PoolSpec) -> Pool<'a> {
             .map(|table| Table { family: family(table.family), backends: table.backends, slots: table.slots })
             .collect(),
         health: spec.health_of(pool),
+        panic_below: pool.panic_below,
+        slow_start: pool.slow_start,
+        backup: pool.backup.as_ref(),
         origin: pool.origin.to_string(),
     }
 }

@@ -93,6 +93,7 @@ fn pool(text: &mut String, spec: &Spec, pool: &PoolSpec) -> std::fmt::Result {
         }),
     )?;
     writeln!(text, "  health      {}", describe::health(spec, pool))?;
+    lines(text, "if unwell", describe::plights(pool).into_iter())?;
     let width =
         pool.backends.iter().map(|backend| backend.address.to_string().len()).max().unwrap_or_default();
     lines(

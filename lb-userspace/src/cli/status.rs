@@ -188,7 +188,14 @@ mod tests {
             ],
             flows: FlowTables { v4, v6: FlowTable { capacity: 10, ..FlowTable::default() } },
             drops: [("no_backend".to_owned(), 9_000)].into(),
-            pools: vec![PoolSummary { name: "web".parse().unwrap(), backends: 3, eligible: 2, unhealthy: 1 }],
+            pools: vec![PoolSummary {
+                name: "web".parse().unwrap(),
+                backends: 3,
+                eligible: 2,
+                unhealthy: 1,
+                panic: false,
+                on_backup: None,
+            }],
             services: 1,
             ..Status::default()
         }

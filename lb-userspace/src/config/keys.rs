@@ -56,6 +56,8 @@ pub(super) const DEFAULTS: &[Key] = &[
     key("when_none", "\"reset\""),
     key("shadow_local", "false"),
     key("maglev", "4093"),
+    key("panic_below", "\"50%\""),
+    key("slow_start", "\"30s\""),
     key("health", "{ type = \"tcp\" }"),
 ];
 
@@ -64,6 +66,9 @@ pub(super) const POOL: &[Key] = &[
     key("backends", "[\"10.0.0.11\", \"10.0.0.12:8443\"]"),
     key("health", "{ type = \"http\", path = \"/healthz\" }"),
     key("maglev", "4093"),
+    key("panic_below", "\"50%\""),
+    key("slow_start", "\"30s\""),
+    key("backup", "\"sorry\""),
 ];
 
 pub(super) const SERVICE: &[Key] = &[
@@ -78,7 +83,16 @@ pub(super) const SERVICE: &[Key] = &[
     key("shadow_local", "false"),
     key("health", "{ type = \"http\", path = \"/healthz\" }"),
     key("maglev", "4093"),
+    key("panic_below", "\"50%\""),
+    key("slow_start", "\"30s\""),
+    key("backup", "\"sorry\""),
 ];
+
+/// What belongs to a pool and stands in a service only beside backends of its own.
+pub(super) const OF_POOL: [&str; 5] = ["health", "maglev", "panic_below", "slow_start", "backup"];
+
+pub(super) const BACKUP: &[Key] =
+    &[key("pool", "\"sorry\""), key("below", "\"25%\""), key("above", "\"50%\""), key("hold", "\"10s\"")];
 
 pub(super) const BACKEND: &[Key] = &[key("address", "\"10.0.0.13\""), key("weight", "5")];
 
@@ -104,6 +118,7 @@ pub(super) const TABLES: &[(&str, &[Key])] = &[
     ("[[service]]", SERVICE),
     ("[[pool]]", POOL),
     ("a backend, { address = \"10.0.0.13\", weight = 5 }", BACKEND),
+    ("a backup, { pool = \"sorry\" }", BACKUP),
     ("health, { type = \"http\" }", HEALTH),
 ];
 

@@ -4,14 +4,15 @@
 //! with a mistake in it is set aside, so that one mistake is reported once and not again as its consequences.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use toml::de::DeTable;
 
 use super::section::{Missing, Section};
 use super::settings::set;
-use super::{backends, health, keys};
+use super::{backends, health, keys, standby};
 use crate::spec::{
-    Affinity, Forward, Gaps, HealthSpec, Listener, MAGLEV_SIZES, Name, OnLoss, PoolSpec, Problem,
+    Affinity, Forward, Gaps, HealthSpec, Listener, MAGLEV_SIZES, Name, OnLoss, Percent, PoolSpec, Problem,
     ServiceSpec, WhenNone,
 };
 
@@ -24,6 +25,8 @@ struct Defaults {
     when_none: WhenNone,
     shadow_local: bool,
     maglev: Option<u32>,
+    panic_below: Percent,
+    slow_start: Duration,
     health: HealthSpec,
 }
 
@@ -98,6 +101,8 @@ impl Objects {
         set(&mut defaults.when_none, section.parsed("when_none"));
         set(&mut defaults.shadow_local, section.boolean("shadow_local"));
         defaults.maglev = section.noting(&mut gaps, "maglev", |_| maglev(section));
+        set(&mut defaults.panic_below, standby::panic_below(section));
+        set(&mut defaults.slow_start, standby::slow_start(section));
         defaults.health = section.noting(&mut gaps, "health", |key| {
             let own = section.table(key, "[defaults.health]".into(), keys::HEALTH);
             own.map_or_else(HealthSpec::default, |own| health::read(&own, &HealthSpec::default()))
@@ -143,6 +148,9 @@ impl Objects {
             health_is_default: own.is_none(),
             health: own.unwrap_or_else(|| self.defaults.health.clone()),
             maglev: section.noting(gaps, "maglev", |_| maglev(section)).or(self.defaults.maglev),
+            panic_below: standby::panic_below(section).unwrap_or(self.defaults.panic_below),
+            slow_start: standby::slow_start(section).unwrap_or(self.defaults.slow_start),
+            backup: standby::backup(section, gaps),
             name,
         }
     }
@@ -230,7 +238,7 @@ fn pool_of(section: &Section<'_>, name: &Name) -> Option<Name> {
         }
         (false, true) => Some(name.clone()),
         (true, false) => {
-            for key in ["health", "maglev"].into_iter().filter(|key| section.has(key)) {
+            for key in keys::OF_POOL.into_iter().filter(|key| section.has(key)) {
                 let message = format!("{key} belongs to the pool and cannot stand");
                 section.fault(section.line_of(key), message, "write it in the [[pool]]");
             }

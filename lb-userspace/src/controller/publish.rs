@@ -20,9 +20,13 @@ impl Controller {
         self.published.names.store(Arc::new(Names::of(&self.image)));
         let file = self.membership.file();
         let mut degraded: Vec<String> = self.faults.values().flatten().cloned().collect();
-        for pool in self.membership.pool_views() {
-            if !pool.services.is_empty() && !pool.backends.iter().any(|backend| backend.eligible) {
-                degraded.push(nobody(&pool));
+        let pools = self.membership.pool_views();
+        for pool in &pools {
+            if !pool.services.is_empty() && !pool.members().any(|backend| backend.eligible) {
+                degraded.push(nobody(pool));
+            }
+            for plight in &pool.plights {
+                degraded.push(format!("pool {} ({}): {plight}", pool.name, plight.variant));
             }
         }
         for id in self.return_paths.lost() {
@@ -47,7 +51,7 @@ impl Controller {
             notices,
             interfaces: states.into_iter().map(interface).collect(),
             services: self.membership.service_views(),
-            pools: self.membership.pool_views(),
+            pools,
             overrides: self.membership.overrides(),
             tables: self.tables(),
             placements: self.placements(),

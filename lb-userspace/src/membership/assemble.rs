@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::pool::{Pool, variant_of};
+use super::ramp;
 use super::ways::{Ways, sources};
 use crate::desired::{Desired, DesiredBackend, DesiredPool, DesiredService, PoolKey, Variant};
 use crate::reach::on_loopback;
-use crate::spec::{DatapathSpec, Name, ServiceSpec, maglev_size};
+use crate::spec::{BackendAddress, DatapathSpec, Name, ServiceSpec, maglev_size};
 
 const VARIANTS: [Variant; 3] = [Variant::V4, Variant::V6, Variant::Any];
 
@@ -60,20 +61,50 @@ pub(super) fn put_way(desired: &mut Desired, ip: IpAddr, ways: &Ways) {
 }
 
 fn table(pool: &Pool, variant: Variant, ways: &Ways, datapath: &DatapathSpec) -> DesiredPool {
-    let members = pool.members.iter().filter(|(address, _)| variant.includes(address.ip));
     let sourced = pool.needs_source(variant);
-    let backends = members.map(|(address, member)| {
-        let takes_new = member.verdict.takes_new || member.spread;
+    let sources = |ip| if sourced { sources(variant, ip, ways, datapath) } else { Vec::new() };
+    let of_variant = |address: &BackendAddress| variant.includes(address.ip);
+    let on_backup = pool.modes.get(&variant).is_some_and(|mode| mode.on_backup);
+    let scale = scale_of(pool, variant);
+    let members = pool.members.iter().filter(|(address, _)| of_variant(address)).map(|(address, member)| {
+        // Whoever fell back to it needs all of it.
+        let tenths = if member.spread { ramp::WHOLE } else { member.tenths };
         let backend = DesiredBackend {
-            weight: u32::from(member.weight()),
-            takes_new,
+            weight: ramp::part(member.weight(), tenths, scale),
+            takes_new: member.takes_new(),
             keeps: member.verdict.keeps || member.spread,
-            sources: if sourced { sources(variant, address.ip, ways, datapath) } else { Vec::new() },
+            sources: sources(address.ip),
         };
         (*address, backend)
     });
-    let backends: BTreeMap<_, _> = backends.collect();
-    DesiredPool { table_len: pool.maglev.unwrap_or_else(|| maglev_size(backends.len())), backends }
+    let stand_ins =
+        pool.stand_ins.iter().filter(|(address, _)| of_variant(address)).map(|(address, stand_in)| {
+            let backend = DesiredBackend {
+                weight: ramp::part(stand_in.weight, stand_in.tenths, scale),
+                takes_new: on_backup && stand_in.is_usable,
+                keeps: stand_in.keeps,
+                sources: sources(address.ip),
+            };
+            (*address, backend)
+        });
+    let members: BTreeMap<_, _> = members.collect();
+    let own = members.len();
+    let backends: BTreeMap<_, _> = members.into_iter().chain(stand_ins).collect();
+    // One of both sets has the flows, never both.
+    let largest = own.max(backends.len() - own);
+    DesiredPool { table_len: pool.maglev.unwrap_or_else(|| maglev_size(largest)), backends }
+}
+
+/// By how much the weights of a table are multiplied: by nothing unless one of them is still growing.
+fn scale_of(pool: &Pool, variant: Variant) -> u32 {
+    let members = pool.members.iter().map(|(address, member)| (address, member.weight(), member.tenths));
+    let stand_ins = pool.stand_ins.iter().map(|(address, other)| (address, other.weight, other.tenths));
+    let all =
+        || members.clone().chain(stand_ins.clone()).filter(|(address, ..)| variant.includes(address.ip));
+    match all().any(|(_, _, tenths)| tenths < ramp::WHOLE) {
+        true => ramp::scale(all().map(|(_, weight, _)| weight).max().unwrap_or_default()),
+        false => 1,
+    }
 }
 
 /// Adds the listeners of this service.

@@ -70,6 +70,14 @@ impl Definitions {
         Some(pool)
     }
 
+    /// The pools that this one stands in for.
+    pub(super) fn stood_in_for<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = &'a Name> {
+        let pools = self.file_pools.values().chain(self.cli.pools.values());
+        let is_behind =
+            move |pool: &&PoolSpec| pool.backup.as_ref().is_some_and(|backup| backup.pool == *name);
+        pools.filter(is_behind).map(|pool| &pool.name)
+    }
+
     /// Every service's name.
     pub(super) fn service_names(&self) -> impl Iterator<Item = &Name> {
         self.file_services.keys().chain(self.cli.services.keys())

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::event::DomainEvent;
-use super::pool::{Pool, variants_of};
+use super::pool::{Pool, Users, variants_of};
 use super::{Candidate, EventKind, Level, MemberId, Membership, Millis, Outcome, Override, Refusal};
 use super::{RefusalCode, assemble};
 use crate::spec::{
@@ -76,8 +76,18 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Takes the pool as the definitions now have it; members keep what is known of them.
+    /// Takes the pool as the definitions now have it, and the pools that stand or stood in for it; members keep what is known of them.
     pub(super) fn sync_pool(&mut self, name: &Name) {
+        let backup = |draft: &Self| Some(draft.next.pools.get(name)?.backup.as_ref()?.pool.clone());
+        let before = backup(self);
+        self.sync_one(name);
+        let behind: BTreeSet<Name> = [before, backup(self)].into_iter().flatten().collect();
+        for backup in behind.iter().filter(|backup| *backup != name) {
+            self.sync_one(backup);
+        }
+    }
+
+    fn sync_one(&mut self, name: &Name) {
         self.touched_pools.insert(name.clone());
         self.redefined = true;
         let old = self.next.pools.get(name).cloned();
@@ -89,8 +99,7 @@ impl<'a> Draft<'a> {
             self.next.pools.remove(name);
             return;
         };
-        let users = self.next.services.values().filter(|service| service.pool == *name);
-        let (pool, changes) = Pool::define(&spec, users.cloned().collect(), old.as_deref());
+        let (pool, changes) = Pool::define(&spec, self.users_of(name), old.as_deref());
         self.next.pools.insert(name.clone(), Arc::new(pool));
         for (address, over) in changes.removed {
             self.member_removed(&MemberId { pool: name.clone(), address }, &over);
@@ -100,6 +109,16 @@ impl<'a> Draft<'a> {
             self.outcome.events.push(DomainEvent::added(&id, &origin));
             self.members_changed = true;
         }
+    }
+
+    /// Who uses a pool now.
+    fn users_of(&self, name: &Name) -> Users {
+        let services = |pool: &Name| {
+            let services = self.next.services.values().filter(|service| service.pool == *pool);
+            services.cloned().collect::<Vec<_>>()
+        };
+        let stood_in_for = self.next.definitions.stood_in_for(name).filter(|other| *other != name);
+        Users { services: services(name), behind: stood_in_for.flat_map(services).collect() }
     }
 
     fn member_removed(&mut self, id: &MemberId, over: &Override) {
@@ -179,8 +198,11 @@ impl<'a> Draft<'a> {
 
     /// The touched pools and services as this membership has them, with those that share a listener with them.
     fn touched_part(&self, membership: &Membership) -> Spec {
+        let backup = |pool: &Name| Some(&membership.pools.get(pool)?.backup.as_ref()?.pool);
         let touched = |service: &ServiceSpec| {
-            self.touched_services.contains(&service.name) || self.touched_pools.contains(&service.pool)
+            self.touched_services.contains(&service.name)
+                || self.touched_pools.contains(&service.pool)
+                || backup(&service.pool).is_some_and(|backup| self.touched_pools.contains(backup))
         };
         let services = || membership.services.values();
         let touched_ones = services().filter(|service| touched(service));
@@ -192,6 +214,7 @@ impl<'a> Draft<'a> {
             services().filter(|service| wanted(service)).map(|service| ServiceSpec::clone(service)).collect();
         let mut pools: BTreeSet<&Name> = services.iter().map(|service| &service.pool).collect();
         pools.extend(&self.touched_pools);
+        pools.extend(pools.clone().into_iter().filter_map(backup));
         let pools = pools.into_iter().filter_map(|name| membership.definitions.pool(name)).collect();
         let datapath = membership.definitions.file.datapath.clone();
         Spec { pools, services, datapath, ..Spec::default() }
@@ -208,12 +231,19 @@ impl<'a> Draft<'a> {
     }
 
     fn settle(&mut self) {
+        let dependants: Vec<Name> =
+            self.touched_pools.iter().flat_map(|name| self.next.stood_in_for(name)).collect();
         for name in &self.touched_pools {
-            let before = self.before.pools.get(name);
             if let Some(pool) = self.next.pools.get_mut(name) {
-                let pool = Arc::make_mut(pool);
-                pool.settle(&self.next.ways, &self.next.definitions.file.datapath);
-                verdict_events(before.map(Arc::as_ref), pool, &mut self.outcome.events);
+                Arc::make_mut(pool).judge(self.now, &self.next.ways, &self.next.definitions.file.datapath);
+            }
+        }
+        self.touched_pools.extend(dependants);
+        for name in &self.touched_pools {
+            self.next.decide_one(self.now, name);
+            if let Some(pool) = self.next.pools.get(name) {
+                let before = self.before.pools.get(name).map(Arc::as_ref);
+                verdict_events(before, pool, &mut self.outcome.events);
             }
         }
     }
@@ -287,7 +317,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Says which members became eligible or ceased to be, and whether the pool went up or down by it.
+/// Says which members became eligible or ceased to be, whether the pool went up or down by it, and what its tables do about it.
 pub(super) fn verdict_events(before: Option<&Pool>, after: &Pool, events: &mut Vec<DomainEvent>) {
     let usable = |pool: &Pool| pool.members.values().any(|member| member.verdict.takes_new);
     for (address, member) in &after.members {
@@ -308,5 +338,10 @@ pub(super) fn verdict_events(before: Option<&Pool>, after: &Pool, events: &mut V
         (true, false) => events.push(DomainEvent::pool(&after.name, false)),
         (false, true) if before.is_some() => events.push(DomainEvent::pool(&after.name, true)),
         _ => {}
+    }
+    let backup = after.backup.as_ref().map(|backup| backup.pool.as_str()).unwrap_or_default();
+    for (variant, mode) in &after.modes {
+        let old = before.and_then(|before| before.modes.get(variant)).copied().unwrap_or_default();
+        events.extend(DomainEvent::mode(&after.name, *variant, &old, mode, backup));
     }
 }

@@ -63,8 +63,8 @@ pub struct Verdict {
 }
 
 /// A drained, disabled or weightless backend is none that `when_none = "spread"` may fall back to.
-pub(super) fn is_active(facts: &Facts<'_>) -> bool {
-    facts.commanded == Commanded::Active && facts.weight > 0
+pub(super) fn is_active(commanded: Commanded, weight: u16) -> bool {
+    commanded == Commanded::Active && weight > 0
 }
 
 /// The verdict on one backend.

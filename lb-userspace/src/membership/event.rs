@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::standby::Mode;
 use super::{MemberId, Override, StateOverride};
+use crate::desired::Variant;
 use crate::health::Health;
 use crate::spec::{BackendAddress, Name, Origin};
 
@@ -39,6 +41,14 @@ pub enum EventKind {
     PoolDown,
     /// A pool has a usable backend again.
     PoolUp,
+    /// So few of a pool are well that all its backends get new flows.
+    PoolPanic,
+    /// Enough of a pool are well again: only those get new flows.
+    PoolPanicOver,
+    /// The backup pool gets a pool's new flows.
+    PoolOnBackup,
+    /// A pool has its new flows back from the backup pool.
+    PoolBack,
 }
 
 /// How much it matters.
@@ -131,7 +141,45 @@ impl DomainEvent {
             true => (EventKind::PoolUp, Level::Info, "has a usable backend"),
             false => (EventKind::PoolDown, Level::Warning, "has no usable backend"),
         };
-        let message = format!("pool {pool} {what}");
+        Self::of_pool(kind, level, pool, format!("pool {pool} {what}"))
+    }
+
+    /// The mode of a table is another than before.
+    pub(super) fn mode(pool: &Name, variant: Variant, before: &Mode, now: &Mode, backup: &str) -> Vec<Self> {
+        let table = format!("pool {pool} ({variant})");
+        let healthy = format!("{} of its weight is healthy", now.share());
+        let mut events = Vec::new();
+        let mut add = |kind, level, what: String| {
+            events.push(Self::of_pool(kind, level, pool, format!("{table}: {what}")));
+        };
+        match (before.on_backup, now.on_backup) {
+            (false, true) => add(
+                EventKind::PoolOnBackup,
+                Level::Warning,
+                format!("{healthy}: backup pool {backup} gets its new flows"),
+            ),
+            (true, false) => {
+                add(EventKind::PoolBack, Level::Info, format!("{healthy}: it has its new flows again"))
+            }
+            _ => {}
+        }
+        match (before.panic, now.panic) {
+            (false, true) => add(
+                EventKind::PoolPanic,
+                Level::Warning,
+                format!("{healthy}, less than panic_below: all its backends get new flows"),
+            ),
+            (true, false) => add(
+                EventKind::PoolPanicOver,
+                Level::Info,
+                format!("{healthy}: only those get new flows again"),
+            ),
+            _ => {}
+        }
+        events
+    }
+
+    fn of_pool(kind: EventKind, level: Level, pool: &Name, message: String) -> Self {
         Self { kind, level, service: None, pool: Some(pool.clone()), backend: None, message }
     }
 }

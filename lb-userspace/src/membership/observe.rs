@@ -14,7 +14,13 @@ use crate::health::Health;
 use crate::spec::Name;
 
 impl Membership {
-    pub(super) fn observe_health(&mut self, id: &MemberId, health: Health, detail: Arc<str>) -> Outcome {
+    pub(super) fn observe_health(
+        &mut self,
+        now: Millis,
+        id: &MemberId,
+        health: Health,
+        detail: Arc<str>,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         let Some(pool) = self.pools.get_mut(&id.pool) else { return outcome };
         let Some(member) = pool.members.get(&id.address) else { return outcome };
@@ -30,11 +36,11 @@ impl Membership {
             member.health = health;
             member.detail = detail;
         }
-        self.settle_one(&id.pool, &mut outcome);
+        self.settle_one(now, &id.pool, &mut outcome);
         outcome
     }
 
-    pub(super) fn observe_way(&mut self, ip: IpAddr, state: WayState) -> Outcome {
+    pub(super) fn observe_way(&mut self, now: Millis, ip: IpAddr, state: WayState) -> Outcome {
         let mut outcome = Outcome::default();
         let pools: Vec<Name> = self
             .pools
@@ -51,18 +57,30 @@ impl Membership {
             outcome.desired_changed = true;
         }
         for name in pools {
-            self.settle_one(&name, &mut outcome);
+            self.settle_one(now, &name, &mut outcome);
         }
         outcome
     }
 
-    /// Judges one pool anew; the desired state follows if anything is otherwise.
-    fn settle_one(&mut self, name: &Name, outcome: &mut Outcome) {
+    /// Judges one pool anew, and those that it stands in for; the desired state follows if anything is otherwise.
+    fn settle_one(&mut self, now: Millis, name: &Name, outcome: &mut Outcome) {
         let Some(pool) = self.pools.get_mut(name) else { return };
-        let before = Pool::clone(pool);
-        let pool = Arc::make_mut(pool);
-        pool.settle(&self.ways, &self.definitions.file.datapath);
-        verdict_events(Some(&before), pool, &mut outcome.events);
+        let before = Arc::clone(pool);
+        Arc::make_mut(pool).judge(now, &self.ways, &self.definitions.file.datapath);
+        self.decide(now, name, Some(&before), outcome);
+        let dependants = self.stood_in_for(name);
+        for name in &dependants {
+            let before = self.pools.get(name).cloned();
+            self.decide(now, name, before.as_ref(), outcome);
+        }
+    }
+
+    /// Decides who has the flows of a pool whose members are judged, says what is otherwise than `before`, and lets the desired
+    /// state follow.
+    fn decide(&mut self, now: Millis, name: &Name, before: Option<&Arc<Pool>>, outcome: &mut Outcome) {
+        self.decide_one(now, name);
+        let Some(pool) = self.pools.get(name) else { return };
+        verdict_events(before.map(Arc::as_ref), pool, &mut outcome.events);
         let datapath = &self.definitions.file.datapath;
         // Sources depend on ways, so compare what the maps should hold, not verdicts.
         if assemble::differs(&self.desired, pool, &self.ways, datapath) {
@@ -71,9 +89,32 @@ impl Membership {
         }
     }
 
-    /// Ends every drain whose deadline is over.
+    /// Decides who has the flows of a pool whose members are judged, and when to look again.
+    pub(super) fn decide_one(&mut self, now: Millis, name: &Name) {
+        let backup = self.pools.get(name).and_then(|pool| pool.backup.as_ref());
+        let backup = backup.and_then(|backup| self.pools.get(&backup.pool)).cloned();
+        self.timers.remove(name);
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        let pool = Arc::make_mut(pool);
+        pool.decide(now, backup.as_deref());
+        if let Some(moment) = pool.timer(now) {
+            self.timers.insert(name.clone(), moment);
+        }
+    }
+
+    /// The pools that this one stands in for.
+    pub(super) fn stood_in_for(&self, name: &Name) -> Vec<Name> {
+        let is_behind = |pool: &&Arc<Pool>| pool.backup.as_ref().is_some_and(|backup| backup.pool == *name);
+        self.pools.values().filter(is_behind).map(|pool| pool.name.clone()).collect()
+    }
+
+    /// Ends every drain whose deadline is over, and takes every step of a pool that is due.
     pub(super) fn observe_time(&mut self, now: Millis) -> Outcome {
         let mut all = Outcome::default();
+        let due = self.timers.iter().filter(|(_, moment)| **moment <= now);
+        for name in due.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.settle_one(now, &name, &mut all);
+        }
         let due = |id: &&MemberId| {
             let state = self.member(id).and_then(|member| member.over.state);
             state.and_then(StateOverride::pending).is_some_and(|deadline| deadline <= now)

@@ -1,21 +1,22 @@
 //! A pool at run time: its members with their claims, overrides, health and verdicts.
 //!
-//! In: the pool's definition of all origins, the services that use it, observations. Out: verdicts, health targets.
-//! Invariants: a member exists exactly as long as one origin claims it; its override and health live and end with it;
-//! after [`Pool::settle`] every verdict is what [`super::eligibility::judge`] says of the present facts.
+//! In: the pool's definition of all origins, the services that use it, observations. Out: health targets, and what `settle.rs` makes
+//! its verdicts of. Invariant: a member exists exactly as long as one origin claims it; its override and health live and end with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::eligibility::{Facts, Held, Verdict, Way, is_active, judge};
-use super::ways::{Ways, sources};
+use super::eligibility::{Held, Verdict};
+use super::ramp::{Ramp, WHOLE};
+use super::standby::Mode;
 use super::{Commanded, MemberId, Override, StateOverride};
 use crate::desired::Variant;
 use crate::health::{Health, Target};
 use crate::spec::{
-    BackendAddress, DatapathSpec, Forward, HealthKind, HealthSpec, Name, OnLoss, Origin, PoolSpec,
-    ServiceSpec, Spec, WhenNone,
+    BackendAddress, BackupSpec, Forward, HealthKind, HealthSpec, Name, Origin, Percent, PoolSpec,
+    ServiceSpec, Spec,
 };
 
 /// One origin's word that a backend belongs to a pool.
@@ -39,8 +40,16 @@ pub(super) struct Member {
     pub(super) detail: Arc<str>,
     pub(super) held: Option<Held>,
     pub(super) verdict: Verdict,
-    /// It takes new flows although nobody is well, because of `when_none = "spread"`.
+    /// The way to it is known, and an address to send from.
+    pub(super) is_reachable: bool,
+    /// It takes new flows although it is not well: `when_none = "spread"`, or `panic_below`.
     pub(super) spread: bool,
+    /// It could take new flows, and the backup pool gets them.
+    pub(super) relieved: bool,
+    /// Its weight is still growing.
+    pub(super) ramp: Option<Ramp>,
+    /// Tenths of its weight that count now.
+    pub(super) tenths: u8,
 }
 
 impl Member {
@@ -53,8 +62,17 @@ impl Member {
             detail: Arc::from(""),
             held: None,
             verdict: Verdict::default(),
+            is_reachable: false,
             spread: false,
+            relieved: false,
+            ramp: None,
+            tenths: WHOLE,
         }
+    }
+
+    /// New flows may come to it.
+    pub(super) const fn takes_new(&self) -> bool {
+        (self.verdict.takes_new && !self.relieved) || self.spread
     }
 
     pub(super) fn defined_weight(&self) -> u16 {
@@ -94,8 +112,37 @@ pub(super) struct Pool {
     /// The check that runs.
     pub(super) health: HealthSpec,
     pub(super) maglev: Option<u32>,
+    pub(super) panic_below: Percent,
+    pub(super) slow_start: Duration,
+    pub(super) backup: Option<BackupSpec>,
     pub(super) services: Vec<Arc<ServiceSpec>>,
+    /// The services of the pools that it stands in for.
+    pub(super) behind: Vec<Arc<ServiceSpec>>,
     pub(super) members: BTreeMap<BackendAddress, Member>,
+    /// How its tables are doing.
+    pub(super) modes: BTreeMap<Variant, Mode>,
+    /// The backup pool's members, in its tables.
+    pub(super) stand_ins: BTreeMap<BackendAddress, StandIn>,
+}
+
+/// A member of the backup pool in a table of the pool that it stands in for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StandIn {
+    pub(super) weight: u16,
+    pub(super) tenths: u8,
+    /// It could take new flows.
+    pub(super) is_usable: bool,
+    /// Flows that it has stay.
+    pub(super) keeps: bool,
+}
+
+/// The services of a pool.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Users {
+    /// Those that name it.
+    pub(super) services: Vec<Arc<ServiceSpec>>,
+    /// Those of the pools that it stands in for.
+    pub(super) behind: Vec<Arc<ServiceSpec>>,
 }
 
 /// What a new definition did to a pool's members.
@@ -108,18 +155,19 @@ pub(super) struct MemberChanges {
 
 impl Pool {
     /// The pool as now defined; members that `old` had keep what is known of them.
-    pub(super) fn define(
-        spec: &PoolSpec,
-        services: Vec<Arc<ServiceSpec>>,
-        old: Option<&Self>,
-    ) -> (Self, MemberChanges) {
+    pub(super) fn define(spec: &PoolSpec, users: Users, old: Option<&Self>) -> (Self, MemberChanges) {
+        let Users { services, behind } = users;
+        // As if all used it directly: their listeners say what is checked.
+        let of_all = services.iter().chain(&behind);
         let context = Spec {
             pools: vec![PoolSpec { backends: Vec::new(), ..spec.clone() }],
-            services: services.iter().map(|service| ServiceSpec::clone(service)).collect(),
+            services: of_all
+                .map(|service| ServiceSpec { pool: spec.name.clone(), ..ServiceSpec::clone(service) })
+                .collect(),
             ..Spec::default()
         };
         let health = context.health_of(spec);
-        let checked = health.kind != HealthKind::None && !services.is_empty();
+        let checked = health.kind != HealthKind::None && !context.services.is_empty();
         let mut changes = MemberChanges::default();
         let mut members: BTreeMap<BackendAddress, Member> = BTreeMap::new();
         for backend in &spec.backends {
@@ -158,8 +206,14 @@ impl Pool {
             inline: spec.inline,
             health,
             maglev: spec.maglev,
+            panic_below: spec.panic_below,
+            slow_start: spec.slow_start,
+            backup: spec.backup.clone(),
             services,
+            behind,
             members,
+            modes: old.map(|old| old.modes.clone()).unwrap_or_default(),
+            stand_ins: old.map(|old| old.stand_ins.clone()).unwrap_or_default(),
         };
         (pool, changes)
     }
@@ -169,109 +223,26 @@ impl Pool {
         self.services.iter().flat_map(|service| variants_of(service)).collect()
     }
 
-    /// Its services all say so. One table serves them all, so where they differ the safer word counts: flows of a lost
-    /// backend are selected again, and nobody unhealthy takes new ones.
-    fn all_say(&self, says: impl Fn(&ServiceSpec) -> bool) -> bool {
-        !self.services.is_empty() && self.services.iter().all(|service| says(service))
-    }
-
-    /// The services of this table want `spread`, all of them.
-    fn spreads(&self, variant: Variant) -> bool {
-        let mut services =
-            self.services.iter().filter(|service| variants_of(service).any(|v| v == variant)).peekable();
-        services.peek().is_some() && services.all(|service| service.when_none == WhenNone::Spread)
-    }
-
-    /// Judges every member anew.
-    pub(super) fn settle(&mut self, ways: &Ways, datapath: &DatapathSpec) {
-        let hold = self.all_say(|service| service.on_loss == OnLoss::Hold);
-        let verdicts: Vec<(Verdict, bool)> = self
-            .members
-            .iter()
-            .map(|(address, member)| {
-                let facts = self.facts(*address, member, ways, datapath, hold);
-                let reachable = matches!(facts.way, Way::Known);
-                (judge(&facts), is_active(&facts) && reachable)
-            })
-            .collect();
-        for (member, (verdict, _)) in self.members.values_mut().zip(&verdicts) {
-            member.verdict = verdict.clone();
-            member.spread = false;
-        }
-        for variant in self.variants() {
-            let of_variant = |address: &BackendAddress| variant.includes(address.ip);
-            let mut members = self.members.iter().filter(|(address, _)| of_variant(address));
-            if !self.spreads(variant) || members.any(|(_, member)| member.verdict.takes_new) {
-                continue;
-            }
-            for ((address, member), (_, active)) in self.members.iter_mut().zip(&verdicts) {
-                member.spread |= of_variant(address) && *active;
-            }
-        }
-    }
-
-    fn facts<'a>(
-        &self,
-        address: BackendAddress,
-        member: &'a Member,
-        ways: &'a Ways,
-        datapath: &DatapathSpec,
-        hold: bool,
-    ) -> Facts<'a> {
-        let (deadline, expired) = match member.over.state {
-            Some(StateOverride::Draining { deadline, expired, .. }) => (deadline, expired),
-            _ => (None, false),
-        };
-        let has_source = || {
-            let variants = self.variants().into_iter().filter(|variant| variant.includes(address.ip));
-            variants.into_iter().all(|variant| {
-                !self.needs_source(variant) || !sources(variant, address.ip, ways, datapath).is_empty()
-            })
-        };
-        let way = match ways.of(address.ip) {
-            Way::Known if !has_source() => Way::NoSource,
-            way => way,
-        };
-        Facts {
-            commanded: member.commanded(),
-            deadline,
-            expired,
-            weight: member.weight(),
-            weight_overridden: member.over.weight.is_some(),
-            used: !self.services.is_empty(),
-            checked: member.check.is_some(),
-            health: member.health,
-            detail: &member.detail,
-            held: member.held,
-            way,
-            hold,
-        }
-    }
-
     /// Some service of this table puts an address of this host into the packet.
     pub(super) fn needs_source(&self, variant: Variant) -> bool {
-        self.services.iter().any(|service| {
-            matches!(service.forward, Forward::FullNat | Forward::Ipip)
-                && variants_of(service).any(|wanted| wanted == variant)
-        })
+        self.services.iter().any(|service| puts_source(service, variant))
     }
 
-    /// Members of this table that are eligible by themselves, not by `spread`.
-    pub(super) fn usable(&self, variant: Variant) -> usize {
-        let members = self.members.iter().filter(|(address, _)| variant.includes(address.ip));
-        members.filter(|(_, member)| member.verdict.takes_new).count()
+    /// Some service sends flows to it, or would if the pools it stands in for were down.
+    pub(super) fn is_used(&self) -> bool {
+        !self.services.is_empty() || !self.behind.is_empty()
     }
 
     /// The addresses whose ways must be known: its members', if any service uses it.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let used = !self.services.is_empty();
+        let used = self.is_used();
         self.members.keys().map(|address| address.ip).filter(move |_| used)
     }
 
     /// One of [`Self::addresses`] is this one.
     pub(super) fn has_address(&self, ip: IpAddr) -> bool {
         let ports = BackendAddress { ip, port: None }..=BackendAddress { ip, port: Some(u16::MAX) };
-        !self.services.is_empty() && self.members.range(ports).next().is_some()
+        self.is_used() && self.members.range(ports).next().is_some()
     }
 
     /// What is to be checked.
@@ -290,6 +261,12 @@ impl Pool {
             })
         })
     }
+}
+
+/// This service puts an address of this host into packets of this table.
+pub(super) fn puts_source(service: &ServiceSpec, variant: Variant) -> bool {
+    matches!(service.forward, Forward::FullNat | Forward::Ipip)
+        && variants_of(service).any(|wanted| wanted == variant)
 }
 
 /// The table that a listener of this service needs: a tunnel joins families, the others keep the vip's.

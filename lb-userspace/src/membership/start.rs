@@ -59,6 +59,7 @@ impl Membership {
             services: BTreeMap::new(),
             pools: BTreeMap::new(),
             overridden: BTreeSet::new(),
+            timers: BTreeMap::new(),
             ways: Arc::new(ways),
             desired: Arc::new(Desired::default()),
         };
@@ -69,11 +70,7 @@ impl Membership {
         Arc::make_mut(&mut draft.next.ways).retain(&wanted);
         draft.restore(overrides);
         for (id, held) in pinned.members {
-            if let Some(pool) = draft.next.pools.get_mut(&id.pool)
-                && let Some(member) = Arc::make_mut(pool).members.get_mut(&id.address)
-            {
-                member.held = Some(held);
-            }
+            draft.adopt(&id, held);
         }
         draft.finish(true)
     }
@@ -131,6 +128,23 @@ impl Draft<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Takes what the kernel's tables say of a member, or of one of the backup pool that stands in.
+    fn adopt(&mut self, id: &MemberId, held: Held) {
+        let Some(pool) = self.next.pools.get_mut(&id.pool) else { return };
+        let pool = Arc::make_mut(pool);
+        if pool.adopt(id.address, held) {
+            return;
+        }
+        let backup = pool.backup.as_ref().map(|backup| backup.pool.clone());
+        if let Some(backup) = backup.and_then(|backup| self.next.pools.get_mut(&backup)) {
+            let member = Arc::make_mut(backup).members.get_mut(&id.address);
+            // Its own pool's tables know better, if it has any.
+            if let Some(member) = member.filter(|member| member.held.is_none()) {
+                member.held = Some(held);
+            }
+        }
     }
 
     /// Puts the overrides of earlier runs back on their backends; those whose backend is gone have ended with it.

@@ -11,6 +11,7 @@ mod lifecycle;
 mod model;
 mod operations;
 mod owners;
+mod standby;
 mod table;
 mod tables;
 

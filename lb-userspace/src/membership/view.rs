@@ -3,11 +3,17 @@
 //! In: a [`Membership`]. Out: plain values that outlive it: snapshots, lists, metrics. Invariant: what is shown is what
 //! decides; nothing is computed here that the datapath sees otherwise.
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use super::pool::{Member, Pool};
+use super::ramp::WHOLE;
+use super::standby::Mode;
 use super::{Claim, Commanded, MemberId, Membership, Override};
 use crate::desired::Variant;
 use crate::health::Health;
-use crate::membership::pool::Pool;
-use crate::spec::{BackendAddress, HealthSpec, Name, Origin, ServiceSpec};
+use crate::spec::{BackendAddress, HealthSpec, Name, Origin, Percent, ServiceSpec};
 
 /// One backend of one pool.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +57,43 @@ pub struct PoolView {
     pub variants: Vec<Variant>,
     /// Its backends, by address.
     pub backends: Vec<BackendView>,
+    /// Those of the backup pool, as members of this one.
+    pub stand_ins: Vec<BackendView>,
+    /// Tables that are not served as they should be.
+    pub plights: Vec<Plight>,
+}
+
+impl PoolView {
+    /// Its backends, and those of its backup pool that are in its tables.
+    pub fn members(&self) -> impl Iterator<Item = &BackendView> {
+        self.backends.iter().chain(&self.stand_ins)
+    }
+}
+
+/// A table whose backends are not well enough, and what is done about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plight {
+    /// Which table.
+    pub variant: Variant,
+    /// The backup pool that gets its new flows; `None`: all its backends do, healthy or not (`panic_below`).
+    pub backup: Option<Name>,
+    /// The share of its weight that is healthy.
+    pub healthy: Percent,
+}
+
+impl fmt::Display for Plight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { healthy, .. } = self;
+        match &self.backup {
+            Some(backup) => {
+                write!(f, "{healthy} of its weight is healthy: backup pool {backup} gets its new flows")
+            }
+            None => write!(
+                f,
+                "{healthy} of its weight is healthy, less than panic_below: all its backends get new flows"
+            ),
+        }
+    }
 }
 
 /// One service.
@@ -67,13 +110,17 @@ pub struct ServiceView {
 impl Membership {
     /// Every pool, by name.
     pub fn pool_views(&self) -> Vec<PoolView> {
-        self.pools.values().map(|pool| pool.view()).collect()
+        self.pools.values().map(|pool| pool.view(self.backup_of(pool))).collect()
+    }
+
+    fn backup_of(&self, pool: &Pool) -> Option<&Pool> {
+        self.pools.get(&pool.backup.as_ref()?.pool).map(Arc::as_ref)
     }
 
     /// The pool of this name, or that of the service of this name.
     pub fn pool_view(&self, name: &Name) -> Option<PoolView> {
         let pool = self.pools.get(name).or_else(|| self.pools.get(&self.services.get(name)?.pool));
-        pool.map(|pool| pool.view())
+        pool.map(|pool| pool.view(self.backup_of(pool)))
     }
 
     /// Every service, by name.
@@ -87,10 +134,12 @@ impl Membership {
                 let members = pool.into_iter().flat_map(|pool| &pool.members);
                 members.filter(|(address, _)| reached(address))
             };
+            let stand_ins = pool.into_iter().flat_map(|pool| pool.serving_stand_ins());
+            let stand_ins = stand_ins.filter(|address| reached(address)).count();
             ServiceView {
                 spec: service.clone(),
                 backends: members().count(),
-                eligible: members().filter(|(_, member)| member.verdict.takes_new || member.spread).count(),
+                eligible: members().filter(|(_, member)| member.takes_new()).count() + stand_ins,
             }
         };
         self.services.values().map(|service| view(service)).collect()
@@ -98,26 +147,13 @@ impl Membership {
 }
 
 impl Pool {
-    fn view(&self) -> PoolView {
-        let backends = self.members.iter().map(|(address, member)| BackendView {
-            id: MemberId { pool: self.name.clone(), address: *address },
-            claims: member.claims.clone(),
-            weight: member.weight(),
-            state: member.commanded(),
-            // Without a check it counts as healthy.
-            health: if member.check.is_some() { member.health } else { Health::Healthy },
-            detail: member.detail.to_string(),
-            eligible: member.verdict.takes_new || member.spread,
-            reason: match member.spread {
-                true => format!(
-                    "{}; takes flows because nobody is well (when_none = \"spread\")",
-                    member.verdict.reason
-                ),
-                false => member.verdict.reason.clone(),
-            },
-            over: member.over.clone(),
-            checked: member.check.is_some() && member.commanded() != Commanded::Disabled,
-        });
+    fn view(&self, backup: Option<&Self>) -> PoolView {
+        let backends = self.members.iter();
+        let plight = |(variant, mode): (&Variant, &Mode)| {
+            let backup = self.backup.as_ref().filter(|_| mode.on_backup).map(|backup| backup.pool.clone());
+            let plight = Plight { variant: *variant, backup, healthy: mode.share() };
+            (mode.on_backup || mode.panic).then_some(plight)
+        };
         PoolView {
             name: self.name.clone(),
             origin: self.origin.clone(),
@@ -125,7 +161,74 @@ impl Pool {
             health: self.health.clone(),
             services: self.services.iter().map(|service| service.name.clone()).collect(),
             variants: self.variants().into_iter().collect(),
-            backends: backends.collect(),
+            backends: backends.map(|(address, member)| self.backend(*address, member)).collect(),
+            stand_ins: backup.map(|backup| self.stand_ins_of(backup)).unwrap_or_default(),
+            plights: self.modes.iter().filter_map(plight).collect(),
         }
+    }
+
+    fn backend(&self, address: BackendAddress, member: &Member) -> BackendView {
+        BackendView {
+            id: MemberId { pool: self.name.clone(), address },
+            claims: member.claims.clone(),
+            weight: member.weight(),
+            state: member.commanded(),
+            // Without a check it counts as healthy.
+            health: if member.check.is_some() { member.health } else { Health::Healthy },
+            detail: member.detail.to_string(),
+            eligible: member.takes_new(),
+            reason: self.reason(address, member),
+            over: member.over.clone(),
+            checked: member.check.is_some() && member.commanded() != Commanded::Disabled,
+        }
+    }
+
+    /// Why it takes no new flows, or what is worth knowing although it does.
+    fn reason(&self, address: BackendAddress, member: &Member) -> String {
+        let mut modes = self.modes.iter().filter(|(variant, _)| variant.includes(address.ip));
+        let special = match (&self.backup, member.spread) {
+            (_, true) if modes.any(|(_, mode)| mode.panic) => {
+                "takes flows because too few are well (panic_below)".to_owned()
+            }
+            (_, true) => "takes flows because nobody is well (when_none = \"spread\")".to_owned(),
+            (Some(backup), false) if member.relieved && member.verdict.takes_new => {
+                format!("backup pool {} has its flows", backup.pool)
+            }
+            _ if member.tenths < WHOLE && member.verdict.takes_new => {
+                format!("slow start: {}0% of its weight", member.tenths)
+            }
+            _ => String::new(),
+        };
+        let parts = [member.verdict.reason.clone(), special];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+    }
+
+    /// The backup pool's members in this one's tables.
+    fn stand_ins_of(&self, backup: &Self) -> Vec<BackendView> {
+        let serving: BTreeSet<BackendAddress> = self.serving_stand_ins().collect();
+        let members = backup.members.iter().filter(|(address, _)| self.stand_ins.contains_key(*address));
+        let view = |(address, member): (&BackendAddress, &Member)| {
+            let view = backup.backend(*address, member);
+            let because = match view.reason.as_str() {
+                "" => String::new(),
+                reason => format!("; {reason}"),
+            };
+            BackendView {
+                id: MemberId { pool: self.name.clone(), address: *address },
+                eligible: serving.contains(address),
+                reason: format!("of backup pool {}{because}", backup.name),
+                ..view
+            }
+        };
+        members.map(view).collect()
+    }
+
+    /// Members of the backup pool that get its new flows.
+    fn serving_stand_ins(&self) -> impl Iterator<Item = BackendAddress> {
+        let on_backup = |address: &BackendAddress| {
+            self.modes.iter().any(|(variant, mode)| mode.on_backup && variant.includes(address.ip))
+        };
+        let stand_ins = self.stand_ins.iter().filter(|(_, other)| other.is_usable && other.weight > 0);
+        stand_ins.map(|(address, _)| *address).filter(on_backup)
     }
 }

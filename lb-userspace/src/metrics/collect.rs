@@ -8,7 +8,7 @@ use super::text::{Kind, Text};
 use crate::api::types::{FlowTable, Totals};
 use crate::api::{Counters, Handle, Snapshot};
 use crate::health::{DURATION_BOUNDS_SECONDS, Health, HealthMetrics};
-use crate::membership::{BackendView, Commanded, MemberId};
+use crate::membership::{BackendView, Commanded, MemberId, PoolView};
 use crate::spec::Name;
 
 /// How a family's value is read.
@@ -128,11 +128,27 @@ fn pools(text: &mut Text, snapshot: &Snapshot) {
             family.sample(&[("pool", pool.name.as_str()), ("state", state)], count);
         }
     }
+    let help = "1: so few backends of a pool are well that all of them get new flows (panic_below).";
+    flag(text, snapshot, ("pool_panic", help), |pool| {
+        pool.plights.iter().any(|plight| plight.backup.is_none())
+    });
+    let help = "1: the backup pool gets a pool's new flows.";
+    flag(text, snapshot, ("pool_on_backup", help), |pool| {
+        pool.plights.iter().any(|plight| plight.backup.is_some())
+    });
+}
+
+/// A gauge that is 0 or 1 for each pool.
+fn flag(text: &mut Text, snapshot: &Snapshot, (name, help): (&str, &str), is_so: impl Fn(&PoolView) -> bool) {
+    let mut family = text.family(name, Kind::Gauge, help);
+    for pool in &snapshot.pools {
+        family.sample(&[("pool", pool.name.as_str())], u64::from(is_so(pool)));
+    }
 }
 
 fn backends(text: &mut Text, snapshot: &Snapshot, counters: &dyn Counters) {
     let (totals, flows) = (counters.backends(), counters.backend_flows());
-    let views: Vec<&BackendView> = snapshot.pools.iter().flat_map(|pool| &pool.backends).collect();
+    let views: Vec<&BackendView> = snapshot.pools.iter().flat_map(PoolView::members).collect();
     let total = |id: &MemberId| totals.get(id).copied().unwrap_or_default();
     let placement = |id: &MemberId| snapshot.placements.get(id).copied().unwrap_or_default();
     let families: [(&str, Kind, &str, &ValueOf<'_>); 8] = [

@@ -3,6 +3,7 @@
 //! In: a spec whose parts are syntactically valid. Out: every problem, errors and warnings, in the order of definition.
 //! Invariant: pure; it knows nothing of this host (that is [`crate::reach`]'s part), so a file can be judged anywhere.
 
+mod backup;
 mod endpoints;
 mod gaps;
 mod health;
@@ -47,8 +48,10 @@ fn parts(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
     duplicate_listeners(spec, &mut problems);
     for pool in &spec.pools {
         let services = index.services.get(&pool.name).map_or(&[][..], Vec::as_slice);
-        pool::check(pool, services, gaps, &mut problems);
-        health::check(pool, services, gaps, &mut problems);
+        let users = index.users_of(pool);
+        pool::check(pool, &users, gaps, &mut problems);
+        health::check(pool, &users, gaps, &mut problems);
+        backup::check(pool, services, &index, gaps, &mut problems);
     }
     for service in &spec.services {
         listeners(service, listed, gaps, &mut problems);
@@ -66,6 +69,8 @@ fn parts(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
 struct Index<'a> {
     pools: HashMap<&'a Name, &'a PoolSpec>,
     services: HashMap<&'a Name, Vec<&'a ServiceSpec>>,
+    /// By the name of the backup pool: those that it stands in for.
+    stood_in_for: HashMap<&'a Name, Vec<&'a Name>>,
 }
 
 impl<'a> Index<'a> {
@@ -95,7 +100,20 @@ impl<'a> Index<'a> {
                 names.insert(&service.name, first);
             }
         }
-        Self { pools, services }
+        let mut stood_in_for: HashMap<&Name, Vec<&Name>> = HashMap::new();
+        for pool in &spec.pools {
+            if let Some(backup) = &pool.backup {
+                stood_in_for.entry(&backup.pool).or_default().push(&pool.name);
+            }
+        }
+        Self { pools, services, stood_in_for }
+    }
+
+    /// The services of a pool, and those of the pools that it stands in for.
+    fn users_of(&self, pool: &PoolSpec) -> Vec<&'a ServiceSpec> {
+        let services = |name: &Name| self.services.get(name).into_iter().flatten().copied();
+        let others = self.stood_in_for.get(&pool.name).into_iter().flatten();
+        services(&pool.name).chain(others.flat_map(|other| services(other))).collect()
     }
 }
 

@@ -98,6 +98,12 @@ pub struct PoolSummary {
     pub eligible: usize,
     /// Those that checks found unhealthy.
     pub unhealthy: usize,
+    /// So few are well that all get new flows, in one of its tables.
+    #[serde(default)]
+    pub panic: bool,
+    /// The backup pool that gets its new flows, in one of its tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_backup: Option<Name>,
 }
 
 /// `GET /v1/stats[?name=NAME]`

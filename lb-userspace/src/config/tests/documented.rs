@@ -1,12 +1,13 @@
 //! `docs/config.md` says what the code does: the same keys, the same defaults, examples that are right.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::*;
 use crate::config::keys::{DEFAULTS, TABLES};
 use crate::spec::{
-    Affinity, DEFAULT_WEIGHT, DaemonSpec, DatapathSpec, Forward, HealthSpec, HttpCheck, OnLoss, TimeoutSpec,
-    WhenNone, format_duration,
+    Affinity, BackupSpec, DEFAULT_WEIGHT, DaemonSpec, DatapathSpec, Forward, HealthSpec, HttpCheck, OnLoss,
+    TimeoutSpec, WhenNone, format_duration,
 };
 
 const PAGE: &str = include_str!("../../../../docs/config.md");
@@ -22,6 +23,7 @@ fn heading(table: &str) -> &str {
         "[[service]]" => "## `[[service]]`",
         "[[pool]]" => "## `[[pool]]`",
         _ if table.starts_with("a backend") => "### A backend: `{ address = \"10.0.0.13\", weight = 5 }`",
+        _ if table.starts_with("a backup") => "### A backup: `backup = { pool = \"sorry\" }`",
         _ if table.starts_with("health") => "### Health: `health = { type = \"http\" }` or `[pool.health]`",
         _ => panic!("{table} has no heading in docs/config.md"),
     }
@@ -55,6 +57,7 @@ fn defaults(table: &str) -> BTreeMap<&'static str, String> {
             ("shadow_local", "false".to_owned()),
         ]
     };
+    let standby = || vec![("panic_below", quoted("0%")), ("slow_start", duration(Duration::ZERO))];
     let pairs = match table {
         "[daemon]" => {
             let daemon = DaemonSpec::default();
@@ -80,7 +83,17 @@ fn defaults(table: &str) -> BTreeMap<&'static str, String> {
             let pairs = [("tcp", tcp), ("tcp_syn", tcp_syn), ("tcp_closing", tcp_closing), ("udp", udp)];
             pairs.map(|(key, value)| (key, duration(value))).to_vec()
         }
-        "[defaults]" | "[[service]]" => policies(),
+        "[defaults]" => [policies(), standby()].concat(),
+        "[[service]]" => policies(),
+        "[[pool]]" => standby(),
+        _ if table.starts_with("a backup") => {
+            let backup = BackupSpec::new("sorry".parse().unwrap());
+            vec![
+                ("below", quoted(&backup.below.to_string())),
+                ("above", quoted(&backup.above.to_string())),
+                ("hold", duration(backup.hold)),
+            ]
+        }
         _ if table.starts_with("a backend") => vec![("weight", DEFAULT_WEIGHT.to_string())],
         _ if table.starts_with("health") => {
             let (health, http) = (HealthSpec::default(), HttpCheck::default());

@@ -186,3 +186,30 @@ fn a_table_with_a_wrong_name_has_no_consequences() {
     ));
     assert!(said.len() == 1 && said[0].starts_with("lbd.toml:1: unknown key \"datapth\""), "{said:#?}");
 }
+
+#[test]
+fn a_backup_is_another_pool_that_exists_and_comes_back_later_than_it_goes() {
+    let pools = |backup: &str| {
+        format!(
+            "{HEAD}[[service]]\nname = \"s\"\nlisten = [\"192.0.2.1:80/tcp\"]\npool = \"web\"\n[[pool]]\nname = \"web\"\nbackends = [\"10.0.0.1\"]\nbackup = {backup}\n[[pool]]\nname = \"sorry\"\nbackends = [\"10.0.0.9\"]\n"
+        )
+    };
+    assert_eq!(said(&pools("\"sorry\"")), [] as [&str; 0]);
+    assert_eq!(said(&pools("{ pool = \"sorry\", below = \"50%\", hold = \"1m\" }")), [] as [&str; 0]);
+    for (backup, sentence) in [
+        (
+            "\"sory\"",
+            "the backup of pool \"web\" is the pool \"sory\", which does not exist: did you mean \"sorry\"?",
+        ),
+        ("\"web\"", "pool \"web\" is its own backup: name another pool, or leave backup out"),
+        ("{ below = \"5%\" }", "pool is missing in backup of pool \"web\": write { pool = \"sorry\" }"),
+        ("{ pool = \"sorry\", above = \"5\" }", "\"5\" is no share"),
+        (
+            "{ pool = \"sorry\", below = \"50%\", above = \"20%\" }",
+            "above = \"20%\" is less than below = \"50%\" in backup of pool \"web\"",
+        ),
+    ] {
+        let errors = said(&pools(backup));
+        assert!(errors.iter().any(|error| error.contains(sentence)), "{backup}: {errors:?}");
+    }
+}

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::unchanged;
 use crate::membership::draft::Draft;
 use crate::membership::{CliObjects, NewBackend, PoolAdd, Refusal, RefusalCode};
-use crate::spec::{BackendAddress, HealthSpec, Name, Origin, PoolSpec, nearest};
+use crate::spec::{BackendAddress, HealthSpec, Name, Origin, Percent, PoolSpec, nearest};
 
 impl Draft<'_> {
     /// What lbctl added, to be changed: there will be something to write down.
@@ -104,6 +105,9 @@ pub(super) fn new_pool(
         health: health.cloned().unwrap_or_default(),
         health_is_default: health.is_none(),
         maglev,
+        panic_below: Percent::ZERO,
+        slow_start: Duration::ZERO,
+        backup: None,
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], gaps: &Gaps, pro
         problems.push(Problem::warning(
             &pool.origin,
             format!("pool {name:?} is used by no service"),
-            format!("write pool = {name:?} in a service, or remove it"),
+            format!("write pool = {name:?} in a service, or as backup of a pool that has one, or remove it"),
         ));
     }
     if !gaps.at(&pool.origin, &["backends"]) {

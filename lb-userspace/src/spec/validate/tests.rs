@@ -194,7 +194,7 @@ fn pools_that_nobody_can_use_are_named() {
         (
             format!("[[pool]]\nname = \"web\"\n{used}"),
             &[
-                "warning: f:4: pool \"web\" is used by no service: write pool = \"web\" in a service, or remove it",
+                "warning: f:4: pool \"web\" is used by no service: write pool = \"web\" in a service, or as backup of a pool that has one, or remove it",
                 "f:4: pool \"web\" has no backends, so nobody would answer: write backends = [\"10.0.0.11\", \"10.0.0.12\"]",
                 "f:6: service \"s\" names the pool \"wbe\", which does not exist: did you mean \"web\"?",
             ],

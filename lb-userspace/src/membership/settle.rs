@@ -1,0 +1,188 @@
+//! What becomes of a pool's members when something is known anew: verdicts, slow start, panic and backup.
+//!
+//! In: a [`Pool`] with its members as they are, the ways, the backup pool, the time. Out: the same pool, every verdict being what
+//! [`super::eligibility::judge`] says of the present facts, and every table's mode what `standby.rs` makes of them. Two steps:
+//! [`Pool::judge`] needs nothing but the pool, [`Pool::decide`] needs the backup pool judged.
+
+use super::eligibility::{Facts, Held, Way, is_active, judge};
+use super::pool::{Member, Pool, StandIn, puts_source, variants_of};
+use super::ramp::{Ramp, WHOLE};
+use super::standby::{Policy, Sums};
+use super::ways::{Ways, sources};
+use super::{Millis, StateOverride};
+use crate::desired::Variant;
+use crate::health::Health;
+use crate::spec::{BackendAddress, DatapathSpec, OnLoss, ServiceSpec, WhenNone};
+
+impl Pool {
+    /// Its services all say so. One table serves them all, so where they differ the safer word counts: flows of a lost
+    /// backend are selected again, and nobody unhealthy takes new ones.
+    fn all_say(&self, says: impl Fn(&ServiceSpec) -> bool) -> bool {
+        !self.services.is_empty() && self.services.iter().all(|service| says(service))
+    }
+
+    /// The services of this table want `spread`, all of them.
+    fn spreads(&self, variant: Variant) -> bool {
+        let mut services =
+            self.services.iter().filter(|service| variants_of(service).any(|v| v == variant)).peekable();
+        services.peek().is_some() && services.all(|service| service.when_none == WhenNone::Spread)
+    }
+
+    /// Judges every member anew.
+    pub(super) fn judge(&mut self, now: Millis, ways: &Ways, datapath: &DatapathSpec) {
+        let hold = self.all_say(|service| service.on_loss == OnLoss::Hold);
+        let verdicts: Vec<_> = self
+            .members
+            .iter()
+            .map(|(address, member)| {
+                let facts = self.facts(*address, member, ways, datapath, hold);
+                (judge(&facts), matches!(facts.way, Way::Known))
+            })
+            .collect();
+        for (member, (verdict, is_reachable)) in self.members.values_mut().zip(verdicts) {
+            if verdict.takes_new && !member.verdict.takes_new && !is_as_before(member) {
+                member.ramp = Some(Ramp { since: now, length: self.slow_start });
+            }
+            if let Some(ramp) = &mut member.ramp {
+                // A reload may have changed it meanwhile.
+                ramp.length = self.slow_start;
+            }
+            member.ramp = member.ramp.filter(|ramp| verdict.takes_new && ramp.next(now).is_some());
+            member.tenths = member.ramp.map_or(WHOLE, |ramp| ramp.tenths(now));
+            (member.verdict, member.is_reachable) = (verdict, is_reachable);
+        }
+    }
+
+    /// Decides who of its members and of `backup`'s, judged, has the new flows of each table.
+    pub(super) fn decide(&mut self, now: Millis, backup: Option<&Self>) {
+        let hold = self.all_say(|service| service.on_loss == OnLoss::Hold);
+        let stand_in = |member: &Member| StandIn {
+            weight: member.weight(),
+            tenths: member.tenths,
+            is_usable: member.verdict.takes_new,
+            keeps: hold || member.verdict.keeps,
+        };
+        let strangers = backup.into_iter().flat_map(|backup| &backup.members);
+        self.stand_ins = strangers
+            .filter(|(address, _)| !self.members.contains_key(*address))
+            .map(|(address, member)| (*address, stand_in(member)))
+            .collect();
+        let variants = self.variants();
+        self.modes.retain(|variant, _| variants.contains(variant));
+        for member in self.members.values_mut() {
+            (member.spread, member.relieved) = (false, false);
+        }
+        for variant in variants {
+            let sums = self.sums(variant);
+            let policy = Policy { panic_below: self.panic_below, backup: self.backup.as_ref() };
+            let mode = self.modes.entry(variant).or_default();
+            *mode = mode.next(sums, policy, now);
+            let mode = *mode;
+            let spreads = !mode.on_backup && sums.usable == 0 && self.spreads(variant);
+            let of_variant = self.members.iter_mut().filter(|(address, _)| variant.includes(address.ip));
+            for member in of_variant.map(|(_, member)| member) {
+                let may = is_active(member.commanded(), member.weight()) && member.is_reachable;
+                member.spread |= may && (spreads || mode.panic && is_judged(member));
+                member.relieved |= mode.on_backup;
+            }
+        }
+    }
+
+    fn sums(&self, variant: Variant) -> Sums {
+        let mut sums = Sums::default();
+        let active = |member: &&Member| is_active(member.commanded(), member.weight());
+        for member in self.of(variant).map(|(_, member)| member).filter(active) {
+            let weight = u64::from(member.weight());
+            sums.waiting |= !is_judged(member);
+            sums.known += if is_judged(member) { weight } else { 0 };
+            sums.usable += if member.verdict.takes_new { weight } else { 0 };
+        }
+        let stand_ins = self.stand_ins.iter().filter(|(address, _)| variant.includes(address.ip));
+        sums.stand_ins = stand_ins.filter(|(_, stand_in)| stand_in.is_usable && stand_in.weight > 0).count();
+        sums
+    }
+
+    /// When one of its verdicts or modes changes although nothing happens.
+    pub(super) fn timer(&self, now: Millis) -> Option<Millis> {
+        let ramps = self.members.values().filter_map(|member| member.ramp?.next(now));
+        let hold = self.backup.as_ref().map(|backup| backup.hold);
+        let modes = self.modes.values().filter_map(|mode| mode.timer(hold?));
+        ramps.chain(modes).min()
+    }
+
+    fn of(&self, variant: Variant) -> impl Iterator<Item = (&BackendAddress, &Member)> {
+        self.members.iter().filter(move |(address, _)| variant.includes(address.ip))
+    }
+
+    fn facts<'a>(
+        &self,
+        address: BackendAddress,
+        member: &'a Member,
+        ways: &'a Ways,
+        datapath: &DatapathSpec,
+        hold: bool,
+    ) -> Facts<'a> {
+        let (deadline, expired) = match member.over.state {
+            Some(StateOverride::Draining { deadline, expired, .. }) => (deadline, expired),
+            _ => (None, false),
+        };
+        let way = match ways.of(address.ip) {
+            Way::Known if !self.has_source(address, ways, datapath) => Way::NoSource,
+            way => way,
+        };
+        Facts {
+            commanded: member.commanded(),
+            deadline,
+            expired,
+            weight: member.weight(),
+            weight_overridden: member.over.weight.is_some(),
+            used: self.is_used(),
+            checked: member.check.is_some(),
+            health: member.health,
+            detail: &member.detail,
+            held: member.held,
+            way,
+            hold,
+        }
+    }
+
+    /// Every service that puts an address of this host into packets to this backend has one.
+    fn has_source(&self, address: BackendAddress, ways: &Ways, datapath: &DatapathSpec) -> bool {
+        let users = || self.services.iter().chain(&self.behind);
+        let variants = [Variant::V4, Variant::V6, Variant::Any];
+        variants.into_iter().filter(|variant| variant.includes(address.ip)).all(|variant| {
+            !users().any(|service| puts_source(service, variant))
+                || !sources(variant, address.ip, ways, datapath).is_empty()
+        })
+    }
+
+    /// Members of this table that are eligible by themselves, not by `spread`, and those that could stand in for them.
+    pub(super) fn usable(&self, variant: Variant) -> usize {
+        let own = self.of(variant).filter(|(_, member)| member.verdict.takes_new).count();
+        own + self.modes.get(&variant).map_or(0, |mode| mode.stand_ins)
+    }
+
+    /// What the kernel's tables say of a member, or of one that stood in, until something better is known. `false`: it is neither.
+    pub(super) fn adopt(&mut self, address: BackendAddress, held: Held) -> bool {
+        if let Some(member) = self.members.get_mut(&address) {
+            member.held = Some(held);
+            return true;
+        }
+        let variants = self.variants().into_iter().filter(|variant| variant.includes(address.ip));
+        for variant in variants.filter(|_| self.backup.is_some() && held.takes_new) {
+            self.modes.entry(variant).or_default().on_backup = true;
+        }
+        false
+    }
+}
+
+/// Something is known of its health: a check has spoken, or there is none, or the kernel's tables had it.
+fn is_judged(member: &Member) -> bool {
+    member.check.is_none() || member.health != Health::Unknown || member.held.is_some()
+}
+
+/// It takes flows because it did before this daemon started.
+fn is_as_before(member: &Member) -> bool {
+    let held = member.held.is_some_and(|held| held.takes_new);
+    held && (member.check.is_none() || member.health == Health::Unknown)
+}
