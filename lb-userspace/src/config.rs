@@ -5,6 +5,7 @@
 //! Invariant: a spec that comes out has passed [`crate::spec::validate()`]; nothing is half-read.
 
 mod backends;
+mod discover;
 mod document;
 mod health;
 mod keys;

@@ -10,7 +10,8 @@
 //! [`Membership::handle`] takes it at once.
 //!
 //! ```text
-//! definitions (file, cli) ─┐
+//! definitions (file, cli,   ┐
+//!   discovery sources) ─────┤
 //! overrides ───────────────┼→ pool: members → eligibility: judge → assemble → Desired
 //! health, ways ────────────┘
 //! ```
@@ -18,6 +19,7 @@
 mod assemble;
 mod change;
 mod definitions;
+mod discovered;
 mod draft;
 mod eligibility;
 mod event;
@@ -40,11 +42,12 @@ use std::sync::Arc;
 
 use crate::desired::Desired;
 use crate::health::{Health, Target};
-use crate::spec::{BackendAddress, Name, Problem, ServiceSpec, Spec};
+use crate::spec::{BackendAddress, Backends, Name, Problem, ServiceSpec, SourceId, Spec};
 
 pub use crate::moment::Millis;
 pub use change::{Change, NewBackend, Operation, Options, PoolAdd, ServiceAdd, ServiceSet, Then};
 pub use definitions::CliObjects;
+pub use discovered::{Answer, SourceView};
 pub use eligibility::{Held, Verdict};
 pub use event::{DomainEvent, EventKind, Level};
 pub use overrides::{Commanded, Override, OverrideEntry, StateOverride};
@@ -92,6 +95,13 @@ pub enum Event {
         ip: IpAddr,
         /// What is known of it now.
         state: WayState,
+    },
+    /// A discovery source has answered.
+    Discovered {
+        /// Which.
+        id: SourceId,
+        /// What it says, whole. Without backends it says nothing, unless the source may.
+        backends: Backends,
     },
     /// The moment of [`Membership::next_timer`] has come, or might have.
     Tick,
@@ -153,7 +163,7 @@ impl Membership {
         for (index, operation) in change.operations.iter().enumerate() {
             draft.operate(operation).map_err(|refusal| Refusal { operation: Some(index), ..refusal })?;
         }
-        draft.finish(change.options.force)
+        Ok(draft.finish(change.options.force)?.let_go(now))
     }
 
     /// Judges a new content of the configuration file. It replaces what the file defined before and touches nothing else.
@@ -164,16 +174,22 @@ impl Membership {
         self.check_revision(options.if_revision)?;
         let mut draft = Draft::new(self, now, "the configuration file");
         draft.replace_file(spec)?;
-        draft.finish(options.force)
+        Ok(draft.finish(options.force)?.let_go(now))
     }
 
     /// Takes what has been observed.
     pub fn handle(&mut self, now: Millis, event: Event) -> Outcome {
-        match event {
+        let mut outcome = match event {
             Event::Health { id, health, detail } => self.observe_health(now, &id, health, detail),
             Event::Way { ip, state } => self.observe_way(now, ip, state),
+            Event::Discovered { id, backends } => self.observe_answer(now, &id, backends),
             Event::Tick => self.observe_time(now),
+        };
+        // Whoever stays for want of others may go when there are some.
+        if outcome.desired_changed || outcome.members_changed {
+            self.let_go(now, &mut outcome);
         }
+        outcome
     }
 
     /// When [`Event::Tick`] is due next, if ever.

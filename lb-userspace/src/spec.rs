@@ -7,6 +7,7 @@
 
 mod address;
 mod backup;
+mod discovery;
 mod duration;
 mod endpoint;
 mod health;
@@ -17,6 +18,7 @@ mod percent;
 mod policy;
 mod problem;
 mod settings;
+mod url;
 mod validate;
 
 use std::ops::RangeInclusive;
@@ -26,6 +28,9 @@ use serde::{Deserialize, Serialize};
 
 pub use address::{BackendAddress, Listener, Protocol};
 pub use backup::BackupSpec;
+pub use discovery::{
+    Backends, DnsRecord, DnsSource, FileSource, HttpSource, MAX_DISCOVERED, SourceId, SourceKind, SourceSpec,
+};
 pub use duration::{format_duration, parse_duration, seconds};
 pub(crate) use endpoint::deserialize_endpoint;
 pub use endpoint::{parse_endpoint, parse_endpoint_near};
@@ -38,9 +43,10 @@ pub use percent::Percent;
 pub use policy::{Affinity, Forward, OnLoss, WhenNone};
 pub use problem::{Place, Problem, Severity, SyntaxError};
 pub use settings::{AttachMode, DaemonSpec, DatapathSpec, OnExit, TimeoutSpec};
+pub use url::HttpUrl;
 pub use validate::validate;
 pub(crate) use validate::{
-    Gaps, claimed_sources, nearest, shared_endpoints, unusable, validate_known, validate_part,
+    Gaps, claimed_sources, nearest, shared_endpoints, unfit, unusable, validate_known, validate_part,
 };
 
 /// Everything that is wanted of one lbd: one revision of the configuration, whole.
@@ -138,6 +144,9 @@ pub struct PoolSpec {
     pub inline: bool,
     /// The members.
     pub backends: Vec<BackendSpec>,
+    /// Where more of them come from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discover: Vec<SourceSpec>,
     /// The check as the pool or the defaults give it; [`Spec::health_of`] says what runs.
     #[serde(default)]
     pub health: HealthSpec,

@@ -64,6 +64,7 @@ pub(super) const DEFAULTS: &[Key] = &[
 pub(super) const POOL: &[Key] = &[
     key("name", "\"web\""),
     key("backends", "[\"10.0.0.11\", \"10.0.0.12:8443\"]"),
+    key("discover", "{ type = \"dns\", name = \"web.example.com\" }"),
     key("health", "{ type = \"http\", path = \"/healthz\" }"),
     key("maglev", "4093"),
     key("panic_below", "\"50%\""),
@@ -96,6 +97,22 @@ pub(super) const BACKUP: &[Key] =
 
 pub(super) const BACKEND: &[Key] = &[key("address", "\"10.0.0.13\""), key("weight", "5")];
 
+pub(super) const DISCOVER: &[Key] = &[
+    key("type", "\"dns\""),
+    key("name", "\"web.example.com\""),
+    key("record", "\"a+aaaa\""),
+    key("port", "8080"),
+    key("server", "\"127.0.0.1:53\""),
+    key("min_interval", "\"1s\""),
+    key("max_interval", "\"60s\""),
+    key("path", "\"/etc/lbd/web.list\""),
+    key("url", "\"http://10.0.0.1:8080/backends\""),
+    key("interval", "\"10s\""),
+    key("timeout", "\"2s\""),
+    key("allow_empty", "false"),
+    key("max_backends", "1000"),
+];
+
 pub(super) const HEALTH: &[Key] = &[
     key("type", "\"http\""),
     key("interval", "\"2s\""),
@@ -117,6 +134,7 @@ pub(super) const TABLES: &[(&str, &[Key])] = &[
     ("[datapath.timeouts]", TIMEOUTS),
     ("[[service]]", SERVICE),
     ("[[pool]]", POOL),
+    ("discovery, [pool.discover]", DISCOVER),
     ("a backend, { address = \"10.0.0.13\", weight = 5 }", BACKEND),
     ("a backup, { pool = \"sorry\" }", BACKUP),
     ("health, { type = \"http\" }", HEALTH),

@@ -10,7 +10,7 @@ use toml::de::DeTable;
 
 use super::section::{Missing, Section};
 use super::settings::set;
-use super::{backends, health, keys, standby};
+use super::{backends, discover, health, keys, standby};
 use crate::spec::{
     Affinity, Forward, Gaps, HealthSpec, Listener, MAGLEV_SIZES, Name, OnLoss, Percent, PoolSpec, Problem,
     ServiceSpec, WhenNone,
@@ -145,6 +145,11 @@ impl Objects {
             origin: section.document.origin(section.line),
             inline,
             backends: section.noting(gaps, "backends", |_| backends::read(section)),
+            discover: if inline {
+                Vec::new()
+            } else {
+                section.noting(gaps, "backends", |_| discover::read(section))
+            },
             health_is_default: own.is_none(),
             health: own.unwrap_or_else(|| self.defaults.health.clone()),
             maglev: section.noting(gaps, "maglev", |_| maglev(section)).or(self.defaults.maglev),

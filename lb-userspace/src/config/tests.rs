@@ -1,4 +1,5 @@
 mod contract;
+mod discover;
 mod documented;
 mod files;
 mod properties;

@@ -185,6 +185,7 @@ fn beginning(spec: &Arc<Spec>, left: &Left, pinned: Pinned) -> Start {
         cli: last.map(|record| (*record.cli).clone()).unwrap_or_default(),
         overrides: last.map(|record| record.overrides.clone()).unwrap_or_default(),
         saved: (left.highest > 0).then_some((left.highest, file_then)),
+        discovered: BTreeMap::new(),
         pinned,
     }
 }

@@ -1,14 +1,16 @@
 //! What is defined, and by whom: the file's objects and lbctl's, and the two together.
 //!
-//! In: the file's [`Spec`], what lbctl added ([`CliObjects`]). Out: services and pools with the members of every origin.
-//! Invariant: the file's objects change by a reload alone, lbctl's by its own operations alone; a member of lbctl's whose
-//! pool the file no longer defines is kept here, without effect, until the pool is back or lbctl removes it.
+//! In: the file's [`Spec`], what lbctl added ([`CliObjects`]), what discovery sources say ([`Discovered`]). Out: services and
+//! pools with the members of every origin. Invariant: the file's objects change by a reload alone, lbctl's by its own
+//! operations alone, a source's by its answers alone; a member of lbctl's whose pool the file no longer defines is kept here,
+//! without effect, until the pool is back or lbctl removes it; an answer goes with its source.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::discovered::Discovered;
 use crate::spec::{BackendAddress, BackendSpec, Name, Origin, PoolSpec, ServiceSpec, Spec};
 
 /// What lbctl (or another user of the API) added.
@@ -39,13 +41,25 @@ pub(super) struct Definitions {
     file_pools: Arc<BTreeMap<Name, PoolSpec>>,
     /// What lbctl added.
     pub(super) cli: Arc<CliObjects>,
+    /// What sources of the defined pools say, as far as it is taken.
+    pub(super) discovered: Arc<Discovered>,
 }
 
 impl Definitions {
-    pub(super) fn new(file: Arc<Spec>, cli: Arc<CliObjects>) -> Self {
+    /// All together; answers whose source is not defined are left out.
+    pub(super) fn new(file: Arc<Spec>, cli: Arc<CliObjects>, mut discovered: Arc<Discovered>) -> Self {
+        if !discovered.is_empty() {
+            Arc::make_mut(&mut discovered).keep_defined(&file.pools);
+        }
         let services = file.services.iter().map(|service| (service.name.clone(), service.clone()));
         let pools = file.pools.iter().map(|pool| (pool.name.clone(), pool.clone()));
-        Self { file_services: Arc::new(services.collect()), file_pools: Arc::new(pools.collect()), file, cli }
+        Self {
+            file_services: Arc::new(services.collect()),
+            file_pools: Arc::new(pools.collect()),
+            file,
+            cli,
+            discovered,
+        }
     }
 
     /// The service of this name, whoever defined it.
@@ -61,13 +75,19 @@ impl Definitions {
     /// The pool of this name with the members of every origin, the file's first.
     pub(super) fn pool(&self, name: &Name) -> Option<PoolSpec> {
         let mut pool = self.pool_alone(name)?.clone();
-        let added = self.cli.backends.get(name).into_iter().flatten();
+        self.join(&mut pool);
+        Some(pool)
+    }
+
+    /// Adds the members that others than its own definition give this pool.
+    fn join(&self, pool: &mut PoolSpec) {
+        let added = self.cli.backends.get(&pool.name).into_iter().flatten();
         pool.backends.extend(added.map(|(address, weight)| BackendSpec {
             address: *address,
             weight: *weight,
             origin: Origin::Cli,
         }));
-        Some(pool)
+        pool.backends.extend(self.discovered.members(&pool.name));
     }
 
     /// The pools that this one stands in for.
@@ -93,19 +113,12 @@ impl Definitions {
         self.cli.backends.keys().filter(|name| self.pool_alone(name).is_none())
     }
 
-    /// The file and lbctl's objects as one spec, names that both define twice: for `validate`.
+    /// The file's, lbctl's and the sources' objects as one spec, names that both define twice: for `validate`.
     pub(super) fn merged(&self) -> Spec {
         let mut spec = Spec::clone(&self.file);
         spec.services.extend(self.cli.services.values().cloned());
         spec.pools.extend(self.cli.pools.values().cloned());
-        for pool in &mut spec.pools {
-            let added = self.cli.backends.get(&pool.name).into_iter().flatten();
-            pool.backends.extend(added.map(|(address, weight)| BackendSpec {
-                address: *address,
-                weight: *weight,
-                origin: Origin::Cli,
-            }));
-        }
+        spec.pools.iter_mut().for_each(|pool| self.join(pool));
         spec
     }
 }
@@ -121,6 +134,7 @@ pub(super) fn without_lines(spec: &Spec) -> Spec {
     for pool in &mut spec.pools {
         forget(&mut pool.origin);
         pool.backends.iter_mut().for_each(|backend| forget(&mut backend.origin));
+        pool.discover.iter_mut().for_each(|source| forget(&mut source.origin));
     }
     for service in &mut spec.services {
         forget(&mut service.origin);

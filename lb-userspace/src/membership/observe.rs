@@ -3,6 +3,7 @@
 //! In: one observation. Out: the [`Outcome`], and the membership changed in place. Invariant: an observation of something
 //! that is gone, or that says nothing new, changes nothing.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -166,6 +167,11 @@ impl Outcome {
         self.revised |= later.revised;
         self.desired_changed |= later.desired_changed;
         self.members_changed |= later.members_changed;
+        // What is put and removed after one another is what came last.
+        let put: BTreeSet<&MemberId> = later.checks_put.iter().map(|target| &target.id).collect();
+        self.checks_removed.retain(|id| !put.contains(id));
+        let removed: BTreeSet<&MemberId> = later.checks_removed.iter().collect();
+        self.checks_put.retain(|target| !removed.contains(&target.id));
         self.checks_put.extend(later.checks_put);
         self.checks_removed.extend(later.checks_removed);
         self.events.extend(later.events);

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::definitions::{Definitions, without_lines};
+use super::discovered::Discovered;
 use super::draft::Draft;
 use super::event::DomainEvent;
 use super::ways::Ways;
@@ -15,7 +16,7 @@ use super::{
     Candidate, CliObjects, Held, MemberId, Membership, Millis, OverrideEntry, Refusal, RefusalCode, WayState,
 };
 use crate::desired::Desired;
-use crate::spec::{DaemonSpec, DatapathSpec, Place, Problem, Spec};
+use crate::spec::{Backends, DaemonSpec, DatapathSpec, Place, Problem, SourceId, Spec};
 
 /// What the pinned maps held when this daemon started.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,8 @@ pub struct Start {
     pub overrides: Vec<OverrideEntry>,
     /// The number of the last revision that was written down, and the file's content in it; `None`: there is none yet.
     pub saved: Option<(u64, Arc<Spec>)>,
+    /// What discovery sources last said in earlier runs.
+    pub discovered: BTreeMap<SourceId, Backends>,
     /// What the kernel is doing.
     pub pinned: Pinned,
 }
@@ -47,7 +50,7 @@ impl Membership {
     /// # Errors
     /// The file contradicts itself or what lbctl added.
     pub fn start(now: Millis, start: Start) -> Result<Candidate, Refusal> {
-        let Start { file, cli, overrides, saved, pinned } = start;
+        let Start { file, cli, overrides, saved, discovered, pinned } = start;
         let mut ways = Ways::default();
         for (ip, state) in pinned.ways {
             ways.report(ip, state);
@@ -55,7 +58,7 @@ impl Membership {
         let same = saved.as_ref().is_some_and(|(_, saved)| without_lines(saved) == without_lines(&file));
         let empty = Self {
             revision: saved.map_or(0, |(revision, _)| revision),
-            definitions: Definitions::new(Arc::default(), Arc::new(cli)),
+            definitions: Definitions::new(Arc::default(), Arc::new(cli), Arc::default()),
             services: BTreeMap::new(),
             pools: BTreeMap::new(),
             overridden: BTreeSet::new(),
@@ -64,7 +67,7 @@ impl Membership {
             desired: Arc::new(Desired::default()),
         };
         let mut draft = Draft::new(&empty, now, "the configuration file");
-        draft.define_all(file)?;
+        draft.define_all(file, Arc::new(Discovered::of(discovered)))?;
         draft.revised = !same;
         let wanted = draft.next.next_hop_targets();
         Arc::make_mut(&mut draft.next.ways).retain(&wanted);
@@ -85,15 +88,15 @@ impl Draft<'_> {
         let note =
             if self.revised { "configuration file: taken over" } else { "configuration file: unchanged" };
         self.outcome.notes.push(note.to_owned());
-        self.define_all(file)
+        let discovered = Arc::clone(&self.next.definitions.discovered);
+        self.define_all(file, discovered)
     }
 
-    /// Takes this file with what lbctl added, validated together.
-    fn define_all(&mut self, file: Arc<Spec>) -> Result<(), Refusal> {
+    /// Takes this file with what lbctl added and what sources say, validated together.
+    fn define_all(&mut self, file: Arc<Spec>, discovered: Arc<Discovered>) -> Result<(), Refusal> {
         let old = self.next.definitions.clone();
-        self.next.definitions = Definitions::new(file, Arc::clone(&old.cli));
-        let merged = self.next.definitions.merged();
-        self.judge(&merged)?;
+        self.next.definitions = Definitions::new(file, Arc::clone(&old.cli), discovered);
+        self.judge_with_answers()?;
         self.validated = true;
         for name in self.next.definitions.orphaned() {
             self.outcome.warnings.push(Problem::warning(
@@ -121,8 +124,9 @@ impl Draft<'_> {
         }
         let pools: BTreeSet<_> = old.pool_names().chain(new.pool_names()).cloned().collect();
         for name in pools {
-            let changed =
-                !self.next.pools.contains_key(&name) || old.pool_alone(&name) != new.pool_alone(&name);
+            let changed = !self.next.pools.contains_key(&name)
+                || old.pool_alone(&name) != new.pool_alone(&name)
+                || !old.discovered.is_same_for(&new.discovered, &name);
             if all || changed {
                 self.sync_pool(&name);
             }

@@ -7,6 +7,7 @@ use crate::config;
 use crate::desired::{DesiredBackend, DesiredNextHop, PoolKey, Variant};
 use crate::spec::HealthKind;
 
+mod discovered;
 mod lifecycle;
 mod model;
 mod operations;

@@ -4,6 +4,7 @@
 //! Invariant: pure; it knows nothing of this host (that is [`crate::reach`]'s part), so a file can be judged anywhere.
 
 mod backup;
+mod discovered;
 mod endpoints;
 mod gaps;
 mod health;
@@ -14,6 +15,7 @@ mod sources;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+pub(crate) use discovered::unfit;
 pub(crate) use endpoints::shared_endpoints;
 pub(crate) use gaps::Gaps;
 pub(crate) use sources::claimed_sources;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::config::keys::{DEFAULTS, TABLES};
 use crate::spec::{
-    Affinity, BackupSpec, DEFAULT_WEIGHT, DaemonSpec, DatapathSpec, Forward, HealthSpec, HttpCheck, OnLoss,
-    TimeoutSpec, WhenNone, format_duration,
+    Affinity, BackupSpec, DEFAULT_WEIGHT, DaemonSpec, DatapathSpec, DnsSource, Forward, HealthSpec,
+    HttpCheck, HttpSource, MAX_DISCOVERED, OnLoss, TimeoutSpec, WhenNone, format_duration,
 };
 
 const PAGE: &str = include_str!("../../../../docs/config.md");
@@ -22,6 +22,7 @@ fn heading(table: &str) -> &str {
         "[defaults]" => "## `[defaults]`",
         "[[service]]" => "## `[[service]]`",
         "[[pool]]" => "## `[[pool]]`",
+        _ if table.starts_with("discovery") => "### Discovery: `[pool.discover]`",
         _ if table.starts_with("a backend") => "### A backend: `{ address = \"10.0.0.13\", weight = 5 }`",
         _ if table.starts_with("a backup") => "### A backup: `backup = { pool = \"sorry\" }`",
         _ if table.starts_with("health") => "### Health: `health = { type = \"http\" }` or `[pool.health]`",
@@ -94,6 +95,18 @@ fn defaults(table: &str) -> BTreeMap<&'static str, String> {
                 ("hold", duration(backup.hold)),
             ]
         }
+        _ if table.starts_with("discovery") => {
+            let (dns, http) = (DnsSource::new("web.example"), HttpSource::new("http://10.0.0.1/"));
+            assert_eq!((dns.timeout.as_secs(), http.timeout.as_secs()), (2, 5));
+            vec![
+                ("record", quoted(dns.record.as_str())),
+                ("min_interval", duration(dns.min_interval)),
+                ("max_interval", duration(dns.max_interval)),
+                ("interval", duration(http.interval)),
+                ("allow_empty", "false".to_owned()),
+                ("max_backends", MAX_DISCOVERED.to_string()),
+            ]
+        }
         _ if table.starts_with("a backend") => vec![("weight", DEFAULT_WEIGHT.to_string())],
         _ if table.starts_with("health") => {
             let (health, http) = (HealthSpec::default(), HttpCheck::default());
@@ -160,7 +173,7 @@ fn a_file_of_defaults_is_a_file_without_them() {
 fn the_examples_of_the_page_are_right() {
     let blocks: Vec<&str> =
         PAGE.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 2);
+    assert_eq!(blocks.len(), 3);
     for block in blocks {
         assert_eq!(said(block), [] as [&str; 0], "in\n{block}");
         assert!(parse(block, "lbd.toml").is_ok(), "{block}");

@@ -102,6 +102,7 @@ pub(super) fn new_pool(
         origin: Origin::Cli,
         inline,
         backends: Vec::new(),
+        discover: Vec::new(),
         health: health.cloned().unwrap_or_default(),
         health_is_default: health.is_none(),
         maglev,

@@ -34,7 +34,7 @@ pub(super) fn check(service: &ServiceSpec, pool: &PoolSpec, known: &Known<'_>, p
 }
 
 /// The kernel drops packets to these addresses that do not come by lo.
-fn loopback(service: &ServiceSpec, backend: &BackendSpec, listed: &[String]) -> Option<Problem> {
+pub(super) fn loopback(service: &ServiceSpec, backend: &BackendSpec, listed: &[String]) -> Option<Problem> {
     let address = backend.address;
     if !address.ip.is_loopback() || listed.is_empty() || on_loopback(service, listed) {
         return None;
@@ -61,13 +61,14 @@ pub(super) const fn family(addr: IpAddr) -> &'static str {
 
 /// A listener's packets reach backends of its own family only, unless a tunnel carries them. A service none of whose
 /// listeners has such a backend cannot work; one that lacks them for one of two families works for the other, as the
-/// example of the contract does, and the rest is said.
+/// example of the contract does, and the rest is said. What a pool discovers may be of another family tomorrow.
 fn families(service: &ServiceSpec, pool: &PoolSpec, problems: &mut Vec<Problem>) {
     if service.forward == Forward::Ipip || pool.backends.is_empty() {
         return;
     }
     let served = |wanted: &str| pool.backends.iter().any(|backend| family(backend.address.ip) == wanted);
-    let some = service.listen.iter().any(|listener| served(family(listener.addr)));
+    let some =
+        !pool.discover.is_empty() || service.listen.iter().any(|listener| served(family(listener.addr)));
     for (wanted, other) in [("IPv4", "IPv6"), ("IPv6", "IPv4")] {
         let mut listeners = service.listen.iter().enumerate();
         let Some((position, listener)) = listeners.find(|(_, listener)| family(listener.addr) == wanted)
@@ -99,7 +100,7 @@ fn families(service: &ServiceSpec, pool: &PoolSpec, problems: &mut Vec<Problem>)
 }
 
 /// A fixed backend port contradicts a listener that takes every port, and any mode that leaves the packet's port alone.
-fn port(service: &ServiceSpec, backend: &BackendSpec, problems: &mut Vec<Problem>) {
+pub(super) fn port(service: &ServiceSpec, backend: &BackendSpec, problems: &mut Vec<Problem>) {
     let Some(port) = backend.address.port else { return };
     let contradicts = |listener: &&Listener| match listener.port {
         None => true,
@@ -127,7 +128,7 @@ fn port(service: &ServiceSpec, backend: &BackendSpec, problems: &mut Vec<Problem
 }
 
 /// A packet sent to the vip as a backend would come back here.
-fn vip_as_backend(service: &ServiceSpec, backend: &BackendSpec, problems: &mut Vec<Problem>) {
+pub(super) fn vip_as_backend(service: &ServiceSpec, backend: &BackendSpec, problems: &mut Vec<Problem>) {
     if service.listen.iter().any(|listener| listener.addr == backend.address.ip) {
         problems.push(Problem::error(
             &backend.origin,

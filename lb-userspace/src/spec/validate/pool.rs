@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::{Gaps, first_at, join, unusable};
-use crate::spec::{BackendSpec, Forward, MAGLEV_SIZES, Origin, PoolSpec, Problem, ServiceSpec};
+use crate::spec::{BackendSpec, Forward, MAGLEV_SIZES, Origin, PoolSpec, Problem, ServiceSpec, SourceSpec};
 
 /// Slots and flow entries hold a 16-bit index, and 0 is nobody.
 const MAX_BACKENDS: usize = 65_535;
@@ -24,6 +24,7 @@ pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], gaps: &Gaps, pro
         members(pool, problems);
     }
     unused_family(pool, services, problems);
+    sources(pool, problems);
     if !gaps.at(&pool.origin, &["maglev"]) {
         table(pool, problems);
     }
@@ -54,7 +55,7 @@ pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], gaps: &Gaps, pro
 fn members(pool: &PoolSpec, problems: &mut Vec<Problem>) {
     let name = pool.name.as_str();
     let owner = if pool.inline { "service" } else { "pool" };
-    if pool.backends.is_empty() {
+    if pool.backends.is_empty() && pool.discover.is_empty() {
         let message = format!("{owner} {name:?} has no backends, so nobody would answer");
         problems.push(match pool.origin {
             // lbctl adds the service first and its backends one by one.
@@ -63,7 +64,7 @@ fn members(pool: &PoolSpec, problems: &mut Vec<Problem>) {
             }
             _ => Problem::error(&pool.origin, message, "write backends = [\"10.0.0.11\", \"10.0.0.12\"]"),
         });
-    } else if pool.backends.iter().all(|backend| backend.weight == 0) {
+    } else if !pool.backends.is_empty() && pool.backends.iter().all(|backend| backend.weight == 0) {
         problems.push(Problem::warning(
             &pool.origin,
             format!("every backend of {owner} {name:?} has weight 0, so none takes a new flow"),
@@ -76,6 +77,22 @@ fn members(pool: &PoolSpec, problems: &mut Vec<Problem>) {
             format!("{owner} {name:?} has {} backends; a pool holds {MAX_BACKENDS}", pool.backends.len()),
             "split it over several services",
         ));
+    }
+}
+
+/// One question asked twice would be two owners of one name.
+fn sources(pool: &PoolSpec, problems: &mut Vec<Problem>) {
+    let mut seen: HashMap<String, &SourceSpec> = HashMap::new();
+    for source in &pool.discover {
+        let name = source.name();
+        match seen.get(&name) {
+            Some(first) => problems.push(Problem::error(
+                &source.origin,
+                format!("pool {:?} discovers {name} twice{}", pool.name.as_str(), first_at(&first.origin)),
+                "write it once (record = \"a+aaaa\" asks for both families)",
+            )),
+            None => drop(seen.insert(name, source)),
+        }
     }
 }
 
