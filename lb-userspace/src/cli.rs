@@ -15,6 +15,7 @@ mod explain;
 mod flows;
 mod offline;
 mod overrides;
+mod plan;
 mod service;
 mod session;
 mod stats;
@@ -62,6 +63,8 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
         Command::Service(command) => service::run(session, command).await,
         Command::Backend(command) => backend::run(session, command).await,
         Command::Override(command) => overrides::run(session, command).await,
+        Command::Plan { file } => plan::run(session, file.as_deref()).await,
+        Command::Apply { change } => plan::apply(session, &change).await,
         Command::Stats { name, watch } => stats::run(session, name, watch).await,
         Command::Drops { name } => drops::run(session, name).await,
         Command::Flows(arguments) => flows::run(session, arguments).await,

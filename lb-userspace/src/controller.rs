@@ -9,12 +9,14 @@ mod commands;
 mod counters;
 mod enforce;
 mod flows;
+mod moves;
 mod names;
 mod network;
 mod publish;
 mod reload;
 mod return_path;
 mod start;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -188,7 +190,7 @@ impl Controller {
                     }
                     Some(Order::Stop) | None => return self,
                 },
-                Some(command) = self.inbox.commands.recv() => self.command(command),
+                Some(command) = self.inbox.commands.recv() => self.command(command).await,
                 Some(event) = self.inbox.health.recv() => self.observe(found(event)),
                 Some(event) = self.inbox.network.recv() => if let Some(event) = self.way(event) {
                     self.observe(event);

@@ -93,6 +93,26 @@ pub struct Image {
     staged_regions: BTreeMap<u32, Arc<[u64]>>,
 }
 
+impl Image {
+    /// The same contents in maps of other sizes, which have not been made yet. A directory of another length is empty: where its
+    /// words lie depends on the length.
+    pub(crate) fn grown(&self, sizes: &crate::datapath::Sizes) -> Self {
+        let mut grown = self.clone();
+        grown.sizes = Sizes {
+            services: sizes.services,
+            pools: sizes.pools,
+            arena_words: sizes.maglev_words,
+            backends: sizes.backends,
+            next_hops: sizes.next_hops,
+        };
+        let words = sizes.directory_buckets as usize * lb_common::DIRECTORY_WAYS;
+        if words != grown.directory.len() {
+            grown.directory = Arc::new(vec![0; words]);
+        }
+        grown
+    }
+}
+
 /// How many slots of a table each local index has.
 fn slot_counts(words: &[u64], slots: u32) -> Arc<[u32]> {
     let mut counts: Vec<u32> = Vec::new();

@@ -11,6 +11,7 @@ pub mod datapath;
 pub mod decap;
 pub mod desired;
 pub mod detach;
+pub mod difference;
 pub mod health;
 pub mod ids;
 pub mod image;

@@ -49,6 +49,7 @@ pub use change::{Change, NewBackend, Operation, Options, PoolAdd, ServiceAdd, Se
 pub use definitions::CliObjects;
 pub use discovered::{Answer, SourceView};
 pub use eligibility::{Held, Verdict};
+pub(crate) use event::in_words;
 pub use event::{DomainEvent, EventKind, Level};
 pub use overrides::{Commanded, Override, OverrideEntry, StateOverride};
 pub use pool::Claim;
@@ -126,6 +127,16 @@ pub struct Outcome {
     pub notes: Vec<String>,
     /// What works, perhaps not as meant.
     pub warnings: Vec<Problem>,
+}
+
+impl Outcome {
+    /// The backends of events of this kind.
+    pub fn members(&self, kind: EventKind) -> Vec<MemberId> {
+        let events = self.events.iter().filter(|event| event.kind == kind);
+        let member =
+            |event: &DomainEvent| Some(MemberId { pool: event.pool.clone()?, address: event.backend? });
+        events.filter_map(member).collect()
+    }
 }
 
 /// A membership in which a change is done, not yet in force.

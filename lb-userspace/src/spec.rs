@@ -15,6 +15,7 @@ mod loopback;
 mod name;
 mod origin;
 mod percent;
+mod places;
 mod policy;
 mod problem;
 mod settings;

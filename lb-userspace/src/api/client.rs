@@ -20,9 +20,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::types::{
-    Answer, BackendDetail, BackendList, ChangeDone, ChangeRequest, Drops, ErrorAnswer, EventList, EventQuery,
-    ExplainRequest, Explanation, FlowCounts, FlowFilter, FlowList, FlowsFlushed, NameQuery, OverrideList,
-    PoolDetail, PoolList, ServiceDetail, ServiceList, Stats, Status,
+    Answer, BackendDetail, BackendList, ChangeDone, ChangeRequest, Conditions, Drops, ErrorAnswer, EventList,
+    EventQuery, ExplainRequest, Explanation, FlowCounts, FlowFilter, FlowList, FlowsFlushed, NameQuery,
+    OverrideList, PlanAnswer, PlanRequest, PoolDetail, PoolList, ServiceDetail, ServiceList, Stats, Status,
 };
 use super::{ApiError, ErrorCode};
 use crate::spec::{BackendAddress, Name};
@@ -96,8 +96,22 @@ impl Client {
 
     /// Does, or judges, a change.
     pub async fn change(&self, request: &ChangeRequest) -> Result<ChangeDone> {
-        let wait = request.wait.and_then(|wait| Duration::try_from_secs_f64(wait).ok()).unwrap_or_default();
-        self.post("/v1/changes", request, ANSWER_TIME + wait).await
+        self.post("/v1/changes", request, ANSWER_TIME + long(request.wait)).await
+    }
+
+    /// What the daemon's own configuration file would do.
+    pub async fn plan(&self) -> Result<PlanAnswer> {
+        self.get("/v1/plan").await
+    }
+
+    /// What a candidate would do.
+    pub async fn plan_candidate(&self, request: &PlanRequest) -> Result<PlanAnswer> {
+        self.post("/v1/plan", request, ANSWER_TIME).await
+    }
+
+    /// Puts the daemon's own configuration file in force.
+    pub async fn apply(&self, conditions: &Conditions) -> Result<ChangeDone> {
+        self.post("/v1/apply", conditions, ANSWER_TIME + long(conditions.wait)).await
     }
 
     /// What the program in the kernel would do with a packet.
@@ -254,6 +268,11 @@ impl Client {
                 .hint("name another with --socket"),
         }
     }
+}
+
+/// How long a wait may last.
+fn long(wait: Option<f64>) -> Duration {
+    wait.and_then(|wait| Duration::try_from_secs_f64(wait).ok()).unwrap_or_default()
 }
 
 fn with_query(path: &str, query: &impl Serialize) -> Result<String> {

@@ -25,7 +25,7 @@ pub enum ErrorCode {
     Invalid,
     /// There is no such thing.
     NotFound,
-    /// More slots would move than allowed.
+    /// More flows or slots would move than allowed.
     MaxMoved,
     /// A running daemon cannot take this over.
     RestartNeeded,

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::types::{ChangeDone, ExplainRequest, Explanation, FlowCounts, FlowFilter, FlowList, FlowsFlushed};
+use super::types::{
+    ChangeDone, ExplainRequest, Explanation, FlowCounts, FlowFilter, FlowList, FlowsFlushed, PlanAnswer,
+    PlanRequest,
+};
 use super::{ApiError, Counters, ErrorCode, EventLog, Snapshot};
-use crate::membership::Change;
+use crate::membership::{Change, Options};
 
 /// How an answer comes back.
 pub type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
@@ -24,6 +27,22 @@ pub enum Command {
         who: String,
         /// What.
         change: Change,
+        /// To whom.
+        reply: Reply<ChangeDone>,
+    },
+    /// Say what a configuration file would do.
+    Plan {
+        /// What it says; `None`: the daemon's own file.
+        candidate: Option<Box<PlanRequest>>,
+        /// To whom.
+        reply: Reply<PlanAnswer>,
+    },
+    /// Put the daemon's own configuration file in force.
+    Apply {
+        /// Who asks.
+        who: String,
+        /// Under which conditions.
+        options: Options,
         /// To whom.
         reply: Reply<ChangeDone>,
     },
@@ -75,6 +94,13 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// Counts the flows anew, beside the runtime's few threads: what is asked next of flows is of this moment. A count that fails is
+    /// said by the counters, and leaves the last one.
+    pub async fn count_flows(&self) {
+        let counters = Arc::clone(&self.counters);
+        let _unused = tokio::task::spawn_blocking(move || counters.count_flows()).await;
+    }
+
     /// Sends a command and waits for its answer.
     ///
     /// # Errors

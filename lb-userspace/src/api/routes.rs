@@ -43,6 +43,8 @@ pub(super) fn router(handle: Handle) -> Router {
         .route("/v1/pools/{name}/backends/{address}", get(backend))
         .route("/v1/backends", get(backends))
         .route("/v1/changes", post(changes::change))
+        .route("/v1/apply", post(changes::apply))
+        .route("/v1/plan", get(changes::plan).post(changes::plan_candidate))
         .route("/v1/explain", get(explain))
         .route("/v1/flows", get(flows))
         .route("/v1/flows/count", get(count_flows))
@@ -71,7 +73,7 @@ async fn no_path(uri: Uri) -> ApiError {
 
 async fn no_method(uri: Uri) -> ApiError {
     ApiError::new(ErrorCode::MethodNotAllowed, format!("{} is not used with this method", uri.path()))
-        .hint("GET reads; /v1/changes and /v1/flows/flush take POST")
+        .hint("GET reads; /v1/changes, /v1/apply, /v1/plan and /v1/flows/flush take POST")
 }
 
 async fn status(State(handle): State<Handle>) -> Result {

@@ -4,7 +4,6 @@
 //! each answer, so its rows agree with one another.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use lb_common::{Reason, ReasonKind};
 
@@ -44,10 +43,7 @@ impl<'a> Picture<'a> {
 
     /// The same with the flows counted anew, so that they are those that `lbctl flows count` counts.
     pub(super) async fn counted(snapshot: &'a Snapshot, handle: &'a Handle) -> Self {
-        let counters = Arc::clone(&handle.counters);
-        // Large tables take their time, which the runtime's few threads are not there for. A count that fails is said by the counters,
-        // and leaves the last one.
-        let _unused = tokio::task::spawn_blocking(move || counters.count_flows()).await;
+        handle.count_flows().await;
         Self::new(snapshot, handle)
     }
 

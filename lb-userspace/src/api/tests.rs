@@ -132,6 +132,7 @@ impl Controller {
             notes: outcome.notes,
             warnings: outcome.warnings,
             plan: Some(PlanReport::default()),
+            admitted: Vec::new(),
         };
         if !dry_run {
             self.membership = candidate.membership;
@@ -150,6 +151,15 @@ impl Controller {
     fn answer(&mut self, command: Command) {
         // A client that went away wants no answer.
         match command {
+            Command::Plan { candidate, reply } => {
+                let file = candidate.map_or_else(|| "lbd.toml".to_owned(), |candidate| candidate.file);
+                let revision = self.membership.revision();
+                drop(reply.send(Ok(PlanAnswer { revision, file, ..PlanAnswer::default() })));
+            }
+            Command::Apply { options, reply, .. } => {
+                let done = ChangeDone { dry_run: options.dry_run, ..ChangeDone::default() };
+                drop(reply.send(Ok(done)));
+            }
             Command::Change { who, change, reply } => drop(reply.send(self.change(&who, &change))),
             Command::Explain { request, reply } => {
                 let sentence = format!("{} {} {}", request.protocol, request.source, request.destination);

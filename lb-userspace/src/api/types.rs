@@ -19,7 +19,10 @@ pub use crate::membership::{
     ServiceSet, StateOverride, Then,
 };
 
-pub use changes::{ChangeDone, ChangeRequest, Event, EventList, EventQuery, OverrideList, PlanReport};
+pub use changes::{
+    ChangeDone, ChangeRequest, Conditions, Event, EventList, EventQuery, OverrideList, PlanAnswer,
+    PlanReport, PlanRequest, PoolMoves,
+};
 pub use flows::{
     ExplainRequest, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowsFlushed, LeavingPacket,
     OuterHeader,

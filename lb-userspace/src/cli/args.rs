@@ -71,6 +71,21 @@ pub enum Command {
     /// The operator's hand on backends: drains, disables, weights set by lbctl.
     #[command(subcommand)]
     Override(OverrideCommand),
+    /// What the configuration file would do: changes, and the share of slots and of live flows that move, per pool.
+    #[command(after_help = "Exit status: 0 no change, 10 changes.\n\n\
+        Example: lbctl plan -f /etc/lbd/lbd.toml.new")]
+    Plan {
+        /// A candidate instead of the daemon's own file; - is standard input.
+        #[arg(short, long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Puts the changed configuration file in force, as one change, or refuses it and says why.
+    #[command(after_help = "Example: lbctl apply --max-moved 5% --wait")]
+    Apply {
+        /// How the change is made.
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
     /// Packets, bytes and new flows per service and backend.
     Stats {
         /// Only this service.
@@ -129,6 +144,9 @@ pub struct ChangeArguments {
     /// Judge the change and print what it would do, without doing it.
     #[arg(long)]
     pub dry_run: bool,
+    /// Only if no more than this moves of any pool: of its tracked flows and of its slots, whichever share is larger.
+    #[arg(long, value_name = "SHARE", value_parser = words::share)]
+    pub max_moved: Option<f64>,
     /// Do not ask.
     #[arg(short, long)]
     pub yes: bool,

@@ -6,8 +6,8 @@
 
 use super::args::ChangeArguments;
 use super::session::{Session, Style};
-use super::{Outcome, print};
-use crate::api::types::{ChangeDone, ChangeRequest, Operation};
+use super::{Outcome, plan};
+use crate::api::types::{ChangeDone, ChangeRequest, Conditions, Operation};
 
 /// Sends the operations as one change and says what it did.
 pub(super) async fn submit(session: &Session, operations: Vec<Operation>, how: &ChangeArguments) -> Outcome {
@@ -40,11 +40,19 @@ fn request(operations: Vec<Operation>, how: &ChangeArguments) -> ChangeRequest {
         if_revision: how.if_revision,
         force: how.force,
         dry_run: how.dry_run,
+        max_moved: how.max_moved,
         wait: how.wait.map(|wait| wait.as_secs_f64()),
     }
 }
 
-fn report(session: &Session, done: &ChangeDone) -> Outcome {
+/// The same conditions for a change of the whole.
+pub(super) fn conditions(how: &ChangeArguments) -> Conditions {
+    let ChangeRequest { if_revision, force, dry_run, max_moved, wait, .. } = request(Vec::new(), how);
+    Conditions { if_revision, force, dry_run, max_moved, wait }
+}
+
+/// Says what a change did, or would do.
+pub(super) fn report(session: &Session, done: &ChangeDone) -> Outcome {
     for warning in &done.warnings {
         session.say(&format!("warning: {warning}"));
     }
@@ -58,15 +66,9 @@ fn report(session: &Session, done: &ChangeDone) -> Outcome {
 }
 
 /// What a dry run found.
-fn judged(done: &ChangeDone, _: Style) -> String {
-    let mut text: String = done.notes.iter().map(|line| format!("{line}\n")).collect();
-    let Some(plan) = &done.plan else { return text };
-    text.extend(plan.changes.iter().map(|line| format!("{line}\n")));
-    let (slots, collateral) = (plan.slots_moved, plan.collateral);
-    text.push_str(&format!("slots: {slots} move, {collateral} of them without need\n"));
-    let (kept, moved) = (print::count(plan.flows_kept), print::count(plan.flows_moved));
-    text.push_str(&format!("flows: {kept} stay, {moved} are selected again\n"));
-    text
+fn judged(done: &ChangeDone, style: Style) -> String {
+    let notes: String = done.notes.iter().map(|line| format!("{line}\n")).collect();
+    notes + &done.plan.as_ref().map(|plan| plan::text(plan, style)).unwrap_or_default()
 }
 
 /// The last word to the person.
@@ -93,15 +95,16 @@ mod tests {
             collateral: 0,
             flows_kept: 12_345,
             flows_moved: 7,
+            ..PlanReport::default()
         };
         let notes = vec!["backend web/10.0.0.1: draining".to_owned()];
-        ChangeDone { revision: 3, changed, dry_run, notes, warnings: Vec::new(), plan: Some(plan) }
+        ChangeDone { revision: 3, changed, dry_run, notes, plan: Some(plan), ..ChangeDone::default() }
     }
 
     #[test]
     fn a_dry_run_says_what_would_move_and_that_nothing_did() {
         let text = judged(&done(true, true), Style::default());
-        for part in ["draining", "340 of 1021", "12.3k stay", "7 are selected again"] {
+        for part in ["draining", "340 of 1021", "12.3k stay", "7 (0.1 %) are selected again"] {
             assert!(text.contains(part), "{text}");
         }
         assert!(epilogue(&done(true, true)).contains("nothing was changed"));

@@ -6,17 +6,16 @@ use std::net::SocketAddr;
 use lb_common::{NextHop, Reason, next_hop_kind, selected_by};
 use lb_datapath::flow_table::State;
 
-use super::{Controller, names::Names};
+use super::{Controller, moves::refuse_moves, names::Names};
 use crate::api::types::{
     ChangeDone, ExplainRequest, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowsFlushed,
-    LeavingPacket, OuterHeader, PlanReport,
+    LeavingPacket, OuterHeader,
 };
 use crate::api::{ApiError, Command, ErrorCode};
 use crate::datapath::explain::{Addresses, Explained, Question};
 use crate::datapath::flows;
 use crate::datapath::{Datapath, DatapathError};
-use crate::membership::{Change, Membership};
-use crate::plan::{Plan, PlanError};
+use crate::membership::Change;
 use crate::spec::Protocol;
 
 /// Flows in one answer, whatever was asked for.
@@ -26,10 +25,16 @@ const MOST_FLOWS: usize = 100_000;
 const REMOVED: &str = "(removed)";
 
 impl Controller {
-    pub(super) fn command(&mut self, command: Command) {
+    pub(super) async fn command(&mut self, command: Command) {
         // Whoever asked may have gone away meanwhile; then nobody wants the answer.
         match command {
             Command::Change { who, change, reply } => drop(reply.send(self.change(&who, &change))),
+            Command::Plan { candidate, reply } => {
+                drop(reply.send(self.plan_whole(candidate.map(|candidate| *candidate)).await));
+            }
+            Command::Apply { who, options, reply } => {
+                drop(reply.send(self.apply_file(&who, &options).await));
+            }
             Command::Explain { request, reply } => drop(reply.send(self.explain(&request))),
             Command::Flows { filter, reply } => drop(reply.send(self.list_flows(&filter))),
             Command::CountFlows { filter, reply } => drop(reply.send(self.count_matching(&filter))),
@@ -39,69 +44,32 @@ impl Controller {
 
     fn change(&mut self, who: &str, change: &Change) -> Result<ChangeDone, ApiError> {
         let candidate = self.membership.prepare(self.clock.now(), who, change)?;
+        let foreseen = self.foresee(candidate.membership.desired())?;
+        refuse_moves(&foreseen.report, change.options.max_moved)?;
         let mut done = ChangeDone {
             revision: self.membership.revision(),
             changed: candidate.outcome.revised,
             dry_run: change.options.dry_run,
             notes: candidate.outcome.notes.clone(),
             warnings: candidate.outcome.warnings.clone(),
-            plan: None,
+            plan: Some(foreseen.report),
+            admitted: Vec::new(),
         };
-        let desired = candidate.membership.desired();
-        let planned = match self.plan(desired) {
-            // Larger maps are made when the change is accepted.
-            Err(PlanError::Full { .. }) if self.would_grow(desired) => None,
-            plan => Some(plan.map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?),
-        };
-        done.plan = planned.as_ref().map(|plan| self.report(&candidate.membership, plan));
         if change.options.dry_run {
             let judgement = self.judge(&candidate.membership.merged_spec());
             super::reload::refuse_errors(&judgement.problems)?;
             done.warnings.extend(self.new_warnings(&judgement));
-            if done.plan.is_none() {
-                done.notes
-                    .push("the maps are made larger for it first; only then is it known what moves".into());
+            if foreseen.plan.is_none() {
+                done.notes.push("the kernel's tables are made larger for it".into());
             }
             return Ok(done);
         }
         if candidate.outcome.revised {
-            let accepted = self.accept(candidate, who, planned)?;
+            let accepted = self.accept(candidate, who, foreseen.plan)?;
             done.revision = accepted.revision;
             done.warnings.extend(accepted.warnings);
-            done.plan = Some(accepted.plan);
         }
         Ok(done)
-    }
-
-    /// What a change means for the maps: `plan` leads to the desired state of `membership`.
-    pub(super) fn report(&self, membership: &Membership, plan: &Plan) -> PlanReport {
-        let mut report = PlanReport::default();
-        for pool in &plan.report.pools {
-            report.slots_moved += u64::from(pool.slots_moved);
-            report.collateral += u64::from(pool.collateral);
-            if pool.generation_before != pool.generation_after {
-                report.changes.push(format!(
-                    "pool {}/{}: {} of {} slots move, {} of them without need",
-                    pool.pool.name, pool.pool.variant, pool.slots_moved, pool.slots, pool.collateral
-                ));
-            }
-        }
-        let names = self.published.names.load();
-        for ((service, local), count) in &self.published.flows.last().counts.by_backend {
-            // Flows of a removed service wait for their idle time, and go nowhere.
-            if !names.services.contains_key(service) {
-                continue;
-            }
-            let kept = names.backend_of(*service, *local).is_some_and(|id| {
-                let tables = &membership.desired().pools;
-                tables.iter().any(|(key, pool)| {
-                    key.name == id.pool.as_str()
-                        && pool.backends.get(&id.address).is_some_and(|backend| backend.keeps)
-                })
-            });
-            *(if kept { &mut report.flows_kept } else { &mut report.flows_moved }) += count.total();
-        }
-        report
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ApiError> {

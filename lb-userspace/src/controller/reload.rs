@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::whole::THE_FILE;
 use super::{Controller, Fault, Notice};
-use crate::api::types::PlanReport;
 use crate::api::{ApiError, ErrorCode};
 use crate::config::{self, ConfigErrors};
 use crate::membership::{Candidate, Options};
@@ -18,8 +18,6 @@ pub(super) struct Accepted {
     pub(super) revision: u64,
     /// What the host makes of it and did not before.
     pub(super) warnings: Vec<Problem>,
-    /// What it meant for the maps.
-    pub(super) plan: PlanReport,
 }
 
 impl Controller {
@@ -50,8 +48,7 @@ impl Controller {
             .membership
             .reload(self.clock.now(), Arc::new(loaded.spec), &Options::default())
             .map_err(|refusal| refusal.to_string())?;
-        let accepted =
-            self.accept(candidate, "the configuration file", None).map_err(|error| error.to_string())?;
+        let accepted = self.accept(candidate, THE_FILE, None).map_err(|error| error.to_string())?;
         self.set_notices(Notice::File, &loaded.warnings);
         Ok(format!("the configuration is at revision {}", accepted.revision))
     }
@@ -77,7 +74,6 @@ impl Controller {
                 self.plan(&desired).map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?
             }
         };
-        let report = self.report(&membership, &plan);
         if outcome.revised {
             self.save(&membership, who, &outcome.notes).map_err(crate::membership::Refusal::from)?;
             outcome.revised = false;
@@ -91,7 +87,7 @@ impl Controller {
             outcome.desired_changed = false;
         }
         self.follow(outcome);
-        Ok(Accepted { revision: self.membership.revision(), warnings, plan: report })
+        Ok(Accepted { revision: self.membership.revision(), warnings })
     }
 
     /// What the host makes of a configuration that it did not make of the one in force.

@@ -66,6 +66,25 @@ impl Image {
         })
     }
 
+    /// The pool whose backend with this local index keeps the flows that this service has with it; `None`: nobody does.
+    pub(crate) fn keeper(&self, service: u16, local: u16) -> Option<u16> {
+        let pool = self.services.get(&service)?.record.pool();
+        let record = self.pools.get(&pool)?.record(local);
+        let keeps = record.is_live() && record.state & lb_common::backend_state::KEEPS != 0;
+        keeps.then_some(pool)
+    }
+
+    /// The entry with this local index is the same backend's in both.
+    pub(crate) fn is_same_backend(&self, other: &Self, pool: u16, local: u16) -> bool {
+        let key = |image: &Self| image.pools.get(&pool).map(|pool| pool.record(local).key());
+        key(self) == key(other)
+    }
+
+    /// The configured pool behind an id.
+    pub(crate) fn pool_name(&self, pool: u16) -> String {
+        self.pools.get(&pool).and_then(PoolImage::key).map(|key| key.name).unwrap_or_default()
+    }
+
     /// The pools in use, by id.
     pub fn pools(&self) -> impl Iterator<Item = PoolView> {
         self.pools.iter().map(|(id, pool)| pool.view(*id))

@@ -28,7 +28,7 @@ impl Change {
 }
 
 /// Under which conditions a change is done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     /// Only if this is still the revision.
     pub if_revision: Option<u64>,
@@ -36,6 +36,8 @@ pub struct Options {
     pub force: bool,
     /// Judge it and say what it would do, but do nothing.
     pub dry_run: bool,
+    /// Only if no larger share (of 1) than this of a pool's tracked flows or slots moves.
+    pub max_moved: Option<f64>,
 }
 
 /// One thing to do. `pool` is a pool's or a service's name.

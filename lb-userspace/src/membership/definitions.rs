@@ -122,23 +122,3 @@ impl Definitions {
         spec
     }
 }
-
-/// The same spec with every line number set to 0: a definition that only moved is not a change.
-pub(super) fn without_lines(spec: &Spec) -> Spec {
-    let mut spec = spec.clone();
-    let forget = |origin: &mut Origin| {
-        if let Origin::File { line, .. } = origin {
-            *line = 0;
-        }
-    };
-    for pool in &mut spec.pools {
-        forget(&mut pool.origin);
-        pool.backends.iter_mut().for_each(|backend| forget(&mut backend.origin));
-        pool.discover.iter_mut().for_each(|source| forget(&mut source.origin));
-    }
-    for service in &mut spec.services {
-        forget(&mut service.origin);
-        service.listen_lines.clear();
-    }
-    spec
-}

@@ -185,7 +185,7 @@ impl DomainEvent {
 }
 
 /// An override in words: `draining until 2026-11-21T08:00:00.000Z, then disable; weight 5`.
-pub(super) fn in_words(value: &Override) -> String {
+pub(crate) fn in_words(value: &Override) -> String {
     let state = value.state.map(|state| match state {
         StateOverride::Disabled => "disabled".to_owned(),
         StateOverride::Draining { deadline: None, .. } => "draining".to_owned(),

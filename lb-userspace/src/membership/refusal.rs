@@ -20,7 +20,7 @@ pub enum RefusalCode {
     Invalid,
     /// There is no such service, pool or backend.
     NotFound,
-    /// More slots would move than allowed.
+    /// More flows or slots would move than allowed.
     MaxMoved,
     /// A running daemon cannot take this over.
     RestartNeeded,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::definitions::{Definitions, without_lines};
+use super::definitions::Definitions;
 use super::discovered::Discovered;
 use super::draft::Draft;
 use super::event::DomainEvent;
@@ -55,7 +55,7 @@ impl Membership {
         for (ip, state) in pinned.ways {
             ways.report(ip, state);
         }
-        let same = saved.as_ref().is_some_and(|(_, saved)| without_lines(saved) == without_lines(&file));
+        let same = saved.as_ref().is_some_and(|(_, saved)| saved.means_the_same(&file));
         let empty = Self {
             revision: saved.map_or(0, |(revision, _)| revision),
             definitions: Definitions::new(Arc::default(), Arc::new(cli), Arc::default()),
@@ -84,7 +84,7 @@ impl Draft<'_> {
     pub(super) fn replace_file(&mut self, file: Arc<Spec>) -> Result<(), Refusal> {
         let old = Arc::clone(&self.next.definitions.file);
         needs_restart(&old, &file)?;
-        self.revised = without_lines(&old) != without_lines(&file);
+        self.revised = !old.means_the_same(&file);
         let note =
             if self.revised { "configuration file: taken over" } else { "configuration file: unchanged" };
         self.outcome.notes.push(note.to_owned());

@@ -13,19 +13,22 @@ use arc_swap::ArcSwap;
 use lb_common::Reason;
 use lb_userspace::api::types::{
     ChangeDone, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowTable, FlowTables, FlowsFlushed,
-    Interface, PlanReport, Totals,
+    Interface, PlanAnswer, PlanReport, PoolMoves, Totals,
 };
-use lb_userspace::api::{self, Access, Command, Counters, EventLog, Handle, Snapshot};
+use lb_userspace::api::{self, Access, ApiError, Command, Counters, ErrorCode, EventLog, Handle, Snapshot};
 use lb_userspace::config;
+use lb_userspace::difference::differences;
 use lb_userspace::health::Health;
-use lb_userspace::membership::{Event, MemberId, Membership, Outcome, Start, WayState};
+use lb_userspace::membership::{
+    Candidate, Event, EventKind, MemberId, Membership, Options, Outcome, Start, WayState,
+};
 use lb_userspace::moment::Millis;
-use lb_userspace::spec::{Name, Protocol};
+use lb_userspace::spec::{Name, Protocol, Spec};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
-const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 [datapath]
 interfaces = ["eth0"]
 [[service]]
@@ -34,9 +37,14 @@ listen = ["203.0.113.10:443/tcp"]
 backends = ["10.0.0.11", { address = "10.0.0.12:8443", weight = 10 }]
 "#;
 
+/// The share of flows that every change of the whole moves here.
+const MOVED: f64 = 0.25;
+
 /// What changes, and what is published of it.
 struct Core {
     membership: Membership,
+    /// What the configuration file says by now.
+    file: Spec,
     snapshot: Arc<ArcSwap<Snapshot>>,
     published: watch::Sender<u64>,
     events: Arc<EventLog>,
@@ -91,6 +99,11 @@ impl Daemon {
         core.handle(Event::Way { ip: address.ip, state: way });
         let id = MemberId { pool: pool.parse().unwrap(), address };
         core.handle(Event::Health { id, health, detail: "said by the test".into() });
+    }
+
+    /// What the configuration file says from now on.
+    pub(crate) fn rewrite(&self, text: &str) {
+        self.core.lock().unwrap().file = config::parse(text, "lbd.toml").unwrap().spec;
     }
 
     /// What status says needs attention from now on.
@@ -156,10 +169,12 @@ pub(crate) fn stderr(output: &Output) -> String {
 
 impl Core {
     fn new() -> Self {
-        let file = Arc::new(config::parse(CONFIG, "lbd.toml").unwrap().spec);
-        let membership = Membership::start(Millis(0), Start { file, ..Start::default() }).unwrap().membership;
+        let file = config::parse(CONFIG, "lbd.toml").unwrap().spec;
+        let start = Start { file: Arc::new(file.clone()), ..Start::default() };
+        let membership = Membership::start(Millis(0), start).unwrap().membership;
         let core = Self {
             membership,
+            file,
             snapshot: Arc::default(),
             published: watch::Sender::new(0),
             events: Arc::default(),
@@ -201,6 +216,70 @@ impl Core {
         self.published.send_modify(|count| *count += 1);
     }
 
+    /// What a change of the whole means; the datapath's part of it is given.
+    fn foresee(&self, candidate: &Candidate) -> PlanReport {
+        let changes = differences(&self.membership.merged_spec(), &candidate.membership.merged_spec());
+        if changes.is_empty() {
+            return PlanReport::default();
+        }
+        let moves = PoolMoves {
+            pool: "web".to_owned(),
+            slots: 1021,
+            slots_moved: 10,
+            collateral: 0,
+            flows_kept: 75,
+            flows_moved: 25,
+        };
+        PlanReport {
+            changes,
+            slots_moved: 10,
+            slots: 1021,
+            flows_kept: 75,
+            flows_moved: 25,
+            map_writes: 7,
+            pools: vec![moves],
+            ..PlanReport::default()
+        }
+    }
+
+    fn plan(&self, candidate: Option<api::types::PlanRequest>) -> Result<PlanAnswer, ApiError> {
+        let (file, spec) = match candidate {
+            Some(request) => (request.file, request.configuration),
+            None => ("lbd.toml".to_owned(), self.file.clone()),
+        };
+        let candidate = self.membership.reload(Millis(1), Arc::new(spec), &Options::default())?;
+        let (revision, report) = (self.membership.revision(), self.foresee(&candidate));
+        Ok(PlanAnswer { revision, file, report, ..PlanAnswer::default() })
+    }
+
+    fn apply(&mut self, options: &Options) -> Result<ChangeDone, ApiError> {
+        let candidate = self.membership.reload(Millis(1), Arc::new(self.file.clone()), options)?;
+        self.put_whole(candidate, options)
+    }
+
+    fn put_whole(&mut self, candidate: Candidate, options: &Options) -> Result<ChangeDone, ApiError> {
+        let plan = self.foresee(&candidate);
+        if options.max_moved.is_some_and(|most| most < MOVED && !plan.changes.is_empty()) {
+            return Err(ApiError::new(ErrorCode::MaxMoved, "it would move 25% of pool web's tracked flows"));
+        }
+        let Candidate { membership, outcome } = candidate;
+        let mut done = ChangeDone {
+            revision: self.membership.revision(),
+            changed: outcome.revised,
+            dry_run: options.dry_run,
+            notes: outcome.notes.clone(),
+            warnings: outcome.warnings.clone(),
+            plan: Some(plan),
+            admitted: outcome.members(EventKind::BackendAdded),
+        };
+        if !options.dry_run {
+            self.membership = membership;
+            done.revision = self.membership.revision();
+            self.done(outcome);
+        }
+        Ok(done)
+    }
+
     fn change(
         &mut self,
         who: &str,
@@ -215,6 +294,7 @@ impl Core {
             notes: outcome.notes.clone(),
             warnings: outcome.warnings.clone(),
             plan: Some(PlanReport::default()),
+            admitted: Vec::new(),
         };
         if !change.options.dry_run {
             self.membership = candidate.membership;
@@ -232,6 +312,12 @@ async fn answer(core: Arc<Mutex<Core>>, mut inbox: mpsc::Receiver<Command>) {
         match command {
             Command::Change { who, change, reply } => {
                 drop(reply.send(core.lock().unwrap().change(&who, &change)))
+            }
+            Command::Plan { candidate, reply } => {
+                drop(reply.send(core.lock().unwrap().plan(candidate.map(|candidate| *candidate))));
+            }
+            Command::Apply { options, reply, .. } => {
+                drop(reply.send(core.lock().unwrap().apply(&options)));
             }
             Command::Explain { reply, .. } => drop(reply.send(Ok(explanation()))),
             Command::Flows { filter, reply } => drop(reply.send(Ok(flows(&filter)))),

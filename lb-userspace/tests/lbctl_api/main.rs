@@ -1,6 +1,7 @@
 //! The real `lbctl` against the real API: fields of the contract, exit codes, streams, questions.
 
 mod daemon;
+mod plan;
 mod terminal;
 mod trouble;
 

@@ -7,10 +7,10 @@ use axum::http::{HeaderMap, header};
 use tokio::time::Instant;
 
 use super::super::server::Peer;
-use super::super::types::{ChangeRequest, FlowFilter};
+use super::super::types::{ChangeDone, ChangeRequest, Conditions, FlowFilter};
 use super::super::{ApiError, Command, ErrorCode, Handle};
 use super::reply::{Reply, Result, body as read_body, from_json};
-use super::wait::{InVain, admitted, until_served};
+use super::wait::{Admitted, InVain, admitted, until_served};
 use super::{refuse_unknown, wait_time};
 use crate::membership::{Change, Options};
 use crate::spec::format_duration;
@@ -23,18 +23,73 @@ pub(super) async fn change(
     body: Body,
 ) -> Result {
     let request = parse(&read_body(body).await?)?;
-    let if_revision = match headers.get(header::IF_MATCH) {
-        Some(value) => Some(revision_of(value.to_str().unwrap_or_default())?),
-        None => request.if_revision,
-    };
-    let options = Options { if_revision, force: request.force, dry_run: request.dry_run };
-    let change = Change { operations: request.operations, options };
+    let ChangeRequest { operations, if_revision, force, dry_run, max_moved, wait } = request;
+    let options = options(&headers, &Conditions { if_revision, force, dry_run, max_moved, wait })?;
+    let change = Change { operations, options };
     let admitted = admitted(&change);
+    if dry_run || max_moved.is_some() {
+        handle.count_flows().await;
+    }
     let who = peer.to_string();
     let done = handle.ask(|reply| Command::Change { who, change, reply }).await?;
-    if let Some(limit) = request.wait.and_then(wait_time).filter(|_| !done.dry_run) {
+    served(&handle, done, &admitted, wait).await
+}
+
+/// `POST /v1/apply`
+pub(super) async fn apply(
+    State(handle): State<Handle>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result {
+    let body = read_body(body).await?;
+    let conditions: Conditions = if body.is_empty() { Conditions::default() } else { from_json(&body)? };
+    let options = options(&headers, &conditions)?;
+    handle.count_flows().await;
+    let who = peer.to_string();
+    let done = handle.ask(|reply| Command::Apply { who, options, reply }).await?;
+    served_whole(&handle, done, conditions.wait).await
+}
+
+/// `GET /v1/plan`
+pub(super) async fn plan(State(handle): State<Handle>) -> Result {
+    handle.count_flows().await;
+    let answer = handle.ask(|reply| Command::Plan { candidate: None, reply }).await?;
+    Reply::new(answer.revision, answer)
+}
+
+/// `POST /v1/plan`
+pub(super) async fn plan_candidate(State(handle): State<Handle>, body: Body) -> Result {
+    let candidate = Some(Box::new(from_json(&read_body(body).await?)?));
+    handle.count_flows().await;
+    let answer = handle.ask(|reply| Command::Plan { candidate, reply }).await?;
+    Reply::new(answer.revision, answer)
+}
+
+/// The conditions, with the revision of the header If-Match.
+fn options(headers: &HeaderMap, conditions: &Conditions) -> Result<Options> {
+    let if_revision = match headers.get(header::IF_MATCH) {
+        Some(value) => Some(revision_of(value.to_str().unwrap_or_default())?),
+        None => conditions.if_revision,
+    };
+    let Conditions { force, dry_run, max_moved, .. } = *conditions;
+    if max_moved.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+        return Err(ApiError::new(ErrorCode::BadRequest, "max_moved is a share, from 0 to 1"));
+    }
+    Ok(Options { if_revision, force, dry_run, max_moved })
+}
+
+/// Answers a change of the whole, after the wait for the backends it added.
+async fn served_whole(handle: &Handle, done: ChangeDone, wait: Option<f64>) -> Result {
+    let admitted: Vec<Admitted> = done.admitted.iter().cloned().map(Admitted::Backend).collect();
+    served(handle, done, &admitted, wait).await
+}
+
+/// Answers a change, after the wait for what it lets in.
+async fn served(handle: &Handle, done: ChangeDone, admitted: &[Admitted], wait: Option<f64>) -> Result {
+    if let Some(limit) = wait.and_then(wait_time).filter(|_| !done.dry_run) {
         let end = Instant::now() + limit;
-        until_served(&handle, &admitted, end).await.map_err(|InVain { what, why, pool }| {
+        until_served(handle, admitted, end).await.map_err(|InVain { what, why, pool }| {
             let (revision, limit) = (done.revision, format_duration(limit));
             ApiError::new(
                 ErrorCode::WaitTimeout,

@@ -62,7 +62,7 @@ fn json(status: StatusCode, mut body: Vec<u8>) -> Response<Body> {
 }
 
 /// The largest body, bytes.
-const BODY_LEN: usize = 1 << 20;
+const BODY_LEN: usize = 32 << 20;
 
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);

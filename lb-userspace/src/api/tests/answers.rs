@@ -113,7 +113,7 @@ async fn what_is_no_request_is_said_in_json() {
         (post("/v1/changes", "", r#"{"operations":[],"forse":true}"#), 400, "bad_request"),
         (post("/v1/changes", "", r#"[{"op":"explode"}]"#), 400, "bad_request"),
         (post("/v1/changes", "If-Match: \"x\"\r\n", "[]"), 400, "bad_request"),
-        (post("/v1/changes", "", &" ".repeat((1 << 20) + 1)), 413, "too_large"),
+        (post("/v1/changes", "", &" ".repeat((32 << 20) + 1)), 413, "too_large"),
     ] {
         let answer = served.raw(&request).await;
         let line: String = request.chars().take(60).collect();

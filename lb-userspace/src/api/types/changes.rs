@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::membership::{DomainEvent, Operation, OverrideEntry};
+use crate::membership::{DomainEvent, MemberId, Operation, OverrideEntry};
 use crate::moment::Millis;
-use crate::spec::Problem;
+use crate::spec::{Problem, Spec};
 
 /// `POST /v1/changes`: the operations, under which conditions, and whether to wait. A list of operations alone is one too.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct ChangeRequest {
     pub force: bool,
     /// Judge it and say what it would do, but do nothing.
     pub dry_run: bool,
+    /// Only if no larger share (of 1) than this of a pool's tracked flows or slots moves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_moved: Option<f64>,
     /// Seconds to wait until every backend that the change admits takes flows; the first check alone, where the operator's own
     /// word (weight 0, drained) keeps flows away.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +45,28 @@ pub struct ChangeDone {
     /// What it means for the datapath; none for a change that is only judged and needs larger maps first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanReport>,
+    /// The backends that it added: for the wait that follows, not for the answer.
+    #[serde(skip)]
+    pub admitted: Vec<MemberId>,
+}
+
+/// `POST /v1/apply`, and the conditions of every change of the whole: under which the file is put in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Conditions {
+    /// Only if this is still the revision; the header If-Match says the same and wins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub if_revision: Option<u64>,
+    /// Even if it takes a service's last usable backend.
+    pub force: bool,
+    /// Judge it and say what it would do, but do nothing.
+    pub dry_run: bool,
+    /// Only if no larger share (of 1) than this of a pool's tracked flows or slots moves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_moved: Option<f64>,
+    /// Seconds to wait until every backend that it adds takes flows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait: Option<f64>,
 }
 
 /// What a change means for the datapath.
@@ -54,10 +79,61 @@ pub struct PlanReport {
     pub slots_moved: u64,
     /// Those of them that neither left a backend that goes nor came to one that is new.
     pub collateral: u64,
-    /// Flows that stay where they are.
+    /// Tracked flows that stay where they are.
     pub flows_kept: u64,
-    /// Flows whose backend is another.
+    /// Tracked flows that their backend has now and will not have: they are selected again.
     pub flows_moved: u64,
+    /// Slots of all tables after it.
+    pub slots: u64,
+    /// Words written to the kernel's tables, each a step of its own.
+    pub map_writes: u64,
+    /// The pools of which something moves, or whose tables are new.
+    pub pools: Vec<PoolMoves>,
+}
+
+/// What a change means for one pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolMoves {
+    /// Its name.
+    pub pool: String,
+    /// Slots of its tables after the change.
+    pub slots: u64,
+    /// Slots whose backend is another.
+    pub slots_moved: u64,
+    /// Those of them that need not have moved.
+    pub collateral: u64,
+    /// Tracked flows that stay.
+    pub flows_kept: u64,
+    /// Tracked flows that are selected again.
+    pub flows_moved: u64,
+}
+
+/// `GET /v1/plan`: what the changed configuration file would do. `POST /v1/plan`: what a candidate would.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanAnswer {
+    /// The revision in force.
+    pub revision: u64,
+    /// The file that was judged.
+    pub file: String,
+    /// What it would do.
+    #[serde(flatten)]
+    pub report: PlanReport,
+    /// What is to be known of it.
+    pub notes: Vec<String>,
+    /// What works, perhaps not as meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// `POST /v1/plan`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRequest {
+    /// What the candidate is called in messages.
+    pub file: String,
+    /// What it says.
+    pub configuration: Spec,
 }
 
 /// `GET /v1/overrides`

@@ -41,6 +41,17 @@ pub(super) fn then(text: &str) -> Result<Then, String> {
     found.ok_or_else(|| "write keep, disable or remove".to_owned())
 }
 
+/// `5%`, `0.5%`, `0.05`: a share of 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let share = match text.strip_suffix('%') {
+        Some(percent) => number(percent).map(|percent| percent / 100.0),
+        None => number(text),
+    };
+    let share = share.filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "write a share from 0% to 100%, such as 5%".to_owned())
+}
+
 pub(super) fn wait(text: &str) -> Result<Duration, String> {
     let wait = duration(text)?;
     match wait <= LONGEST_WAIT {
@@ -78,6 +89,15 @@ mod tests {
         );
         for bad in ["http:healthz", "icmp", "tcp:/x", ""] {
             assert!(health(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_per_cent_or_a_part_of_one() {
+        assert_eq!((share("5%"), share("0.05"), share("0.5%")), (Ok(0.05), Ok(0.05), Ok(0.005)));
+        assert_eq!((share("0"), share("100%"), share("1")), (Ok(0.0), Ok(1.0), Ok(1.0)));
+        for bad in ["5", "101%", "-1%", "%", "much", "NaN"] {
+            assert!(share(bad).unwrap_err().contains("such as 5%"), "{bad}");
         }
     }
 

@@ -33,8 +33,8 @@ impl Datapath {
         self.sizes_for(demand) != self.sizes
     }
 
-    /// The present sizes, or larger ones; the flow tables are as they are.
-    fn sizes_for(&self, demand: &Demand) -> Sizes {
+    /// The sizes that maps have for a demand: the present ones, or larger ones; the flow tables are as they are.
+    pub fn sizes_for(&self, demand: &Demand) -> Sizes {
         let sizes = Sizes::of(demand).at_least(&self.sizes);
         Sizes { flow_buckets: self.sizes.flow_buckets, reply_buckets: self.sizes.reply_buckets, ..sizes }
     }
