@@ -23,6 +23,7 @@ mod discovered;
 mod draft;
 mod eligibility;
 mod event;
+mod foresee;
 mod observe;
 mod operations;
 mod overrides;

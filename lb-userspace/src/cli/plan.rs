@@ -35,7 +35,10 @@ pub(super) async fn run(session: &Session, file: Option<&Path>) -> Outcome {
     for warning in &answer.warnings {
         session.say(&format!("warning: {warning}"));
     }
-    session.show(&answer, |answer, style| text(&answer.report, style))?;
+    session.show(&answer, |PlanAnswer { report, .. }, style| match report.changes.is_empty() {
+        true => String::new(),
+        false => text(report, style),
+    })?;
     if !session.is_json() {
         answer.notes.iter().for_each(|note| session.say(note));
         session.say(&epilogue(&answer));
@@ -64,9 +67,6 @@ fn read(file: &Path) -> Result<(Spec, Vec<Problem>), ApiError> {
 /// What a change does, for people.
 pub(super) fn text(plan: &PlanReport, style: Style) -> String {
     let mut text: String = plan.changes.iter().map(|line| format!("{line}\n")).collect();
-    if plan.changes.is_empty() {
-        return text;
-    }
     if !plan.pools.is_empty() {
         text.push('\n');
         text.push_str(&pools(&plan.pools, style));
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn no_change_is_no_table() {
-        assert_eq!(text(&PlanReport::default(), Style::default()), "");
+        assert!(!text(&PlanReport::default(), Style::default()).contains("POOL"));
         let answer = PlanAnswer { revision: 7, file: "lbd.toml".to_owned(), ..PlanAnswer::default() };
         assert!(epilogue(&answer).contains("revision 7") && epilogue(&answer).contains("no change"));
     }

@@ -44,7 +44,7 @@ impl Controller {
 
     fn change(&mut self, who: &str, change: &Change) -> Result<ChangeDone, ApiError> {
         let candidate = self.membership.prepare(self.clock.now(), who, change)?;
-        let foreseen = self.foresee(candidate.membership.desired())?;
+        let foreseen = self.foresee(&candidate.membership)?;
         refuse_moves(&foreseen.report, change.options.max_moved)?;
         let mut done = ChangeDone {
             revision: self.membership.revision(),

@@ -13,6 +13,7 @@ use crate::datapath::Demand;
 use crate::datapath::flows::FlowCounts;
 use crate::desired::Desired;
 use crate::image::Image;
+use crate::membership::Membership;
 use crate::plan::{Plan, PlanError, plan};
 
 /// What is known of a change before it is done.
@@ -24,31 +25,50 @@ pub(super) struct Foreseen {
 }
 
 impl Controller {
-    /// What putting `desired` in force would mean; nothing is changed. Where the maps are too small for it, it is planned for maps
-    /// that are as large as they would be made.
-    pub(super) fn foresee(&self, desired: &Desired) -> Result<Foreseen, ApiError> {
-        let invalid = |error: PlanError| ApiError::new(ErrorCode::Invalid, error.to_string());
-        match self.plan(desired) {
-            Err(PlanError::Full { .. }) if self.would_grow(desired) => {
-                let datapath = self.read_datapath();
-                let demand = Demand::of(desired, self.membership.file().datapath.flows);
-                let sizes = datapath.sizes_for(&demand);
-                let mut settings = *datapath.settings();
-                settings.directory_buckets = sizes.directory_buckets;
-                let plan = plan(&self.image.grown(&sizes), desired, &settings).map_err(invalid)?;
-                Ok(Foreseen { report: self.report(&plan), plan: None })
-            }
+    /// What putting a membership in force would mean; nothing is changed. Backends that it lets in are counted as if they took flows
+    /// already, as they will when their first checks have succeeded.
+    pub(super) fn foresee(&self, membership: &Membership) -> Result<Foreseen, ApiError> {
+        let desired = membership.desired();
+        let (report, plan) = match self.plan(desired) {
+            // Larger maps are made when the change is accepted.
+            Err(PlanError::Full { .. }) if self.would_grow(desired) => (self.report_grown(desired)?, None),
             plan => {
                 let plan = plan.map_err(invalid)?;
-                Ok(Foreseen { report: self.report(&plan), plan: Some(plan) })
+                (self.report(&plan), Some(plan))
             }
-        }
+        };
+        let Some(later) = membership.once_admitted(&self.membership, self.clock.now()) else {
+            return Ok(Foreseen { plan, report });
+        };
+        let later = match self.plan(later.desired()) {
+            Err(PlanError::Full { .. }) if self.would_grow(later.desired()) => {
+                self.report_grown(later.desired())?
+            }
+            plan => self.report(&plan.map_err(invalid)?),
+        };
+        // What is written later is no part of this change.
+        Ok(Foreseen { plan, report: PlanReport { map_writes: report.map_writes, ..later } })
+    }
+
+    /// What a state means for which the maps are too small, planned for maps as large as they would be made.
+    fn report_grown(&self, desired: &Desired) -> Result<PlanReport, ApiError> {
+        let datapath = self.read_datapath();
+        let demand = Demand::of(desired, self.membership.file().datapath.flows);
+        let sizes = datapath.sizes_for(&demand);
+        let mut settings = *datapath.settings();
+        settings.directory_buckets = sizes.directory_buckets;
+        let plan = plan(&self.image.grown(&sizes), desired, &settings).map_err(invalid)?;
+        Ok(self.report(&plan))
     }
 
     /// What a plan means, of the flows as last counted.
     pub(super) fn report(&self, plan: &Plan) -> PlanReport {
         report(&self.image, plan, &self.published.flows.last().counts)
     }
+}
+
+fn invalid(error: PlanError) -> ApiError {
+    ApiError::new(ErrorCode::Invalid, error.to_string())
 }
 
 fn report(before: &Image, plan: &Plan, counts: &FlowCounts) -> PlanReport {

@@ -105,7 +105,7 @@ impl Controller {
         candidate: &Candidate,
         max_moved: Option<f64>,
     ) -> Result<ForeseenWhole, ApiError> {
-        let foreseen = self.foresee(candidate.membership.desired())?;
+        let foreseen = self.foresee(&candidate.membership)?;
         let mut report = foreseen.report;
         refuse_moves(&report, max_moved)?;
         let mut changes = changes(&self.membership, &candidate.membership);

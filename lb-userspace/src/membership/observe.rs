@@ -64,7 +64,7 @@ impl Membership {
     }
 
     /// Judges one pool anew, and those that it stands in for; the desired state follows if anything is otherwise.
-    fn settle_one(&mut self, now: Millis, name: &Name, outcome: &mut Outcome) {
+    pub(super) fn settle_one(&mut self, now: Millis, name: &Name, outcome: &mut Outcome) {
         let Some(pool) = self.pools.get_mut(name) else { return };
         let before = Arc::clone(pool);
         Arc::make_mut(pool).judge(now, &self.ways, &self.definitions.file.datapath);
