@@ -7,12 +7,14 @@ pub mod args;
 pub mod print;
 
 mod backend;
+mod batch;
 mod change;
 mod completions;
 mod drops;
 mod events;
 mod explain;
 mod flows;
+mod import;
 mod offline;
 mod overrides;
 mod plan;
@@ -65,6 +67,8 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
         Command::Override(command) => overrides::run(session, command).await,
         Command::Plan { file } => plan::run(session, file.as_deref()).await,
         Command::Apply { change } => plan::apply(session, &change).await,
+        Command::Batch { file, change } => batch::run(session, file.as_deref(), change).await,
+        Command::Import(command) => import::run(session, command),
         Command::Stats { name, watch } => stats::run(session, name, watch).await,
         Command::Drops { name } => drops::run(session, name).await,
         Command::Flows(arguments) => flows::run(session, arguments).await,

@@ -86,6 +86,23 @@ pub enum Command {
         #[command(flatten)]
         change: ChangeArguments,
     },
+    /// Changes written one a line, as one revision: all of them, or none.
+    #[command(
+        after_help = "A line is what would follow lbctl; words may be quoted, # begins a comment. Options of the change are \
+        those of batch itself.\n\n\
+        Example: printf 'backend add web 10.0.0.14\\nbackend drain web 10.0.0.11\\n' | lbctl batch --max-moved 5%"
+    )]
+    Batch {
+        /// The file with the lines; default: standard input.
+        #[arg(short, long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// How the change is made.
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// Makes a configuration file of another balancer's.
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Packets, bytes and new flows per service and backend.
     Stats {
         /// Only this service.
@@ -129,11 +146,11 @@ pub enum Command {
 }
 
 /// What every change takes.
-#[derive(Args, Debug, Clone, Default)]
+#[derive(Args, Debug, Clone, Default, PartialEq)]
 pub struct ChangeArguments {
     /// Return when the change is in the kernel's tables and new backends take flows: checked, with a known way (default 10s).
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "10s",
-          value_parser = words::wait)]
+          value_parser = words::duration)]
     pub wait: Option<Duration>,
     /// Only if the configuration is still at this revision.
     #[arg(long, value_name = "N")]
@@ -194,6 +211,22 @@ pub enum FlowsCommand {
         /// Do not ask.
         #[arg(short, long)]
         yes: bool,
+    },
+}
+
+/// `lbctl import …`
+#[derive(Subcommand, Debug)]
+pub enum ImportCommand {
+    /// Of what `ipvsadm-save -n` prints, on standard output; what has no like in lbd is said.
+    #[command(
+        after_help = "Example: ipvsadm-save -n | lbctl import ipvsadm --interface eth0 > lbd.toml && lbd check --config lbd.toml"
+    )]
+    Ipvsadm {
+        /// The file with what it printed; -, and the default: standard input.
+        file: Option<PathBuf>,
+        /// The interface by which packets for the vips come; may be repeated.
+        #[arg(long = "interface", value_name = "IF", default_value = "eth0")]
+        interfaces: Vec<String>,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::args::{BackendCommand, BackendTarget};
-use super::change::{submit, submit_destructive};
+use super::change::Wanted;
 use super::print::{Align, Cell, Table, Tone, count, span};
 use super::session::{Session, Style, now};
 use crate::api::types::{Backend, BackendList, Commanded, Operation, StateOverride};
@@ -11,12 +11,23 @@ use crate::moment::Millis;
 use crate::spec::Name;
 
 pub(super) async fn run(session: &Session, command: BackendCommand) -> Outcome {
+    match command {
+        BackendCommand::List { pool } => list(session, pool.as_ref()).await,
+        command => match wanted(command) {
+            Some(wanted) => wanted.submit(session).await,
+            None => Ok(0),
+        },
+    }
+}
+
+/// What a verb asks to be changed; `None`: nothing.
+pub(super) fn wanted(command: BackendCommand) -> Option<Wanted> {
     use BackendCommand as C;
     let (operation, change) = match command {
-        C::List { pool } => return list(session, pool.as_ref()).await,
+        C::List { .. } => return None,
         C::Add { pool, addresses, weight, change } => {
             let add = |address| Operation::BackendAdd { pool: pool.clone(), address, weight };
-            return submit(session, addresses.into_iter().map(add).collect(), &change).await;
+            return Some(Wanted::new(addresses.into_iter().map(add).collect(), change));
         }
         C::Set { target: BackendTarget { pool, address }, weight, change } => {
             (Operation::BackendWeight { pool, address, weight }, change)
@@ -30,16 +41,14 @@ pub(super) async fn run(session: &Session, command: BackendCommand) -> Outcome {
         }
         C::Disable { target: BackendTarget { pool, address }, change } => {
             let what = format!("takes every flow off backend {pool}/{address}");
-            let operations = vec![Operation::BackendDisable { pool, address }];
-            return submit_destructive(session, &what, operations, &change).await;
+            return Some(Wanted::destroying(what, Operation::BackendDisable { pool, address }, change));
         }
         C::Remove { target: BackendTarget { pool, address }, drain, change } => {
             let what = format!("removes backend {pool}/{address}");
-            let operations = vec![Operation::BackendRemove { pool, address, drain }];
-            return submit_destructive(session, &what, operations, &change).await;
+            return Some(Wanted::destroying(what, Operation::BackendRemove { pool, address, drain }, change));
         }
     };
-    submit(session, vec![operation], &change).await
+    Some(Wanted::new(vec![operation], change))
 }
 
 async fn list(session: &Session, pool: Option<&Name>) -> Outcome {

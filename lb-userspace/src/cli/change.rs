@@ -4,51 +4,78 @@
 //! what it did, in words. Invariants: however many operations, it is one revision, or none; nobody is asked about what is
 //! refused anyway.
 
+use std::time::Duration;
+
 use super::args::ChangeArguments;
 use super::session::{Session, Style};
 use super::{Outcome, plan};
 use crate::api::types::{ChangeDone, ChangeRequest, Conditions, Operation};
+use crate::api::{ApiError, ErrorCode};
 
-/// Sends the operations as one change and says what it did.
-pub(super) async fn submit(session: &Session, operations: Vec<Operation>, how: &ChangeArguments) -> Outcome {
-    let done = session.client.change(&request(operations, how)).await?;
-    report(session, &done)
+/// The longest that the API lets a change wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What a verb that changes something asks for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// What is to be done.
+    pub(super) operations: Vec<Operation>,
+    /// Under which conditions.
+    pub(super) how: ChangeArguments,
+    /// What of it destroys and is asked about; it follows "this": `removes service web`.
+    pub(super) destroys: Option<String>,
 }
 
-/// The same for what destroys: it is judged, then asked about (unless `--yes`), then done. `what` follows "this":
-/// `removes service web`.
-pub(super) async fn submit_destructive(
-    session: &Session,
-    what: &str,
-    operations: Vec<Operation>,
-    how: &ChangeArguments,
-) -> Outcome {
-    if !how.yes && !how.dry_run {
-        let question = ChangeRequest { dry_run: true, ..request(operations.clone(), how) };
-        let judged = session.client.change(&question).await?;
-        if !judged.changed {
-            return report(session, &ChangeDone { dry_run: false, ..judged });
-        }
-        session.confirm(what)?;
+impl Wanted {
+    /// Operations that nobody is asked about.
+    pub(super) const fn new(operations: Vec<Operation>, how: ChangeArguments) -> Self {
+        Self { operations, how, destroys: None }
     }
-    submit(session, operations, how).await
+
+    /// An operation that is asked about.
+    pub(super) fn destroying(what: String, operation: Operation, how: ChangeArguments) -> Self {
+        Self { operations: vec![operation], how, destroys: Some(what) }
+    }
+
+    /// Sends it as one change and says what it did. What destroys is judged, then asked about (unless `--yes`), then done.
+    pub(super) async fn submit(self, session: &Session) -> Outcome {
+        let done = self.send(session).await?;
+        report(session, &done)
+    }
+
+    /// As [`Self::submit`], without a word.
+    pub(super) async fn send(self, session: &Session) -> Result<ChangeDone, ApiError> {
+        let Self { operations, how, destroys } = self;
+        if let Some(what) = destroys.filter(|_| !how.yes && !how.dry_run) {
+            let question = ChangeRequest { dry_run: true, ..request(operations.clone(), &how)? };
+            let judged = session.client.change(&question).await?;
+            if !judged.changed {
+                return Ok(ChangeDone { dry_run: false, ..judged });
+            }
+            session.confirm(&what)?;
+        }
+        session.client.change(&request(operations, &how)?).await
+    }
 }
 
-fn request(operations: Vec<Operation>, how: &ChangeArguments) -> ChangeRequest {
-    ChangeRequest {
-        operations,
+fn request(operations: Vec<Operation>, how: &ChangeArguments) -> Result<ChangeRequest, ApiError> {
+    let Conditions { if_revision, force, dry_run, max_moved, wait } = conditions(how)?;
+    Ok(ChangeRequest { operations, if_revision, force, dry_run, max_moved, wait })
+}
+
+/// The conditions of a change as the API has them.
+pub(super) fn conditions(how: &ChangeArguments) -> Result<Conditions, ApiError> {
+    if how.wait.is_some_and(|wait| wait > LONGEST_WAIT) {
+        let longest = LONGEST_WAIT.as_secs();
+        return Err(ApiError::new(ErrorCode::Usage, format!("the longest wait is {longest}s")));
+    }
+    Ok(Conditions {
         if_revision: how.if_revision,
         force: how.force,
         dry_run: how.dry_run,
         max_moved: how.max_moved,
         wait: how.wait.map(|wait| wait.as_secs_f64()),
-    }
-}
-
-/// The same conditions for a change of the whole.
-pub(super) fn conditions(how: &ChangeArguments) -> Conditions {
-    let ChangeRequest { if_revision, force, dry_run, max_moved, wait, .. } = request(Vec::new(), how);
-    Conditions { if_revision, force, dry_run, max_moved, wait }
+    })
 }
 
 /// Says what a change did, or would do.

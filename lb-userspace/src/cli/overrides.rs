@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::args::OverrideCommand;
-use super::change::{submit, submit_destructive};
+use super::change::Wanted;
 use super::print::{Align, Table};
 use super::session::{Session, Style};
 use crate::api::types::{Operation, OverrideEntry, OverrideList, StateOverride};
@@ -11,12 +11,23 @@ use crate::api::{ApiError, ErrorCode};
 pub(super) async fn run(session: &Session, command: OverrideCommand) -> Outcome {
     match command {
         OverrideCommand::List => list(session).await,
+        command => match wanted(command)? {
+            Some(wanted) => wanted.submit(session).await,
+            None => Ok(0),
+        },
+    }
+}
+
+/// What a verb asks to be changed; `None`: nothing.
+pub(super) fn wanted(command: OverrideCommand) -> Result<Option<Wanted>, ApiError> {
+    match command {
+        OverrideCommand::List => Ok(None),
         OverrideCommand::Clear { all: true, change, .. } => {
-            let what = "clears every override of every backend";
-            submit_destructive(session, what, vec![Operation::OverrideClearAll], &change).await
+            let what = "clears every override of every backend".to_owned();
+            Ok(Some(Wanted::destroying(what, Operation::OverrideClearAll, change)))
         }
         OverrideCommand::Clear { pool: Some(pool), address: Some(address), change, .. } => {
-            submit(session, vec![Operation::OverrideClear { pool, address }], &change).await
+            Ok(Some(Wanted::new(vec![Operation::OverrideClear { pool, address }], change)))
         }
         OverrideCommand::Clear { .. } => {
             Err(ApiError::new(ErrorCode::Usage, "it is not said which override to clear")

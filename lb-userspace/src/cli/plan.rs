@@ -47,7 +47,7 @@ pub(super) async fn run(session: &Session, file: Option<&Path>) -> Outcome {
 }
 
 pub(super) async fn apply(session: &Session, how: &ChangeArguments) -> Outcome {
-    let done = session.client.apply(&conditions(how)).await?;
+    let done = session.client.apply(&conditions(how)?).await?;
     report(session, &done)
 }
 

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::args::{PolicyArguments, ServiceCommand};
-use super::change::{submit, submit_destructive};
+use super::change::Wanted;
 use super::print::{Align, Cell, Table, Tone, count};
 use super::session::{Session, Style, now};
 use super::{backend, print};
@@ -14,6 +14,17 @@ pub(super) async fn run(session: &Session, command: ServiceCommand) -> Outcome {
     match command {
         ServiceCommand::List => list(session).await,
         ServiceCommand::Show { name } => show(session, &name).await,
+        command => match wanted(command)? {
+            Some(wanted) => wanted.submit(session).await,
+            None => Ok(0),
+        },
+    }
+}
+
+/// What a verb asks to be changed; `None`: nothing.
+pub(super) fn wanted(command: ServiceCommand) -> Result<Option<Wanted>, ApiError> {
+    Ok(Some(match command {
+        ServiceCommand::List | ServiceCommand::Show { .. } => return Ok(None),
         ServiceCommand::Add {
             name,
             listen,
@@ -36,7 +47,7 @@ pub(super) async fn run(session: &Session, command: ServiceCommand) -> Outcome {
                 health: health.map(check),
                 ..ServiceAdd::new(name, listen)
             };
-            submit(session, vec![Operation::ServiceAdd(Box::new(add))], &change).await
+            Wanted::new(vec![Operation::ServiceAdd(Box::new(add))], change)
         }
         ServiceCommand::Set { name, listen, forward, pool, health, policy, change } => {
             let PolicyArguments { affinity, on_loss, when_none } = policy;
@@ -48,13 +59,13 @@ pub(super) async fn run(session: &Session, command: ServiceCommand) -> Outcome {
                 return Err(ApiError::new(ErrorCode::Usage, "it is not said what to change")
                     .hint("see lbctl service set --help"));
             }
-            submit(session, vec![Operation::ServiceSet(Box::new(set))], &change).await
+            Wanted::new(vec![Operation::ServiceSet(Box::new(set))], change)
         }
         ServiceCommand::Remove { name, change } => {
             let what = format!("removes service {name}");
-            submit_destructive(session, &what, vec![Operation::ServiceRemove { name }], &change).await
+            Wanted::destroying(what, Operation::ServiceRemove { name }, change)
         }
-    }
+    }))
 }
 
 /// A check with the usual rhythm.

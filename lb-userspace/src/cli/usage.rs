@@ -48,7 +48,7 @@ fn asks_for_json(words: impl Iterator<Item = OsString>) -> bool {
 }
 
 /// Clap's paragraphs as message and hint.
-fn in_api(error: &clap::Error) -> ApiError {
+pub(super) fn in_api(error: &clap::Error) -> ApiError {
     let text = error.render().to_string();
     let paragraphs = || text.split("\n\n").map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
     let message = match error.kind() {

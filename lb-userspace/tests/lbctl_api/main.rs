@@ -1,5 +1,6 @@
 //! The real `lbctl` against the real API: fields of the contract, exit codes, streams, questions.
 
+mod batch;
 mod daemon;
 mod plan;
 mod terminal;

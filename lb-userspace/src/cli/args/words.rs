@@ -7,9 +7,6 @@ use std::time::Duration;
 use crate::api::types::{NewBackend, Then};
 use crate::spec::{DEFAULT_WEIGHT, HealthKind, HttpCheck, parse_duration};
 
-/// The longest that the API lets a change wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
 /// `ADDR[:PORT][,weight=N]`
 pub(super) fn new_backend(text: &str) -> Result<NewBackend, String> {
     let (address, rest) = text.split_once(',').map_or((text, None), |(address, rest)| (address, Some(rest)));
@@ -52,14 +49,6 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "write a share from 0% to 100%, such as 5%".to_owned())
 }
 
-pub(super) fn wait(text: &str) -> Result<Duration, String> {
-    let wait = duration(text)?;
-    match wait <= LONGEST_WAIT {
-        true => Ok(wait),
-        false => Err(format!("the longest wait is {}s", LONGEST_WAIT.as_secs())),
-    }
-}
-
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| format!("{}; {}", error.message, error.hint))
 }
@@ -99,11 +88,5 @@ mod tests {
         for bad in ["5", "101%", "-1%", "%", "much", "NaN"] {
             assert!(share(bad).unwrap_err().contains("such as 5%"), "{bad}");
         }
-    }
-
-    #[test]
-    fn nobody_waits_longer_than_the_daemon_lets_them() {
-        assert_eq!(wait("1m").unwrap(), LONGEST_WAIT);
-        assert!(wait("61s").unwrap_err().contains("60s"));
     }
 }

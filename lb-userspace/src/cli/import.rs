@@ -1,0 +1,62 @@
+//! `lbctl import`: a configuration file made of another balancer's. Needs no daemon.
+//!
+//! In: what that balancer prints. Out: a file that `lbd check` accepts, on standard output; on standard error what it had that lbd does
+//! otherwise. Invariant: what cannot be taken over is refused with its line, and then nothing is printed: half a balancer looks whole.
+
+mod ipvsadm;
+
+use std::io::Read;
+use std::path::Path;
+
+use super::Outcome;
+use super::args::ImportCommand;
+use super::session::Session;
+use crate::api::{ApiError, ErrorCode};
+use crate::config;
+use crate::membership::Refusal;
+use serde::Serialize;
+
+/// What an import comes to, under `-j`.
+#[derive(Serialize)]
+struct Imported {
+    /// The file.
+    configuration: String,
+    /// What is otherwise than it was.
+    warnings: Vec<String>,
+}
+
+pub(super) fn run(session: &Session, command: ImportCommand) -> Outcome {
+    let ImportCommand::Ipvsadm { file, interfaces } = command;
+    let file = file.filter(|file| file != Path::new("-"));
+    let name = file.as_ref().map_or_else(|| "-".to_owned(), |file| file.display().to_string());
+    let text = match &file {
+        Some(file) => std::fs::read_to_string(file),
+        None => {
+            let mut text = String::new();
+            std::io::stdin().lock().read_to_string(&mut text).map(|_| text)
+        }
+    };
+    let text = text.map_err(|error| {
+        ApiError::new(ErrorCode::Usage, format!("cannot read {name} ({error})"))
+            .hint("name a file with what ipvsadm-save -n printed, or write that to standard input")
+    })?;
+    let (configuration, warnings) = ipvsadm::import(&text, &name, &interfaces)
+        .map_err(|problems| refused(Refusal::of_problems(problems), &name))?;
+    // What is printed is accepted: by the very reader that will read it.
+    if let Err(errors) = config::parse(&configuration, "what would be printed") {
+        return Err(refused(Refusal::of_problems(errors.problems), &name));
+    }
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    for warning in &warnings {
+        session.say(&format!("warning: {warning}"));
+    }
+    session.show(&Imported { configuration, warnings }, |imported, _| imported.configuration.clone())?;
+    Ok(0)
+}
+
+fn refused(refusal: Option<Refusal>, name: &str) -> ApiError {
+    match refusal {
+        Some(refusal) => refusal.into(),
+        None => ApiError::new(ErrorCode::Invalid, format!("{name} cannot be taken over")),
+    }
+}
