@@ -20,5 +20,5 @@ pub mod state;
 pub use counters::{CheckMetrics, DURATION_BOUNDS_SECONDS, DurationHistogram, HealthMetrics};
 pub use engine::{HealthEngine, default_probe_limit};
 pub use probe::ProbeResult;
-pub use questions::{HealthEvent, Target};
+pub use questions::{HealthEvent, Target, TargetId};
 pub use state::Health;

@@ -5,6 +5,7 @@ pub mod change;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod confine;
 pub mod controller;
 pub mod daemon;
 pub mod datapath;

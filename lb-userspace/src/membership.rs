@@ -42,7 +42,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::desired::Desired;
-use crate::health::{Health, Target};
+use crate::health::{Health, Target, TargetId};
 use crate::spec::{BackendAddress, Backends, Name, Problem, ServiceSpec, SourceId, Spec};
 
 pub use crate::moment::Millis;
@@ -71,6 +71,12 @@ pub struct MemberId {
     pub pool: Name,
     /// The backend.
     pub address: BackendAddress,
+}
+
+impl TargetId for MemberId {
+    fn pool(&self) -> &str {
+        self.pool.as_str()
+    }
 }
 
 impl fmt::Display for MemberId {

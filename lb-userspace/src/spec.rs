@@ -35,7 +35,10 @@ pub use discovery::{
 pub use duration::{format_duration, parse_duration, seconds};
 pub(crate) use endpoint::deserialize_endpoint;
 pub use endpoint::{parse_endpoint, parse_endpoint_near};
-pub use health::{HealthKind, HealthSpec, HttpCheck};
+pub use health::{
+    DnsCheck, ExecCheck, GrpcCheck, HealthKind, HealthSpec, HttpCheck, HttpsCheck, RecordType, TlsCheck,
+    UdpCheck, unescape,
+};
 pub(crate) use loopback::LOOPBACK;
 pub use loopback::on_loopback;
 pub use name::Name;
@@ -117,7 +120,8 @@ impl Spec {
     }
 
     /// The port a check of this backend goes to: the check's own, the backend's, else that of the pool's first TCP
-    /// listener (of its first listener, if it has none). `None`: every listener takes any port, so there is none to check.
+    /// listener (of its first listener, if it has none). `None`: every listener takes any port, so there is none to check. A
+    /// check that asks no port gets 0, one that can do without gets 0 where there is none.
     pub fn check_port(&self, pool: &PoolSpec, address: BackendAddress) -> Option<u16> {
         let listener_port = |protocol: Option<Protocol>| {
             self.users_of(&pool.name)
@@ -125,11 +129,15 @@ impl Spec {
                 .filter(|listener| protocol.is_none_or(|wanted| listener.protocol == wanted))
                 .find_map(|listener| listener.port)
         };
+        if pool.health.kind == HealthKind::Icmp {
+            return Some(0);
+        }
         pool.health
             .port
             .or(address.port)
             .or_else(|| listener_port(Some(Protocol::Tcp)))
             .or_else(|| listener_port(None))
+            .or_else(|| matches!(pool.health.kind, HealthKind::Exec(_)).then_some(0))
     }
 }
 

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
-use lb_userspace::check;
 use lb_userspace::daemon::{self, RunOptions};
 use lb_userspace::spec::{SyntaxError, parse_endpoint_near};
+use lb_userspace::{check, confine};
 use lb_userspace::{decap, detach, trial};
 
 /// An eBPF layer-4 load balancer.
@@ -34,6 +34,9 @@ enum Command {
     Decap(Decap),
     /// Removes program, pins and maps. Refused while a daemon runs.
     Detach(Detach),
+    /// One run of an exec check, for the daemon itself: enclosed, unprivileged, ended with standard input.
+    #[command(hide = true)]
+    ExecCheck(ExecCheck),
 }
 
 /// Where the configuration is.
@@ -90,10 +93,21 @@ struct Detach {
     state: bool,
 }
 
+#[derive(Args, Debug)]
+struct ExecCheck {
+    /// As whom the program runs.
+    #[arg(long)]
+    user: String,
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr();
     let result = match arguments.command {
+        Command::ExecCheck(options) => return confine::run(&options.user, &options.command),
         Command::Run(run) => daemon::run(&RunOptions { config: run.config, strict: run.strict }),
         Command::Check(options) => run_check(&options),
         Command::Try(options) => trial::run(options.vip, &options.backends),

@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 
 use crate::spec::{
-    BackendSpec, Forward, HealthKind, HealthSpec, PoolSpec, Protocol, Spec, format_duration, maglev_size,
+    BackendSpec, Forward, HealthKind, HealthSpec, HttpCheck, PoolSpec, Protocol, Spec, TlsCheck,
+    format_duration, maglev_size,
 };
 
 /// One Maglev table: its backends are those among which a flow of its family can be spread.
@@ -74,11 +75,7 @@ pub(super) fn health(spec: &Spec, pool: &PoolSpec) -> String {
                 .to_owned();
         }
         HealthKind::None => return "none: every backend counts as healthy".to_owned(),
-        HealthKind::Tcp => "tcp".to_owned(),
-        HealthKind::Http(http) => {
-            let host = http.host.as_ref().map(|host| format!(" of {host}")).unwrap_or_default();
-            format!("http {} {}{host}{}", http.method, http.path, expected(&http.expect))
-        }
+        kind => asked(kind),
     };
     let udp =
         spec.users_of(&pool.name).flat_map(|service| &service.listen).any(|l| l.protocol == Protocol::Udp);
@@ -104,6 +101,46 @@ pub(super) fn plights(pool: &PoolSpec) -> Vec<String> {
     [backup, panic, ramp].into_iter().flatten().collect()
 }
 
+/// What is sent, and what is expected.
+fn asked(kind: &HealthKind) -> String {
+    match kind {
+        HealthKind::Tcp | HealthKind::Icmp | HealthKind::None => kind.as_str().to_owned(),
+        HealthKind::Http(http) => request("http", http),
+        HealthKind::Https(https) => format!("{}{}", request("https", &https.http), trusting(&https.tls)),
+        HealthKind::Grpc(grpc) => {
+            let of = if grpc.service.is_empty() { String::new() } else { format!(" of {}", grpc.service) };
+            let trust = if grpc.tls { format!(" over TLS{}", trusting(&grpc.trust)) } else { String::new() };
+            format!("grpc{of}{trust}")
+        }
+        HealthKind::Udp(udp) => {
+            let answer = udp.expect.as_ref().map_or_else(
+                || " answering anything".to_owned(),
+                |expect| format!(" answering with \"{expect}\" in it"),
+            );
+            format!("udp sending \"{}\"{answer}", udp.send)
+        }
+        HealthKind::Dns(dns) => {
+            let answer = dns.answer.as_ref().map(|answer| format!(" answering {answer}")).unwrap_or_default();
+            format!("dns {} {}{answer}", dns.record.as_str(), dns.query)
+        }
+        HealthKind::Exec(exec) => format!("exec {} as {}", exec.command.join(" "), exec.user),
+    }
+}
+
+fn request(kind: &str, http: &HttpCheck) -> String {
+    let host = http.host.as_ref().map(|host| format!(" of {host}")).unwrap_or_default();
+    let body = http.body.as_ref().map(|body| format!(" with {body:?} in its body")).unwrap_or_default();
+    format!("{kind} {} {}{host}{}{body}", http.method, http.path, expected(&http.expect))
+}
+
+fn trusting(tls: &TlsCheck) -> String {
+    match &tls.ca {
+        _ if tls.insecure => ", whatever its certificate".to_owned(),
+        Some(ca) => format!(", trusting {}", ca.display()),
+        None => String::new(),
+    }
+}
+
 fn expected(statuses: &[u16]) -> String {
     if statuses.is_empty() {
         return String::new();
@@ -126,6 +163,6 @@ fn rhythm(health: &HealthSpec) -> String {
 pub(super) fn checked_port(spec: &Spec, pool: &PoolSpec, backend: &BackendSpec) -> Option<u16> {
     match spec.health_of(pool).kind {
         HealthKind::None => None,
-        HealthKind::Tcp | HealthKind::Http(_) => spec.check_port(pool, backend.address),
+        _ => spec.check_port(pool, backend.address).filter(|port| *port != 0),
     }
 }

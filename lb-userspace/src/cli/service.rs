@@ -44,7 +44,7 @@ pub(super) fn wanted(command: ServiceCommand) -> Result<Option<Wanted>, ApiError
                 affinity: policy.affinity.unwrap_or_default(),
                 on_loss: policy.on_loss.unwrap_or_default(),
                 when_none: policy.when_none.unwrap_or_default(),
-                health: health.map(check),
+                health: health.map(|kind| check(*kind)),
                 ..ServiceAdd::new(name, listen)
             };
             Wanted::new(vec![Operation::ServiceAdd(Box::new(add))], change)
@@ -52,7 +52,7 @@ pub(super) fn wanted(command: ServiceCommand) -> Result<Option<Wanted>, ApiError
         ServiceCommand::Set { name, listen, forward, pool, health, policy, change } => {
             let PolicyArguments { affinity, on_loss, when_none } = policy;
             let listen = Some(listen).filter(|listen| !listen.is_empty());
-            let health = health.map(check);
+            let health = health.map(|kind| check(*kind));
             let nothing = ServiceSet::new(name.clone());
             let set = ServiceSet { listen, pool, forward, affinity, on_loss, when_none, health, name };
             if set == nothing {

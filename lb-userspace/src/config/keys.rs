@@ -124,6 +124,18 @@ pub(super) const HEALTH: &[Key] = &[
     key("method", "\"GET\""),
     key("host", "\"www.example.com\""),
     key("expect", "[200, 204]"),
+    key("body", "\"ok\""),
+    key("sni", "\"www.example.com\""),
+    key("ca", "\"/etc/lbd/ca.pem\""),
+    key("insecure", "true"),
+    key("tls", "true"),
+    key("service", "\"my.package.Service\""),
+    key("send", "'ping\\n'"),
+    key("query", "\"example.com\""),
+    key("record", "\"A\""),
+    key("answer", "\"192.0.2.1\""),
+    key("command", "[\"/usr/local/bin/check\", \"--quick\"]"),
+    key("user", "\"nobody\""),
 ];
 
 /// Every table by the name under which people know it.

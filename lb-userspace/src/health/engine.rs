@@ -5,8 +5,6 @@
 //! never more of those than the limit; a probe that has to wait for its turn is started as soon as one ends, oldest
 //! first, and counted when it is late. It ends, and its probes with it, when the last handle is dropped.
 
-use std::fmt::Display;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::counters::{Counters, HealthMetrics};
 use super::probe::{Kind, ProbeReport, ask};
-use super::questions::{Due, HealthEvent, QuestionNumber, Questions, Target};
+use super::questions::{Due, HealthEvent, QuestionNumber, Questions, Target, TargetId};
 
 /// A probe that starts this long after its planned time is counted as late.
 const LATE: Duration = Duration::from_millis(100);
@@ -50,7 +48,7 @@ pub struct HealthEngine<Id> {
     counters: Arc<Counters>,
 }
 
-impl<Id: Clone + Eq + Hash + Display + Send + Sync + 'static> HealthEngine<Id> {
+impl<Id: TargetId + Send + Sync + 'static> HealthEngine<Id> {
     /// Starts an engine on the current tokio runtime. `probe_limit` is the most probes under way at a time
     /// ([`default_probe_limit`]).
     ///
@@ -115,7 +113,7 @@ struct Work<Id> {
     counters: Arc<Counters>,
 }
 
-impl<Id: Clone + Eq + Hash + Display + Send + Sync + 'static> Work<Id> {
+impl<Id: TargetId + Send + Sync + 'static> Work<Id> {
     async fn run(mut self) {
         loop {
             self.start_due();
@@ -165,12 +163,12 @@ impl<Id: Clone + Eq + Hash + Display + Send + Sync + 'static> Work<Id> {
     }
 
     fn start_probe(&mut self, due: Due) {
-        let Due { question, probe, address, spec, late } = due;
+        let Due { question, probe, address, spec, pools, late } = due;
         let Some(kind) = Kind::of(&spec) else { return };
         if late > LATE {
             self.counters.late();
         }
-        self.probes.spawn(async move { (question, probe, kind, ask(address, &spec).await) });
+        self.probes.spawn(async move { (question, probe, kind, ask(address, &spec, &pools).await) });
     }
 
     fn finish(&mut self, done: Result<Done, JoinError>) {

@@ -4,8 +4,15 @@
 //! connection is closed by RST, so that thousands of checks a second leave no TIME_WAIT behind; the texts hold no
 //! times and no numbers that differ from probe to probe, so that a lasting fault is a lasting text.
 
+mod dns;
+mod exec;
+mod grpc;
 mod http;
+mod icmp;
+mod limited;
 mod tcp;
+mod tls;
+mod udp;
 
 use std::borrow::Cow;
 use std::io;
@@ -14,36 +21,56 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::spec::{HealthKind, HealthSpec, HttpCheck};
+use crate::spec::{HealthKind, HealthSpec};
 
-/// The kinds of check that send something; the label `type` of the metrics.
+/// How lbd names itself to the backend.
+const AGENT: &str = concat!("lbd-health/", env!("CARGO_PKG_VERSION"));
+
+/// The kinds of check that ask something; the label `type` of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A connection opens.
     Tcp,
-    /// An HTTP/1.1 request is answered.
     Http,
+    Https,
+    Grpc,
+    Icmp,
+    Udp,
+    Dns,
+    Exec,
 }
 
 impl Kind {
     /// Every kind, in the order of the counters.
-    pub(super) const ALL: [Self; 2] = [Self::Tcp, Self::Http];
+    pub(super) const ALL: [Self; 8] =
+        [Self::Tcp, Self::Http, Self::Https, Self::Grpc, Self::Icmp, Self::Udp, Self::Dns, Self::Exec];
 
     /// As in the configuration and the metrics.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Http => "http",
+            Self::Https => "https",
+            Self::Grpc => "grpc",
+            Self::Icmp => "icmp",
+            Self::Udp => "udp",
+            Self::Dns => "dns",
+            Self::Exec => "exec",
         }
     }
 
-    /// What a check of this spec sends; `None`: nothing.
+    /// What a check of this spec asks; `None`: nothing.
     pub(super) const fn of(spec: &HealthSpec) -> Option<Self> {
-        match spec.kind {
-            HealthKind::Tcp => Some(Self::Tcp),
-            HealthKind::Http(_) => Some(Self::Http),
-            HealthKind::None => None,
-        }
+        Some(match spec.kind {
+            HealthKind::Tcp => Self::Tcp,
+            HealthKind::Http(_) => Self::Http,
+            HealthKind::Https(_) => Self::Https,
+            HealthKind::Grpc(_) => Self::Grpc,
+            HealthKind::Icmp => Self::Icmp,
+            HealthKind::Udp(_) => Self::Udp,
+            HealthKind::Dns(_) => Self::Dns,
+            HealthKind::Exec(_) => Self::Exec,
+            HealthKind::None => return None,
+        })
     }
 }
 
@@ -60,10 +87,14 @@ pub enum ProbeResult {
     Unreachable,
     /// The connection broke before the answer was whole.
     Reset,
-    /// An HTTP answer with a status that does not count as healthy.
+    /// An answer with a status that does not count as healthy: of HTTP, gRPC, DNS or a program.
     Status,
-    /// An answer that is no HTTP.
+    /// An answer that is not of the protocol asked for.
     Protocol,
+    /// No TLS, or a certificate that is not to be trusted.
+    Tls,
+    /// An answer without what was expected in it.
+    Answer,
     /// This host could not ask (no file descriptor, no memory): says nothing about the backend.
     Local,
     /// This process did not get to run while the probe waited (no CPU, a machine that was paused), so an answer may have come in
@@ -73,7 +104,7 @@ pub enum ProbeResult {
 
 impl ProbeResult {
     /// Every result, in the order of the counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Success,
         Self::Refused,
         Self::Timeout,
@@ -81,6 +112,8 @@ impl ProbeResult {
         Self::Reset,
         Self::Status,
         Self::Protocol,
+        Self::Tls,
+        Self::Answer,
         Self::Local,
         Self::Stalled,
     ];
@@ -95,6 +128,8 @@ impl ProbeResult {
             Self::Reset => "reset",
             Self::Status => "status",
             Self::Protocol => "protocol",
+            Self::Tls => "tls",
+            Self::Answer => "answer",
             Self::Local => "local",
             Self::Stalled => "stalled",
         }
@@ -123,13 +158,20 @@ pub(super) struct ProbeReport {
     pub(super) latency: Duration,
 }
 
-/// Asks `address` as `spec` says; takes at most its timeout, if this process gets to run.
-pub(super) async fn ask(address: SocketAddr, spec: &HealthSpec) -> ProbeReport {
+/// Asks `address` as `spec` says; takes at most its timeout, if this process gets to run. `pools` is what a program is told: the
+/// names of those that ask, with a space between two.
+pub(super) async fn ask(address: SocketAddr, spec: &HealthSpec, pools: &str) -> ProbeReport {
     let started = Instant::now();
     let deadline = Deadline { at: started + spec.timeout, timeout: spec.timeout };
     let finding = match &spec.kind {
         HealthKind::Tcp => tcp::ask(address, deadline).await,
-        HealthKind::Http(check) => http_finding(address, check, deadline).await,
+        HealthKind::Http(check) => either(http::ask(address, check, deadline)).await,
+        HealthKind::Https(check) => either(http::ask_tls(address, check, deadline)).await,
+        HealthKind::Grpc(check) => either(grpc::ask(address, check, deadline)).await,
+        HealthKind::Icmp => either(icmp::ask(address, deadline)).await,
+        HealthKind::Udp(check) => either(udp::ask(address, check, deadline)).await,
+        HealthKind::Dns(check) => either(dns::ask(address, check, deadline)).await,
+        HealthKind::Exec(check) => either(exec::ask(address, pools, check, deadline)).await,
         HealthKind::None => (ProbeResult::Success, Cow::Borrowed(NOT_CHECKED)),
     };
     let latency = started.elapsed();
@@ -147,17 +189,22 @@ const ORDINARY_DELAY: Duration = Duration::from_millis(50);
 /// Whether a failure may be this process's own: the probe's timer fired more than half the timeout late. A refusal is an answer,
 /// however late it is heard.
 fn stalled(result: ProbeResult, latency: Duration, timeout: Duration) -> bool {
-    use ProbeResult::{Protocol, Reset, Status, Timeout};
-    matches!(result, Timeout | Reset | Status | Protocol)
+    use ProbeResult::{Answer, Protocol, Reset, Status, Timeout, Tls};
+    matches!(result, Timeout | Reset | Status | Protocol | Tls | Answer)
         && latency.saturating_sub(timeout) > (timeout / 2).max(ORDINARY_DELAY)
 }
 
 /// The reason of a backend's health that nobody asks for.
 pub(super) const NOT_CHECKED: &str = "not checked";
 
-async fn http_finding(address: SocketAddr, check: &HttpCheck, deadline: Deadline) -> Finding {
-    // Either way the finding is the answer; `?` inside keeps the steps readable.
-    http::ask(address, check, deadline).await.unwrap_or_else(|finding| finding)
+/// Either way the finding is the answer; `?` inside keeps the steps readable.
+async fn either(asking: impl Future<Output = Result<Finding, Finding>>) -> Finding {
+    asking.await.unwrap_or_else(|finding| finding)
+}
+
+/// Whether these bytes are somewhere in those.
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    wanted.is_empty() || bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// The end of a probe's time.

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::fmt::Display;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::SocketAddr;
@@ -17,6 +17,12 @@ use super::probe::{Kind, NOT_CHECKED, ProbeReport, ProbeResult};
 use super::schedule::{first_probe, next_probe};
 use super::state::{Health, HealthState, Thresholds};
 use crate::spec::HealthSpec;
+
+/// What names a target.
+pub trait TargetId: Clone + Eq + Hash + Display {
+    /// The pool that asks; what a program that checks is told.
+    fn pool(&self) -> &str;
+}
 
 /// A backend that shall be checked.
 #[derive(Clone, Debug)]
@@ -56,6 +62,8 @@ pub(super) struct Due {
     pub(super) probe: u64,
     pub(super) address: SocketAddr,
     pub(super) spec: Arc<HealthSpec>,
+    /// The pools that ask, where a program is to be told: their names, with a space between two.
+    pub(super) pools: String,
     /// How long after its planned time it starts.
     pub(super) late: Duration,
 }
@@ -91,7 +99,7 @@ pub(super) struct Questions<Id> {
     random: RandomState,
 }
 
-impl<Id: Clone + Eq + Hash + Display> Questions<Id> {
+impl<Id: TargetId> Questions<Id> {
     pub(super) fn new() -> Self {
         Self {
             by_id: HashMap::new(),
@@ -249,7 +257,15 @@ impl<Id: Clone + Eq + Hash + Display> Questions<Id> {
             self.due.push(Reverse((next_probe(planned, now, question.spec.interval, random), number)));
         }
         let (address, spec) = (question.address, Arc::clone(&question.spec));
-        Some(Due { question: number, probe, address, spec, late: now.saturating_duration_since(planned) })
+        let pools = if Kind::of(&spec) == Some(Kind::Exec) { question.pools() } else { String::new() };
+        Some(Due {
+            question: number,
+            probe,
+            address,
+            spec,
+            pools,
+            late: now.saturating_duration_since(planned),
+        })
     }
 
     /// Takes the report of a probe from [`take_due`](Self::take_due).
@@ -298,7 +314,13 @@ impl<Id: Clone + Eq + Hash + Display> Questions<Id> {
     }
 }
 
-impl<Id: Display> Question<Id> {
+impl<Id: TargetId> Question<Id> {
+    /// Names of pools in alphabetical order, so that a program is told the same each time.
+    fn pools(&self) -> String {
+        let pools: BTreeSet<&str> = self.ids.iter().map(TargetId::pool).collect();
+        pools.into_iter().collect::<Vec<_>>().join(" ")
+    }
+
     fn thresholds(&self) -> Thresholds {
         Thresholds { rise: self.spec.rise, fall: self.spec.fall }
     }

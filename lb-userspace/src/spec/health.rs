@@ -9,6 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::seconds;
 
+mod bytes;
+mod kind;
+
+pub use bytes::unescape;
+pub use kind::{
+    DnsCheck, ExecCheck, GrpcCheck, HealthKind, HttpCheck, HttpsCheck, RecordType, TlsCheck, UdpCheck,
+};
+
 /// A health check, with its rhythm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -40,62 +48,6 @@ impl Default for HealthSpec {
             rise: 2,
             fall: 3,
             port: None,
-        }
-    }
-}
-
-/// What a check asks.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum HealthKind {
-    /// That a connection opens.
-    #[default]
-    Tcp,
-    /// That an HTTP/1.1 request is answered as expected.
-    Http(HttpCheck),
-    /// Nothing: the backend counts as healthy.
-    None,
-}
-
-impl HealthKind {
-    /// `tcp`, `http` or `none`: the `type` of the configuration and of the metrics.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Http(_) => "http",
-            Self::None => "none",
-        }
-    }
-}
-
-/// The request of an HTTP check and the answers that count as healthy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HttpCheck {
-    /// Path and query, beginning with `/`.
-    pub path: String,
-    /// `GET`, `HEAD` or another method without a body.
-    pub method: String,
-    /// The Host header; `None`: the backend's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// Status codes that count as healthy; empty: 200 to 399.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub expect: Vec<u16>,
-}
-
-impl Default for HttpCheck {
-    fn default() -> Self {
-        Self { path: "/".to_owned(), method: "GET".to_owned(), host: None, expect: Vec::new() }
-    }
-}
-
-impl HttpCheck {
-    /// This status of an answer means healthy.
-    pub fn accepts(&self, status: u16) -> bool {
-        match self.expect.as_slice() {
-            [] => (200..400).contains(&status),
-            expect => expect.contains(&status),
         }
     }
 }

@@ -51,9 +51,9 @@ pub enum ServiceCommand {
         /// An existing pool instead of backends of its own.
         #[arg(long, conflicts_with_all = ["backends", "health"])]
         pool: Option<Name>,
-        /// How the backends are checked: tcp, http, http:/PATH, none.
-        #[arg(long, value_name = "CHECK", value_parser = words::health)]
-        health: Option<HealthKind>,
+        /// How the backends are checked: tcp, icmp, http, http:/PATH, https:/PATH, grpc, grpc:SERVICE, dns:NAME, none.
+        #[arg(long, value_name = "CHECK", value_parser = words::boxed_health)]
+        health: Option<Box<HealthKind>>,
         /// What else it is to be.
         #[command(flatten)]
         policy: PolicyArguments,
@@ -77,9 +77,9 @@ pub enum ServiceCommand {
         /// Another pool.
         #[arg(long)]
         pool: Option<Name>,
-        /// How the backends are checked: tcp, http, http:/PATH, none.
-        #[arg(long, value_name = "CHECK", value_parser = words::health)]
-        health: Option<HealthKind>,
+        /// How the backends are checked: tcp, icmp, http, http:/PATH, https:/PATH, grpc, grpc:SERVICE, dns:NAME, none.
+        #[arg(long, value_name = "CHECK", value_parser = words::boxed_health)]
+        health: Option<Box<HealthKind>>,
         /// What else it is to be.
         #[command(flatten)]
         policy: PolicyArguments,

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::api::types::{NewBackend, Then};
-use crate::spec::{DEFAULT_WEIGHT, HealthKind, HttpCheck, parse_duration};
+use crate::spec::{DEFAULT_WEIGHT, DnsCheck, GrpcCheck, HealthKind, HttpCheck, parse_duration};
 
 /// `ADDR[:PORT][,weight=N]`
 pub(super) fn new_backend(text: &str) -> Result<NewBackend, String> {
@@ -19,16 +19,35 @@ pub(super) fn new_backend(text: &str) -> Result<NewBackend, String> {
     Ok(NewBackend { address, weight })
 }
 
-/// tcp, http, http:/PATH, none
+/// As [`health`], small enough to lie beside other words.
+pub(super) fn boxed_health(text: &str) -> Result<Box<HealthKind>, String> {
+    health(text).map(Box::new)
+}
+
+/// tcp, icmp, none; http, http:/PATH, https:/PATH; grpc, grpc:SERVICE; dns:NAME. What needs more words belongs in the file.
 pub(super) fn health(text: &str) -> Result<HealthKind, String> {
-    match text.split_once(':') {
-        None if text == "tcp" => Ok(HealthKind::Tcp),
-        None if text == "http" => Ok(HealthKind::Http(HttpCheck::default())),
-        None if text == "none" => Ok(HealthKind::None),
-        Some(("http", path)) if path.starts_with('/') => {
-            Ok(HealthKind::Http(HttpCheck { path: path.to_owned(), ..HttpCheck::default() }))
+    const HINT: &str = "write tcp, icmp, http, http:/PATH, https:/PATH, grpc, grpc:SERVICE, dns:NAME or none; the other \
+                        checks are written in the configuration file";
+    let (name, rest) = text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(rest)));
+    let kind = HealthKind::named(name).ok_or(HINT)?;
+    match (kind, rest) {
+        (HealthKind::Http(http), Some(path)) if path.starts_with('/') => {
+            Ok(HealthKind::Http(HttpCheck { path: path.to_owned(), ..http }))
         }
-        _ => Err("write tcp, http, http:/PATH or none".to_owned()),
+        (HealthKind::Https(mut https), Some(path)) if path.starts_with('/') => {
+            path.clone_into(&mut https.http.path);
+            Ok(HealthKind::Https(https))
+        }
+        (HealthKind::Grpc(grpc), Some(service)) => {
+            Ok(HealthKind::Grpc(GrpcCheck { service: service.to_owned(), ..grpc }))
+        }
+        (HealthKind::Dns(dns), Some(query)) if !query.is_empty() => {
+            Ok(HealthKind::Dns(DnsCheck { query: query.to_owned(), ..dns }))
+        }
+        (HealthKind::Udp(_) | HealthKind::Dns(_) | HealthKind::Exec(_), _) | (_, Some(_)) => {
+            Err(HINT.to_owned())
+        }
+        (kind, None) => Ok(kind),
     }
 }
 
@@ -76,7 +95,13 @@ mod tests {
         assert!(
             matches!(health("http:/healthz?x=1:2").unwrap(), HealthKind::Http(http) if http.path == "/healthz?x=1:2")
         );
-        for bad in ["http:healthz", "icmp", "tcp:/x", ""] {
+        assert_eq!(health("icmp").unwrap(), HealthKind::Icmp);
+        assert!(matches!(health("https:/up").unwrap(), HealthKind::Https(https) if https.http.path == "/up"));
+        assert!(matches!(health("grpc:a.B").unwrap(), HealthKind::Grpc(grpc) if grpc.service == "a.B"));
+        assert!(matches!(health("dns:a.example").unwrap(), HealthKind::Dns(dns) if dns.query == "a.example"));
+        for bad in
+            ["http:healthz", "ping", "tcp:/x", "icmp:7", "udp", "udp:x", "dns", "dns:", "exec:/bin/true", ""]
+        {
             assert!(health(bad).is_err(), "{bad}");
         }
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::*;
 use crate::config::keys::{DEFAULTS, TABLES};
 use crate::spec::{
-    Affinity, BackupSpec, DEFAULT_WEIGHT, DaemonSpec, DatapathSpec, DnsSource, Forward, HealthSpec,
-    HttpCheck, HttpSource, MAX_DISCOVERED, OnLoss, TimeoutSpec, WhenNone, format_duration,
+    Affinity, BackupSpec, DEFAULT_WEIGHT, DaemonSpec, DatapathSpec, DnsSource, ExecCheck, Forward, GrpcCheck,
+    HealthSpec, HttpCheck, HttpSource, MAX_DISCOVERED, OnLoss, RecordType, TimeoutSpec, TlsCheck, WhenNone,
+    format_duration,
 };
 
 const PAGE: &str = include_str!("../../../../docs/config.md");
@@ -118,6 +119,11 @@ fn defaults(table: &str) -> BTreeMap<&'static str, String> {
                 ("fall", health.fall.to_string()),
                 ("path", quoted(&http.path)),
                 ("method", quoted(&http.method)),
+                ("insecure", TlsCheck::default().insecure.to_string()),
+                ("tls", GrpcCheck::default().tls.to_string()),
+                ("service", quoted(&GrpcCheck::default().service)),
+                ("record", quoted(RecordType::default().as_str())),
+                ("user", quoted(&ExecCheck::default().user)),
             ]
         }
         _ => Vec::new(),
@@ -151,7 +157,7 @@ fn a_file_of_defaults_is_a_file_without_them() {
     }
     let health: Vec<String> = defaults("health")
         .iter()
-        .filter(|(key, _)| !matches!(**key, "path" | "method"))
+        .filter(|(key, _)| matches!(**key, "type" | "interval" | "timeout" | "rise" | "fall"))
         .map(|(key, value)| format!("{key} = {value}"))
         .collect();
     written += &format!("health = {{ {} }}\n", health.join(", "));

@@ -165,7 +165,40 @@ fn values_out_of_range_say_the_range() {
         (
             "[defaults.health]\npath = \"/healthz\"\n",
             &[
-                r#"lbd.toml:4: path means nothing for type = "tcp" in [defaults.health]: add type = "http", or remove it"#,
+                r#"lbd.toml:4: path means nothing for type = "tcp" in [defaults.health]: add type = "http" or "https", or remove it"#,
+            ],
+        ),
+        (
+            "[defaults.health]\ntype = \"icmp\"\nport = 7\nsend = 'x'\n",
+            &[
+                r#"lbd.toml:5: port means nothing for type = "icmp" in [defaults.health]: remove it"#,
+                r#"lbd.toml:6: send means nothing for type = "icmp" in [defaults.health]: add type = "udp", or remove it"#,
+            ],
+        ),
+        (
+            "[defaults.health]\ntype = \"ping\"\n",
+            &[
+                r#"lbd.toml:4: type = "ping" is unknown in [defaults.health]: write "tcp", "http", "https", "grpc", "icmp", "udp", "dns", "exec" or "none""#,
+            ],
+        ),
+        (
+            "[defaults.health]\ntype = \"udp\"\nsend = '\\q'\nexpect = [200]\n",
+            &[
+                r#"lbd.toml:5: "\\q" has a backslash that begins no escape in [defaults.health]: write \xNN (two hexadecimal digits), \n, \r, \t, \0 or \\, in single quotes, such as '\x01ping\n'"#,
+                r#"lbd.toml:6: expect is an array, not a string in [defaults.health]: write expect = 'pong'"#,
+            ],
+        ),
+        (
+            "[defaults.health]\ntype = \"https\"\nca = \"ca.pem\"\ninsecure = 1\n",
+            &[
+                r#"lbd.toml:5: ca = "ca.pem" is no absolute path in [defaults.health]: begin it with "/""#,
+                r#"lbd.toml:6: insecure in [defaults.health] is an integer, not true or false: write insecure = true"#,
+            ],
+        ),
+        (
+            "[defaults.health]\ntype = \"dns\"\nquery = \"a.example\"\nrecord = \"a\"\n",
+            &[
+                r#"lbd.toml:6: record = "a" is no type of record that can be checked in [defaults.health]: write one of A, AAAA, CNAME, MX, NS, PTR, SOA, SRV, TXT"#,
             ],
         ),
         (

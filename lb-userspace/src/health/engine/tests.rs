@@ -10,6 +10,12 @@ use super::super::state::Health;
 use super::*;
 use crate::spec::{HealthKind, HealthSpec, HttpCheck};
 
+impl TargetId for u32 {
+    fn pool(&self) -> &str {
+        "pool"
+    }
+}
+
 /// Long enough for anything on loopback on a busy machine.
 const GENEROUS: Duration = Duration::from_secs(20);
 

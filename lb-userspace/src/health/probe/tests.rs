@@ -9,6 +9,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::spec::HttpCheck;
+
+mod body;
+mod datagram;
+mod grpc;
+mod tls;
 
 /// Long enough for any answer on loopback on a busy machine.
 const GENEROUS: Duration = Duration::from_secs(10);
@@ -53,13 +59,13 @@ async fn canned(answer: impl Into<Vec<u8>>) -> SocketAddr {
     server(serve).await.0
 }
 
-async fn read_request(stream: &mut TcpStream) -> String {
+async fn read_request(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
     let mut request = Vec::new();
     let mut byte = [0];
     while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).await.is_ok_and(|len| len == 1) {
         request.extend(byte);
     }
-    String::from_utf8(request).unwrap()
+    String::from_utf8_lossy(&request).into_owned()
 }
 
 /// An address where nobody listens.
@@ -69,7 +75,7 @@ async fn nobody() -> SocketAddr {
 }
 
 async fn check(address: SocketAddr) -> ProbeReport {
-    ask(address, &http(GENEROUS, HttpCheck::default())).await
+    ask(address, &http(GENEROUS, HttpCheck::default()), "").await
 }
 
 fn assert_finding(report: &ProbeReport, result: ProbeResult, text: &str) {
@@ -88,7 +94,7 @@ async fn tcp_success_ends_in_a_reset_and_leaves_no_time_wait() {
         }
     })
     .await;
-    assert_finding(&ask(address, &tcp(GENEROUS)).await, ProbeResult::Success, "connected");
+    assert_finding(&ask(address, &tcp(GENEROUS), "").await, ProbeResult::Success, "connected");
     assert_eq!(end.recv().await.unwrap(), Err(io::ErrorKind::ConnectionReset));
 }
 
@@ -96,7 +102,7 @@ async fn tcp_success_ends_in_a_reset_and_leaves_no_time_wait() {
 async fn refused_is_said_by_both_checks() {
     let address = nobody().await;
     for spec in [tcp(GENEROUS), http(GENEROUS, HttpCheck::default())] {
-        let report = ask(address, &spec).await;
+        let report = ask(address, &spec, "").await;
         assert_finding(&report, ProbeResult::Refused, "connection refused");
         assert!(report.latency < GENEROUS);
     }
@@ -115,7 +121,7 @@ async fn a_syn_that_is_dropped_fails_after_the_timeout() {
         assert!(fill.len() < 16, "a backlog of 0 must be full by now");
     }
     for spec in [tcp(SHORT), http(SHORT, HttpCheck::default())] {
-        let report = ask(address, &spec).await;
+        let report = ask(address, &spec, "").await;
         assert_finding(&report, ProbeResult::Timeout, "no answer to the connection request within 300ms");
         assert!(report.latency >= SHORT && report.latency < GENEROUS, "{report:?}");
     }
@@ -128,8 +134,8 @@ async fn accepting_without_answering_passes_tcp_and_fails_http() {
         std::future::pending::<()>().await;
     })
     .await;
-    assert_finding(&ask(address, &tcp(GENEROUS)).await, ProbeResult::Success, "connected");
-    let report = ask(address, &http(SHORT, HttpCheck::default())).await;
+    assert_finding(&ask(address, &tcp(GENEROUS), "").await, ProbeResult::Success, "connected");
+    let report = ask(address, &http(SHORT, HttpCheck::default()), "").await;
     assert_finding(&report, ProbeResult::Timeout, "connected, but no HTTP answer within 300ms");
     assert!(report.latency >= SHORT, "{report:?}");
 }
@@ -145,8 +151,8 @@ async fn a_status_is_judged_and_the_body_is_not_waited_for() {
     let broken = canned("HTTP/1.1 500 Oh No\r\ncontent-length: 0\r\n\r\n").await;
     assert_finding(&check(broken).await, ProbeResult::Status, "HTTP 500, expected 200-399");
     let only_204 = http(GENEROUS, HttpCheck { expect: vec![204, 404], ..HttpCheck::default() });
-    assert_finding(&ask(ok, &only_204).await, ProbeResult::Status, "HTTP 200, expected 204, 404");
-    assert_finding(&ask(old, &only_204).await, ProbeResult::Success, "HTTP 204");
+    assert_finding(&ask(ok, &only_204, "").await, ProbeResult::Status, "HTTP 200, expected 204, 404");
+    assert_finding(&ask(old, &only_204, "").await, ProbeResult::Success, "HTTP 204");
     let early = canned("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Later\r\ncontent-length: 0\r\n\r\n").await;
     assert_finding(&check(early).await, ProbeResult::Status, "HTTP 503");
 }
@@ -174,9 +180,9 @@ async fn the_request_is_what_the_check_says() {
         path: "/live?deep=1".into(),
         method: "HEAD".into(),
         host: Some("www.example.org".into()),
-        expect: Vec::new(),
+        ..HttpCheck::default()
     };
-    assert_eq!(ask(address, &http(GENEROUS, check)).await.result, ProbeResult::Success);
+    assert_eq!(ask(address, &http(GENEROUS, check), "").await.result, ProbeResult::Success);
     let own = requests.recv().await.unwrap();
     assert!(own.starts_with("HEAD /live?deep=1 HTTP/1.1\r\n"), "{own}");
     assert!(own.contains("host: www.example.org\r\n"), "{own}");
@@ -233,7 +239,7 @@ async fn a_server_that_dribbles_fails_at_the_deadline() {
         }
     })
     .await;
-    let report = ask(address, &http(SHORT, HttpCheck::default())).await;
+    let report = ask(address, &http(SHORT, HttpCheck::default()), "").await;
     assert_finding(&report, ProbeResult::Timeout, "connected, but no HTTP answer");
     assert!(report.latency >= SHORT && report.latency < GENEROUS, "{report:?}");
 }
@@ -242,7 +248,7 @@ async fn a_server_that_dribbles_fails_at_the_deadline() {
 async fn a_check_that_cannot_be_asked_says_nothing_about_the_backend() {
     let address = canned("HTTP/1.1 200 OK\r\n\r\n").await;
     let check = HttpCheck { method: "NO GOOD".into(), ..HttpCheck::default() };
-    let report = ask(address, &http(GENEROUS, check)).await;
+    let report = ask(address, &http(GENEROUS, check), "").await;
     assert_finding(&report, ProbeResult::Local, "makes no HTTP request");
     assert_eq!(report.result.success(), None);
 }

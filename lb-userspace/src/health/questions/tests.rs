@@ -6,6 +6,12 @@ use super::super::probe::ProbeResult;
 use super::*;
 use crate::spec::{HealthKind, HttpCheck};
 
+impl TargetId for &'static str {
+    fn pool(&self) -> &str {
+        self
+    }
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn address(last: u8) -> SocketAddr {

@@ -1,12 +1,14 @@
 //! Whether a pool's health check can be run and means something.
 //!
 //! In: a pool and the services that use it. Out: problems. Invariant: a check that passes has a rhythm, a port for every
-//! backend, and a request that is one HTTP request and not two.
+//! backend that needs one, and something to ask ([`kind`]).
 
 use std::time::Duration;
 
+mod kind;
+
 use super::Gaps;
-use crate::spec::{HealthKind, HttpCheck, PoolSpec, Problem, ServiceSpec, format_duration};
+use crate::spec::{HealthKind, Origin, PoolSpec, Problem, ServiceSpec, format_duration};
 
 /// A shorter period than this is a load test of the backends.
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -35,40 +37,24 @@ pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], gaps: &Gaps, pro
             ));
         }
     }
-    if let HealthKind::Http(http) = &health.kind {
-        request(pool, http, problems);
+    let mut fault = |message: String, hint: &str| {
+        let message = format!("pool {name:?} {message}");
+        problems.push(Problem::error(&pool.origin, message, hint));
+    };
+    kind::check(&health.kind, &mut fault);
+    if matches!(health.kind, HealthKind::Exec(_)) && !matches!(pool.origin, Origin::File { .. }) {
+        fault(
+            "has a health check of type exec that is not of the file: who may change pools may not run programs".to_owned(),
+            "write the check into the configuration file, or use another type",
+        );
     }
     let unheard = |service: &&ServiceSpec| gaps.at(&service.origin, &["listen"]);
-    if !gaps.some_users && !gaps.at(&pool.origin, &["health"]) && !services.iter().any(unheard) {
+    if health.kind.needs_port()
+        && !gaps.some_users
+        && !gaps.at(&pool.origin, &["health"])
+        && !services.iter().any(unheard)
+    {
         port(pool, services, problems);
-    }
-}
-
-/// What goes into the request line and the Host header must not end it early.
-fn request(pool: &PoolSpec, http: &HttpCheck, problems: &mut Vec<Problem>) {
-    let name = pool.name.as_str();
-    let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-    let mut fault = |message: String, hint: &str| problems.push(Problem::error(&pool.origin, message, hint));
-    if !http.path.starts_with('/') || !visible(&http.path) {
-        fault(
-            format!("pool {name:?} has the health path {:?}", http.path),
-            "begin it with \"/\" and percent-encode spaces and other special characters",
-        );
-    }
-    if http.method.is_empty() || !http.method.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        fault(format!("pool {name:?} has the health method {:?}", http.method), "write \"GET\" or \"HEAD\"");
-    }
-    if let Some(host) = http.host.as_deref().filter(|host| host.is_empty() || !visible(host)) {
-        fault(
-            format!("pool {name:?} has the health host {host:?}"),
-            "write a host name, such as \"www.example.com\"",
-        );
-    }
-    if let Some(status) = http.expect.iter().find(|status| !(100..600).contains(*status)) {
-        fault(
-            format!("pool {name:?} expects the HTTP status {status}"),
-            "a status is a number from 100 to 599, such as expect = [200, 204]",
-        );
     }
 }
 
