@@ -2,7 +2,7 @@
 //!
 //! In: targets (an id, an address, a [`HealthSpec`](crate::spec::HealthSpec)) through [`HealthEngine`]. Out:
 //! [`HealthEvent`]s, and counters for the metrics by [`HealthEngine::metrics`]. Invariants: a backend that is lost is
-//! reported unhealthy at most interval × fall + timeout + 100 ms later; the same question to the same address is asked
+//! reported unhealthy at most interval × fall + timeout + 100 ms later (jitter and `fast_interval` only shorten that); the same question to the same address is asked
 //! once, however many ids want its answer; at no time are more probes under way than the limit says; a fault of this
 //! host (no file descriptor left) never makes a backend unhealthy.
 //!

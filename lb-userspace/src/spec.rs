@@ -36,8 +36,8 @@ pub use duration::{format_duration, parse_duration, seconds};
 pub(crate) use endpoint::deserialize_endpoint;
 pub use endpoint::{parse_endpoint, parse_endpoint_near};
 pub use health::{
-    DnsCheck, ExecCheck, GrpcCheck, HealthKind, HealthSpec, HttpCheck, HttpsCheck, RecordType, TlsCheck,
-    UdpCheck, unescape,
+    DnsCheck, ExecCheck, GrpcCheck, HealthKind, HealthSpec, HttpCheck, HttpsCheck, MAX_JITTER, RecordType,
+    TlsCheck, UdpCheck, unescape,
 };
 pub(crate) use loopback::LOOPBACK;
 pub use loopback::on_loopback;

@@ -150,9 +150,11 @@ fn expected(statuses: &[u16]) -> String {
 }
 
 fn rhythm(health: &HealthSpec) -> String {
+    let fast = health.fast_interval.map(|fast| format!(" ({} while it changes)", format_duration(fast)));
     format!(
-        " every {}, {} to answer, up after {}, down after {}",
+        " every {}{}, {} to answer, up after {}, down after {}",
         format_duration(health.interval),
+        fast.unwrap_or_default(),
         format_duration(health.timeout),
         health.rise,
         health.fall

@@ -43,6 +43,10 @@ pub(super) fn read(section: &Section<'_>, beneath: &HealthSpec) -> HealthSpec {
     let known = readable.is_some();
     health.kind = readable.or_else(|| meant(section)).unwrap_or_else(|| beneath.kind.clone());
     set(&mut health.interval, section.duration("interval", RHYTHM));
+    if section.has("fast_interval") {
+        health.fast_interval = section.duration("fast_interval", RHYTHM);
+    }
+    set(&mut health.jitter, section.parsed("jitter"));
     set(&mut health.timeout, section.duration("timeout", RHYTHM));
     set(&mut health.rise, section.integer("rise", 1..=1000));
     set(&mut health.fall, section.integer("fall", 1..=1000));

@@ -116,6 +116,8 @@ pub(super) const DISCOVER: &[Key] = &[
 pub(super) const HEALTH: &[Key] = &[
     key("type", "\"http\""),
     key("interval", "\"2s\""),
+    key("fast_interval", "\"500ms\""),
+    key("jitter", "\"10%\""),
     key("timeout", "\"1s\""),
     key("rise", "2"),
     key("fall", "3"),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::probe::{Kind, NOT_CHECKED, ProbeReport, ProbeResult};
-use super::schedule::{first_probe, next_probe};
+use super::schedule::{first_probe, next_probe, step};
 use super::state::{Health, HealthState, Thresholds};
 use crate::spec::HealthSpec;
 
@@ -82,6 +82,8 @@ struct Question<Id> {
     last: Option<(Arc<str>, Duration)>,
     probes_started: u64,
     last_success: u64,
+    /// When it is asked next by its rhythm; `None` until its first probe is planned.
+    beat: Option<Instant>,
     /// A probe besides those of the beat is planned, for this time.
     again: Option<Instant>,
 }
@@ -92,7 +94,8 @@ pub(super) struct Questions<Id> {
     by_id: HashMap<Id, QuestionNumber>,
     by_address: HashMap<SocketAddr, Vec<QuestionNumber>>,
     questions: HashMap<QuestionNumber, Question<Id>>,
-    /// When which question is asked next; entries of questions that are gone fall out when their time comes.
+    /// When which question is asked next; entries of questions that are gone, or are asked at another time, fall out when their
+    /// time comes.
     due: BinaryHeap<Reverse<(Instant, QuestionNumber)>>,
     events: Vec<HealthEvent<Id>>,
     numbers: u64,
@@ -137,8 +140,9 @@ impl<Id: TargetId> Questions<Id> {
             new.extend(self.put_one(target));
         }
         for (index, number) in new.iter().enumerate() {
-            if let Some(question) = self.questions.get(number) {
+            if let Some(question) = self.questions.get_mut(number) {
                 let first = first_probe(now, question.spec.interval, index, new.len());
+                question.beat = Some(first);
                 self.due.push(Reverse((first, *number)));
             }
         }
@@ -190,6 +194,7 @@ impl<Id: TargetId> Questions<Id> {
             last: None,
             probes_started: 0,
             last_success: 0,
+            beat: None,
             again: None,
         };
         self.questions.insert(self.numbers, question);
@@ -234,7 +239,7 @@ impl<Id: TargetId> Questions<Id> {
     /// When the next probe is due.
     pub(super) fn next_due(&mut self) -> Option<Instant> {
         while let Some(Reverse((at, number))) = self.due.peek() {
-            if self.questions.contains_key(number) {
+            if self.questions.get(number).is_some_and(|question| question.is_due(*at)) {
                 return Some(*at);
             }
             self.due.pop();
@@ -254,7 +259,9 @@ impl<Id: TargetId> Questions<Id> {
             question.again = None;
         } else {
             let random = self.random.hash_one((number, probe));
-            self.due.push(Reverse((next_probe(planned, now, question.spec.interval, random), number)));
+            let next = next_probe(planned, now, question.spec.interval, question.spec.jitter, random);
+            question.beat = Some(next);
+            self.due.push(Reverse((next, number)));
         }
         let (address, spec) = (question.address, Arc::clone(&question.spec));
         let pools = if Kind::of(&spec) == Some(Kind::Exec) { question.pools() } else { String::new() };
@@ -292,6 +299,10 @@ impl<Id: TargetId> Questions<Id> {
             }
             None => false,
         };
+        if probe == question.probes_started {
+            let random = self.random.hash_one((number, probe, 0));
+            self.due.extend(question.hurry(report.latency, now, random).map(|at| Reverse((at, number))));
+        }
         let found = match report.result.success() {
             Some(_) => question.with_progress(report.detail),
             None => report.detail,
@@ -323,6 +334,25 @@ impl<Id: TargetId> Question<Id> {
 
     fn thresholds(&self) -> Thresholds {
         Thresholds { rise: self.spec.rise, fall: self.spec.fall }
+    }
+
+    /// Whether it is still to be asked at this planned time.
+    fn is_due(&self, at: Instant) -> bool {
+        self.beat == Some(at) || self.again == Some(at)
+    }
+
+    /// Pulls the beat forward while the health is changing; the new time of the next probe, if it is another. The last probe ended
+    /// now and took `latency`.
+    fn hurry(&mut self, latency: Duration, now: Instant, random: u64) -> Option<Instant> {
+        let fast = self.spec.fast_interval?;
+        let is_changing = self.state.against() > 0 || self.state.health() == Health::Unknown;
+        // From the start of one to the start of the next, but never before its answer.
+        let next = now + step(fast, self.spec.jitter, random).saturating_sub(latency);
+        if !is_changing || self.beat.is_some_and(|beat| beat <= next) {
+            return None;
+        }
+        self.beat = Some(next);
+        self.beat
     }
 
     /// The finding with how far it has come against the health, where the health keeps new flows away.

@@ -1,15 +1,12 @@
 //! When a backend is asked next.
 //!
 //! In: the time, a random number, the interval. Out: the time of the next probe. Invariant: from the start of one probe
-//! to the start of the next never passes more than the interval, whatever the probe does: jitter only shortens (by up to
-//! a tenth), a probe that times out moves nothing. So the `fall`-th failure of a lost backend is known after
+//! to the start of the next never passes more than the interval, whatever the probe does: jitter only shortens, a probe that times out moves nothing. So the `fall`-th failure of a lost backend is known after
 //! interval × fall + timeout at the latest. No clock, no I/O.
 
 use std::time::{Duration, Instant};
 
-/// The interval is shortened at random by at most this part of it, so that checks of many daemons and backends do not
-/// march in step.
-const JITTER_DIVISOR: u32 = 10;
+use crate::spec::{MAX_JITTER, Percent};
 
 /// No interval below this one is followed, whatever was asked for.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -34,15 +31,26 @@ pub fn first_probe(now: Instant, interval: Duration, index: usize, count: usize)
 ///
 /// A start that came late is followed by one on the old beat, unless that is past already: missed probes are not made up
 /// for in a burst.
-pub fn next_probe(planned: Instant, now: Instant, interval: Duration, random: u64) -> Instant {
-    let interval = interval.max(SHORTEST_INTERVAL);
-    let step = interval - jitter(interval / JITTER_DIVISOR, random);
+pub fn next_probe(
+    planned: Instant,
+    now: Instant,
+    interval: Duration,
+    jitter: Percent,
+    random: u64,
+) -> Instant {
+    let step = step(interval, jitter, random);
     let next = planned + step;
     if next > now { next } else { now + step }
 }
 
+/// An interval shortened by a random part of at most `jitter`, so that checks of many daemons and backends do not march in step.
+pub fn step(interval: Duration, jitter: Percent, random: u64) -> Duration {
+    let interval = interval.max(SHORTEST_INTERVAL);
+    interval - part(jitter.min(MAX_JITTER).of_time(interval), random)
+}
+
 /// A part of `most`, from none of it to nearly all, as `random` goes from 0 to `u64::MAX`.
-fn jitter(most: Duration, random: u64) -> Duration {
+fn part(most: Duration, random: u64) -> Duration {
     let nanos = (most.as_nanos() * u128::from(random)) >> u64::BITS;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
@@ -58,18 +66,20 @@ mod tests {
         #[test]
         fn never_later_than_the_interval(
             interval_ms in 10_u64..100_000,
+            percent in 0_u8..=100,
             steps in prop::collection::vec((any::<u64>(), 0_u64..300_000), 1..50),
         ) {
             let interval = Duration::from_millis(interval_ms);
+            let jitter = Percent::new(percent);
             let mut planned = Instant::now();
             for (random, late_ms) in steps {
                 let started = planned + Duration::from_millis(late_ms);
-                let next = next_probe(planned, started, interval, random);
+                let next = next_probe(planned, started, interval, jitter, random);
                 prop_assert!(next > started);
                 prop_assert!(next <= started + interval);
-                // On time: not earlier than nine tenths.
+                // On time: not earlier than the jitter says, and never in half the time.
                 if late_ms == 0 {
-                    prop_assert!(next >= started + interval * 9 / 10);
+                    prop_assert!(next >= started + interval - jitter.of_time(interval).min(interval / 2));
                 }
                 planned = next;
             }
@@ -84,7 +94,7 @@ mod tests {
             let lost = Instant::now();
             let mut start = lost;
             for random in &randoms[..fall as usize] {
-                start = next_probe(start, start, interval, *random);
+                start = next_probe(start, start, interval, Percent::new(10), *random);
             }
             prop_assert!(start <= lost + interval * fall);
         }
@@ -107,13 +117,15 @@ mod tests {
     }
 
     #[test]
-    fn jitter_reaches_from_nothing_to_a_tenth() {
-        let (now, interval) = (Instant::now(), Duration::from_secs(2));
-        assert_eq!(next_probe(now, now, interval, 0) - now, interval);
-        let shortest = next_probe(now, now, interval, u64::MAX) - now;
+    fn jitter_reaches_from_nothing_to_its_share() {
+        let (interval, ten) = (Duration::from_secs(2), Percent::new(10));
+        assert_eq!(step(interval, ten, 0), interval);
+        let shortest = step(interval, ten, u64::MAX);
         assert!(
             (Duration::from_millis(1800)..Duration::from_millis(1801)).contains(&shortest),
             "{shortest:?}"
         );
+        assert_eq!(step(interval, Percent::ZERO, u64::MAX), interval);
+        assert!(step(interval, Percent::ALL, u64::MAX) >= interval / 2);
     }
 }

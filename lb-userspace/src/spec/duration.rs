@@ -103,4 +103,33 @@ pub mod seconds {
             Form::Text(text) => super::parse_duration(&text).map_err(D::Error::custom),
         }
     }
+
+    /// The same for a length that there may not be.
+    pub mod option {
+        use std::time::Duration;
+
+        use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+        #[derive(Serialize, Deserialize)]
+        struct Seconds(#[serde(with = "super")] Duration);
+
+        /// As [`serialize`](super::serialize), or nothing.
+        ///
+        /// # Errors
+        /// Those of the serializer.
+        pub fn serialize<S: Serializer>(
+            duration: &Option<Duration>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            duration.map(Seconds).serialize(serializer)
+        }
+
+        /// As [`deserialize`](super::deserialize), or nothing.
+        ///
+        /// # Errors
+        /// A negative, infinite or malformed length.
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+            Ok(Option::<Seconds>::deserialize(deserializer)?.map(|Seconds(duration)| duration))
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::seconds;
+use super::{Percent, seconds};
 
 mod bytes;
 mod kind;
@@ -16,6 +16,9 @@ pub use bytes::unescape;
 pub use kind::{
     DnsCheck, ExecCheck, GrpcCheck, HealthKind, HttpCheck, HttpsCheck, RecordType, TlsCheck, UdpCheck,
 };
+
+/// More jitter than this would make another rhythm of it.
+pub const MAX_JITTER: Percent = Percent::new(50);
 
 /// A health check, with its rhythm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +30,11 @@ pub struct HealthSpec {
     /// From the start of one check to the start of the next.
     #[serde(with = "seconds")]
     pub interval: Duration,
+    /// The same while the results speak against the health that is held, or nothing is known yet; `None`: no difference.
+    #[serde(with = "seconds::option", skip_serializing_if = "Option::is_none")]
+    pub fast_interval: Option<Duration>,
+    /// Each interval is shorter by a random part of it, this share at most ([`MAX_JITTER`]).
+    pub jitter: Percent,
     /// How long one check may take.
     #[serde(with = "seconds")]
     pub timeout: Duration,
@@ -44,6 +52,8 @@ impl Default for HealthSpec {
         Self {
             kind: HealthKind::Tcp,
             interval: Duration::from_secs(2),
+            fast_interval: None,
+            jitter: Percent::new(10),
             timeout: Duration::from_secs(1),
             rise: 2,
             fall: 3,

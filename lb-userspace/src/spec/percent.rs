@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,12 @@ impl Percent {
     /// Whether `part` is less than this share of `whole`; nothing of nothing is not less.
     pub const fn exceeds(self, part: u64, whole: u64) -> bool {
         (part as u128) * (Self::ALL.0 as u128) < (whole as u128) * (self.0 as u128)
+    }
+
+    /// This share of a length of time.
+    pub fn of_time(self, whole: Duration) -> Duration {
+        let nanos = whole.as_nanos() * u128::from(self.0) / u128::from(Self::ALL.0);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// The share that `part` is of `whole`, rounded down; all of nothing.

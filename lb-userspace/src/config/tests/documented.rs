@@ -114,6 +114,7 @@ fn defaults(table: &str) -> BTreeMap<&'static str, String> {
             vec![
                 ("type", quoted(health.kind.as_str())),
                 ("interval", duration(health.interval)),
+                ("jitter", quoted(&health.jitter.to_string())),
                 ("timeout", duration(health.timeout)),
                 ("rise", health.rise.to_string()),
                 ("fall", health.fall.to_string()),
@@ -157,7 +158,7 @@ fn a_file_of_defaults_is_a_file_without_them() {
     }
     let health: Vec<String> = defaults("health")
         .iter()
-        .filter(|(key, _)| matches!(**key, "type" | "interval" | "timeout" | "rise" | "fall"))
+        .filter(|(key, _)| matches!(**key, "type" | "interval" | "jitter" | "timeout" | "rise" | "fall"))
         .map(|(key, value)| format!("{key} = {value}"))
         .collect();
     written += &format!("health = {{ {} }}\n", health.join(", "));

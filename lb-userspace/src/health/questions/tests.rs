@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::probe::ProbeResult;
 use super::*;
-use crate::spec::{HealthKind, HttpCheck};
+use crate::spec::{ExecCheck, HealthKind, HttpCheck, Percent};
 
 impl TargetId for &'static str {
     fn pool(&self) -> &str {
@@ -205,6 +205,57 @@ fn a_probe_that_lbd_itself_was_too_slow_for_is_repeated_and_moves_nothing() {
 }
 
 #[test]
+fn a_backend_that_is_changing_is_asked_faster() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    let mut fast = target("a", 1);
+    fast.spec.fast_interval = Some(SECOND / 4);
+    fast.spec.jitter = Percent::ZERO;
+    questions.put(vec![fast], now);
+    // One step: what is found at the next time it is asked, 50 ms after that; and when it is asked again.
+    let mut at = now;
+    let mut step = |report: &ProbeReport| {
+        let asked = questions.next_due().unwrap();
+        let due = questions.take_due(asked).unwrap();
+        let report = ProbeReport { latency: SECOND / 20, ..report.clone() };
+        questions.record(due.question, due.probe, report, asked + SECOND / 20);
+        let waited = asked - std::mem::replace(&mut at, asked);
+        (waited, questions.questions.values().next().unwrap().state.health())
+    };
+    let (fast, slow) = (SECOND / 4, SECOND * 2);
+    assert_eq!(step(&refused()), (Duration::ZERO, Health::Unknown));
+    assert_eq!(step(&well()), (fast, Health::Healthy));
+    assert_eq!(step(&well()), (slow, Health::Healthy));
+    assert_eq!(step(&refused()), (slow, Health::Healthy));
+    assert_eq!(step(&well()), (fast, Health::Healthy));
+    assert_eq!(step(&refused()), (slow, Health::Healthy));
+    assert_eq!(step(&refused()), (fast, Health::Healthy));
+    assert_eq!(step(&refused()), (fast, Health::Unhealthy));
+    assert_eq!(step(&refused()), (slow, Health::Unhealthy));
+    assert_eq!(step(&well()), (slow, Health::Unhealthy));
+    assert_eq!(step(&well()), (fast, Health::Healthy));
+    assert_eq!(step(&well()), (slow, Health::Healthy));
+    // What was planned before the beat was pulled forward does not ask a second time.
+    assert_eq!(questions.take_due(at + slow - SECOND / 100).map(|due| due.probe), None);
+}
+
+/// A program is told for whom it is run, and run once for all of them.
+#[test]
+fn a_program_is_run_once_for_all_pools() {
+    let (mut questions, now) = (Questions::new(), Instant::now());
+    let exec = |id| {
+        let mut target = target(id, 1);
+        target.spec.kind =
+            HealthKind::Exec(ExecCheck { command: vec!["/bin/true".into()], ..ExecCheck::default() });
+        target
+    };
+    questions.put(vec![exec("b"), exec("a"), target("c", 1)], now);
+    let mut due: Vec<Due> = std::iter::from_fn(|| questions.take_due(now)).collect();
+    due.sort_by_key(|due| due.pools.clone());
+    let pools: Vec<&str> = due.iter().map(|due| due.pools.as_str()).collect();
+    assert_eq!(pools, ["", "a b"]);
+}
+
+#[test]
 fn a_failure_that_a_later_success_has_overtaken_does_not_count() {
     let (mut questions, now) = (Questions::new(), Instant::now());
     let mut patient = target("a", 1);
@@ -245,11 +296,15 @@ proptest! {
         fall in 1_u32..6,
         lost_after_ms in 0_u64..20_000,
         silent in any::<bool>(),
+        fast_ms in prop::option::of(10_u64..5000),
+        jitter in 0_u8..=50,
     ) {
         let [interval, timeout, lost_after] = [interval_ms, timeout_ms, lost_after_ms].map(Duration::from_millis);
         let (mut questions, begin) = (Questions::new(), Instant::now());
         let lost = begin + lost_after;
-        let spec = HealthSpec { interval, timeout, fall, ..HealthSpec::default() };
+        let fast_interval = fast_ms.map(|ms| Duration::from_millis(ms.min(interval_ms)));
+        let jitter = Percent::new(jitter);
+        let spec = HealthSpec { interval, fast_interval, jitter, timeout, fall, ..HealthSpec::default() };
         questions.put(vec![Target { initial: Health::Healthy, spec, ..target("a", 1) }], begin);
         // Failures in the order in which they are known: they all take the same time.
         let mut pending = std::collections::VecDeque::new();
@@ -257,7 +312,9 @@ proptest! {
             let due_at = questions.next_due().unwrap();
             if let Some((at, _, _)) = pending.front().copied().filter(|(at, _, _)| *at <= due_at) {
                 let (_, question, probe) = pending.pop_front().unwrap();
-                questions.record(question, probe, report(ProbeResult::Timeout, "no answer"), at);
+                let latency = if silent { timeout } else { Duration::ZERO };
+                let failed = ProbeReport { latency, ..report(ProbeResult::Timeout, "no answer") };
+                questions.record(question, probe, failed, at);
                 if questions.take_events().iter().any(|event| event.health == Health::Unhealthy) {
                     break at;
                 }
@@ -271,6 +328,9 @@ proptest! {
         };
         prop_assert!(noticed >= lost);
         prop_assert!(noticed <= lost + interval * fall + timeout, "{:?} after the loss", noticed - lost);
+        if let Some(fast) = fast_interval.filter(|_| !silent) {
+            prop_assert!(noticed <= lost + interval + fast * (fall - 1), "{:?} after the loss", noticed - lost);
+        }
     }
 
     /// Whatever comes and goes, the three indexes agree, and exactly the wanted ids are served.

@@ -243,3 +243,30 @@ impl Default for ExecCheck {
         Self { command: Vec::new(), user: "nobody".to_owned() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::spec::HealthSpec;
+
+    #[test]
+    fn every_kind_is_known_by_its_name_and_comes_back_from_json() {
+        for name in HealthKind::NAMES {
+            let kind = HealthKind::named(name).unwrap();
+            assert_eq!(kind.as_str(), name);
+            let fast_interval = Some(Duration::from_millis(500));
+            let spec = HealthSpec { kind, fast_interval, ..HealthSpec::default() };
+            let json = serde_json::to_value(&spec).unwrap();
+            assert_eq!((&json["type"], &json["fast_interval"]), (&name.into(), &0.5.into()));
+            assert_eq!(serde_json::from_value::<HealthSpec>(json).unwrap(), spec);
+        }
+        let tls = TlsCheck { sni: Some("a.example".into()), ca: Some("/ca.pem".into()), insecure: false };
+        let http = HttpCheck { body: Some("ok".into()), expect: vec![204], ..HttpCheck::default() };
+        let spec = HealthSpec { kind: HealthKind::Https(HttpsCheck { http, tls }), ..HealthSpec::default() };
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<HealthSpec>(&json).unwrap(), spec);
+        assert!(!json.contains("fast_interval") && json.contains("\"sni\":\"a.example\""), "{json}");
+    }
+}

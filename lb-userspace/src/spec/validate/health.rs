@@ -8,7 +8,7 @@ use std::time::Duration;
 mod kind;
 
 use super::Gaps;
-use crate::spec::{HealthKind, Origin, PoolSpec, Problem, ServiceSpec, format_duration};
+use crate::spec::{HealthKind, MAX_JITTER, Origin, PoolSpec, Problem, ServiceSpec, format_duration};
 
 /// A shorter period than this is a load test of the backends.
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -19,7 +19,8 @@ pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], gaps: &Gaps, pro
     if health.kind == HealthKind::None {
         return;
     }
-    for (key, value) in [("interval", health.interval), ("timeout", health.timeout)] {
+    let rhythm = [("interval", health.interval), ("timeout", health.timeout)];
+    for (key, value) in rhythm.into_iter().chain(health.fast_interval.map(|fast| ("fast_interval", fast))) {
         if value < SHORTEST {
             problems.push(Problem::error(
                 &pool.origin,
@@ -36,6 +37,26 @@ pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], gaps: &Gaps, pro
                 format!("write {key} = 1 or more"),
             ));
         }
+    }
+    if let Some(fast) = health.fast_interval.filter(|fast| *fast > health.interval) {
+        problems.push(Problem::error(
+            &pool.origin,
+            format!(
+                "pool {name:?} has a health fast_interval of {}, longer than its interval of {}",
+                format_duration(fast),
+                format_duration(health.interval)
+            ),
+            "write a shorter one: it is the interval while a backend's health is changing",
+        ));
+    }
+    if health.jitter > MAX_JITTER {
+        problems.push(Problem::error(
+            &pool.origin,
+            format!("pool {name:?} has a health jitter of {}", health.jitter),
+            format!(
+                "write at most {MAX_JITTER}: it shortens each interval by a random part, this share at most"
+            ),
+        ));
     }
     let mut fault = |message: String, hint: &str| {
         let message = format!("pool {name:?} {message}");

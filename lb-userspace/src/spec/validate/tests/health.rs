@@ -7,6 +7,26 @@ fn health(health: &str) -> String {
 }
 
 #[test]
+fn a_rhythm_is_one() {
+    each(&[
+        (health("fast_interval = \"100ms\", jitter = \"0%\""), &[]),
+        (
+            health("fast_interval = \"3s\", jitter = \"60%\""),
+            &[
+                "f:4: pool \"s\" has a health fast_interval of 3s, longer than its interval of 2s: write a shorter one: it is the interval while a backend's health is changing",
+                "f:4: pool \"s\" has a health jitter of 60%: write at most 50%: it shortens each interval by a random part, this share at most",
+            ],
+        ),
+        (
+            health("jitter = \"10\""),
+            &[
+                "f:8: \"10\" is no share in health of service \"s\": write it as \"50%\" or \"0.5%\", from 0% to 100%, with two decimals at most",
+            ],
+        ),
+    ]);
+}
+
+#[test]
 fn what_is_expected_of_a_body_can_be_there() {
     each(&[
         (health("type = \"http\", body = \"ok\""), &[]),
