@@ -10,6 +10,8 @@ use super::super::state::Health;
 use super::*;
 use crate::spec::{HealthKind, HealthSpec, HttpCheck};
 
+mod cost;
+
 impl TargetId for u32 {
     fn pool(&self) -> &str {
         "pool"
@@ -154,72 +156,4 @@ async fn the_engine_ends_with_its_last_handle() {
     until(&mut inbox, 1, Health::Healthy).await;
     drop(engine);
     timeout(GENEROUS, task).await.expect("ends").expect("without a panic");
-}
-
-/// Run by hand: `cargo test --release -p lb-userspace ten_thousand -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "a measurement of ten seconds"]
-async fn ten_thousand_targets_and_their_share_of_a_cpu() {
-    const SERVERS: u16 = 50;
-    const HOSTS: u16 = 200;
-    const MEASURED: Duration = Duration::from_secs(10);
-    let ports = servers_elsewhere(SERVERS);
-    let mut targets = Vec::new();
-    for port in ports {
-        // 127.0.0.0/8 is all local: one listener is many backends to the engine.
-        for host in 0..HOSTS {
-            let address = Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 1, 1).to_bits() + u32::from(host));
-            let id = u32::from(port) << 16 | u32::from(host);
-            targets.push(target(id, (address, port).into(), HealthSpec::default()));
-        }
-    }
-    let count = targets.len();
-    let (engine, mut inbox) = start(default_probe_limit());
-    engine.set(targets);
-    let mut healthy = 0;
-    let all = async {
-        while healthy < count {
-            healthy += usize::from(inbox.recv().await.unwrap().health == Health::Healthy);
-        }
-    };
-    timeout(GENEROUS, all).await.expect("all become healthy");
-    let (before, probes_before) = (thread_cpu_time(), engine.metrics().checks[0].duration.count);
-    tokio::time::sleep(MEASURED).await;
-    let share = (thread_cpu_time() - before).as_secs_f64() / MEASURED.as_secs_f64();
-    let metrics = engine.metrics();
-    println!(
-        "{count} targets every 2 s: {:.1} % of one CPU, {} probes in {MEASURED:?}, {} late",
-        share * 100.0,
-        metrics.checks[0].duration.count - probes_before,
-        metrics.late_probes,
-    );
-    assert!(inbox.try_recv().is_err(), "no backend changed its health or its reason");
-    assert!(share < 0.5, "more than half a core");
-}
-
-/// Listeners on a thread of their own, whose time is not the engine's; their ports.
-fn servers_elsewhere(count: u16) -> Vec<u16> {
-    let (hand_over, ports) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            for _ in 0..count {
-                let listener = listener(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))).await;
-                hand_over.send(listener.local_addr().unwrap().port()).unwrap();
-                tokio::spawn(async move { while listener.accept().await.is_ok() {} });
-            }
-            drop(hand_over);
-            std::future::pending::<()>().await;
-        });
-    });
-    ports.iter().collect()
-}
-
-/// User and system time of this thread, on which the test's runtime is: engine, probes and their system calls.
-fn thread_cpu_time() -> Duration {
-    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_THREAD).unwrap();
-    let part = |time: nix::sys::time::TimeVal| {
-        Duration::new(u64::try_from(time.tv_sec()).unwrap(), u32::try_from(time.tv_usec() * 1000).unwrap())
-    };
-    part(usage.user_time()) + part(usage.system_time())
 }
