@@ -20,6 +20,7 @@ mod overrides;
 mod plan;
 mod service;
 mod session;
+mod sources;
 mod stats;
 mod status;
 mod usage;

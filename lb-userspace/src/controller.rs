@@ -7,6 +7,7 @@
 
 mod commands;
 mod counters;
+mod discovery;
 mod enforce;
 mod flows;
 mod moves;
@@ -29,6 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{self, EventLog, Snapshot};
 use crate::datapath::{Datapath, InterfaceState};
+use crate::discovery::SourceEvent;
 use crate::health::{HealthEngine, HealthEvent};
 use crate::image::Image;
 use crate::membership::{Event, MemberId, Membership, Millis};
@@ -66,6 +68,7 @@ pub struct Inbox {
     pub orders: mpsc::Receiver<Order>,
     health: mpsc::UnboundedReceiver<HealthEvent<MemberId>>,
     network: mpsc::UnboundedReceiver<NetworkEvent>,
+    sources: mpsc::UnboundedReceiver<SourceEvent>,
 }
 
 /// What readers look at, and how they hear of news.
@@ -122,6 +125,7 @@ pub struct Controller {
     host: HostNetwork,
     reach: BTreeMap<(Name, BackendAddress), Reach>,
     return_paths: ReturnPaths,
+    discovery: discovery::Discovery,
     published: Published,
     /// Sentences for `degraded`, by what they are about.
     faults: BTreeMap<Fault, Vec<String>>,
@@ -158,6 +162,8 @@ enum Fault {
     Pins,
     /// The maps could not be written.
     Datapath,
+    /// Discovery sources fail.
+    Discovery,
 }
 
 /// What a sentence in `notices` is about; a new finding replaces the old one.
@@ -169,6 +175,8 @@ enum Notice {
     File,
     /// What the host makes of it.
     Host,
+    /// What is left out of what discovery sources say.
+    Discovery,
 }
 
 impl Controller {
@@ -195,6 +203,7 @@ impl Controller {
                 Some(event) = self.inbox.network.recv() => if let Some(event) = self.way(event) {
                     self.observe(event);
                 },
+                Some(event) = self.inbox.sources.recv() => self.hear(event),
                 () = tokio::time::sleep(timer.unwrap_or(Duration::MAX)), if timer.is_some() => self.observe(Event::Tick),
                 _ = beat.tick() => self.beat(),
                 _ = walk.tick() => self.walk(),

@@ -170,6 +170,7 @@ pub(crate) fn handle(controller: &Controller, senders: &Senders) -> Handle {
         published: published.counter.subscribe(),
         counters: Arc::new(controller.counters()),
         events: Arc::clone(&published.events),
+        sources: controller.sources(),
         commands: senders.commands.clone(),
     }
 }

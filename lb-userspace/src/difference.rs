@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::membership::OverrideEntry;
-use crate::spec::{BackendAddress, BackendSpec, Name, PoolSpec, ServiceSpec, Spec};
+use crate::spec::{BackendAddress, BackendSpec, Name, PoolSpec, ServiceSpec, SourceSpec, Spec};
 
 /// What `new` says otherwise than `old`.
 pub fn differences(old: &Spec, new: &Spec) -> Vec<String> {
@@ -84,6 +84,7 @@ fn pools(old: &Spec, new: &Spec, found: &mut Vec<String>) {
             Some(old) => {
                 keys(&format!("pool {name}: "), &without_backends(old), &without_backends(pool), found);
                 backends(name, &old.backends, &pool.backends, found);
+                sources(name, &old.discover, &pool.discover, found);
             }
         }
     }
@@ -94,7 +95,7 @@ fn count(backends: usize) -> String {
 }
 
 fn without_backends(pool: &PoolSpec) -> PoolSpec {
-    PoolSpec { backends: Vec::new(), ..pool.clone() }
+    PoolSpec { backends: Vec::new(), discover: Vec::new(), ..pool.clone() }
 }
 
 fn backends(pool: &Name, old: &[BackendSpec], new: &[BackendSpec], found: &mut Vec<String>) {
@@ -111,6 +112,20 @@ fn backends(pool: &Name, old: &[BackendSpec], new: &[BackendSpec], found: &mut V
             Some(before) => {
                 found.push(format!("pool {pool}: backend {address}: weight {before} → {weight}"));
             }
+        }
+    }
+}
+
+fn sources(pool: &Name, old: &[SourceSpec], new: &[SourceSpec], found: &mut Vec<String>) {
+    let by_name = |sources: &[SourceSpec]| -> BTreeMap<String, SourceSpec> {
+        sources.iter().map(|source| (source.name(), source.clone())).collect()
+    };
+    let (old, new) = (by_name(old), by_name(new));
+    found.extend(gone(&old, &new).map(|source| format!("pool {pool}: discovery by {source} ends")));
+    for (name, source) in &new {
+        match old.get(name) {
+            None => found.push(format!("pool {pool}: discovery by {name} begins")),
+            Some(before) => keys(&format!("pool {pool}: discovery by {name}: "), before, source, found),
         }
     }
 }
@@ -236,5 +251,29 @@ pool = "web"
             spec(&text, "a")
         };
         assert_eq!(differences(&two("a", "b"), &two("b", "a")), ["the same in another order"]);
+    }
+
+    #[test]
+    fn sources_are_told_by_their_names() {
+        let file = |sources: &str| {
+            let text = format!(
+                "[datapath]\ninterfaces = [\"eth0\"]\n[[pool]]\nname = \"web\"\n{sources}\n[[service]]\nname = \"web\"\nlisten = [\"192.0.2.1:80/tcp\"]\npool = \"web\"\n"
+            );
+            spec(&text, "lbd.toml")
+        };
+        let old = file(
+            "[[pool.discover]]\ntype = \"dns\"\nname = \"a\"\n[[pool.discover]]\ntype = \"file\"\npath = \"/b\"\n",
+        );
+        let new = file(
+            "[[pool.discover]]\ntype = \"http\"\nurl = \"http://c/\"\n[[pool.discover]]\ntype = \"dns\"\nname = \"a\"\nmax_interval = \"5s\"\n",
+        );
+        assert_eq!(
+            differences(&old, &new),
+            [
+                "pool web: discovery by file:/b ends",
+                "pool web: discovery by dns:a: max_interval: 60 → 5",
+                "pool web: discovery by http://c/ begins",
+            ]
+        );
     }
 }

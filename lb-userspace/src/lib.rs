@@ -13,6 +13,7 @@ pub mod decap;
 pub mod desired;
 pub mod detach;
 pub mod difference;
+pub mod discovery;
 pub mod health;
 pub mod ids;
 pub mod image;

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use address::{BackendAddress, Listener, Protocol};
 pub use backup::BackupSpec;
 pub use discovery::{
-    Backends, DnsRecord, DnsSource, FileSource, HttpSource, MAX_DISCOVERED, SourceId, SourceKind, SourceSpec,
+    Backends, DnsRecords, DnsSource, FileSource, HttpSource, MAX_DISCOVERED, SourceId, SourceKind, SourceSpec,
 };
 pub use duration::{format_duration, parse_duration, seconds};
 pub(crate) use endpoint::deserialize_endpoint;

@@ -10,9 +10,11 @@
 //! STATE/lock                   held by the daemon that uses the directory
 //! STATE/revisions/7            time, who, what, lbctl's objects, overrides, the name of the configuration
 //! STATE/configurations/SHA256  what the configuration file said, once for all revisions that share it
+//! STATE/discovered/POOL@SOURCE what a discovery source said last (no revision)
 //! STATE/…/NAME.damaged         what could not be used
 //! ```
 
+mod discovered;
 mod file;
 mod unusable;
 
@@ -30,6 +32,7 @@ use crate::membership::{CliObjects, OverrideEntry, Refusal, RefusalCode};
 use crate::moment::Millis;
 use crate::spec::Spec;
 
+pub use discovered::Said;
 use file::Unread;
 use unusable::{ACKNOWLEDGE, DAMAGED, Unusable, aside_of};
 

@@ -13,6 +13,7 @@ use super::types::{
     PlanRequest,
 };
 use super::{ApiError, Counters, ErrorCode, EventLog, Snapshot};
+use crate::discovery::Board;
 use crate::membership::{Change, Options};
 
 /// How an answer comes back.
@@ -89,6 +90,8 @@ pub struct Handle {
     pub counters: Arc<dyn Counters>,
     /// What happened lately.
     pub events: Arc<EventLog>,
+    /// How discovery sources are doing.
+    pub sources: Arc<Board>,
     /// To the controller.
     pub commands: mpsc::Sender<Command>,
 }

@@ -96,6 +96,7 @@ async fn service(State(handle): State<Handle>, Path(text): Path<String>) -> Resu
         service: picture.service(view),
         pools: pool.map(|pool| picture.tables(pool)).unwrap_or_default(),
         backends: pool.into_iter().flat_map(PoolView::members).map(|view| picture.backend(view)).collect(),
+        discovery: picture.sources(now(), Some(&view.spec.pool)),
     };
     Reply::new(snapshot.revision, detail)
 }
@@ -141,7 +142,8 @@ async fn pool(State(handle): State<Handle>, Path(text): Path<String>) -> Result 
     let view = find_pool(&snapshot, &name(&text)?)?;
     let picture = Picture::new(&snapshot, &handle);
     let backends = view.members().map(|view| picture.backend(view)).collect();
-    Reply::new(snapshot.revision, PoolDetail { pools: picture.tables(view), backends })
+    let discovery = picture.sources(now(), Some(&view.name));
+    Reply::new(snapshot.revision, PoolDetail { pools: picture.tables(view), backends, discovery })
 }
 
 async fn pool_backends(State(handle): State<Handle>, Path(text): Path<String>) -> Result {

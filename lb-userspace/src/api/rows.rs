@@ -8,18 +8,20 @@ use std::collections::BTreeMap;
 use lb_common::{Reason, ReasonKind};
 
 use super::types::{
-    Backend, BackendStats, Drops, Interface, Pool, PoolSummary, ReasonCount, Service, ServiceStats, Stats,
-    Status, Totals,
+    Backend, BackendStats, Drops, Interface, Pool, PoolSummary, ReasonCount, Service, ServiceStats, Source,
+    SourceStateWord, Stats, Status, Totals,
 };
 use super::{Counters, Handle, Snapshot};
 use crate::desired::{PoolKey, Variant};
+use crate::discovery::SourceState;
 use crate::health::Health;
 use crate::membership::{BackendView, MemberId, PoolView, ServiceView};
 use crate::moment::Millis;
-use crate::spec::{Name, Origin};
+use crate::spec::{Name, Origin, SourceId};
 
 /// A snapshot with the counters of one moment.
 pub(super) struct Picture<'a> {
+    handle: &'a Handle,
     snapshot: &'a Snapshot,
     counters: &'a dyn Counters,
     services: BTreeMap<Name, Totals>,
@@ -32,6 +34,7 @@ impl<'a> Picture<'a> {
     pub(super) fn new(snapshot: &'a Snapshot, handle: &'a Handle) -> Self {
         let counters = &*handle.counters;
         Self {
+            handle,
             snapshot,
             counters,
             services: counters.services(),
@@ -66,6 +69,7 @@ impl<'a> Picture<'a> {
             flows: self.counters.flow_tables(),
             drops,
             pools: snapshot.pools.iter().map(summary).collect(),
+            discovery: self.sources(now, None),
             services: snapshot.services.len(),
             overrides: snapshot.overrides.len(),
             config: snapshot.config.clone(),
@@ -73,6 +77,13 @@ impl<'a> Picture<'a> {
             seed_fingerprint: snapshot.seed_fingerprint.clone(),
             pid: std::process::id(),
         }
+    }
+
+    /// Discovery sources, of all pools or of one.
+    pub(super) fn sources(&self, now: Millis, only: Option<&Name>) -> Vec<Source> {
+        let all = self.handle.sources.read().into_iter();
+        let wanted = all.filter(|(id, _)| only.is_none_or(|only| id.pool == *only));
+        wanted.map(|(id, state)| source_row(id, state, now)).collect()
     }
 
     fn interfaces(&self) -> Vec<Interface> {
@@ -157,6 +168,7 @@ impl<'a> Picture<'a> {
             address: view.id.address,
             origin: origins.join(","),
             place: view.claims.iter().find_map(|claim| place(&claim.origin)),
+            sources: view.claims.iter().filter_map(|claim| source(&claim.origin)).collect(),
             weight: view.weight,
             defined_weight: view.claims.first().map_or(0, |claim| claim.weight),
             state: view.state,
@@ -240,7 +252,41 @@ fn summary(pool: &PoolView) -> PoolSummary {
 }
 
 fn place(origin: &Origin) -> Option<String> {
-    matches!(origin, Origin::File { .. }).then(|| origin.to_string())
+    match origin {
+        Origin::File { .. } => Some(origin.to_string()),
+        Origin::Discovery { source } => Some(source.clone()),
+        Origin::Cli => None,
+    }
+}
+
+fn source(origin: &Origin) -> Option<String> {
+    match origin {
+        Origin::Discovery { source } => Some(source.clone()),
+        Origin::File { .. } | Origin::Cli => None,
+    }
+}
+
+fn source_row(id: SourceId, state: SourceState, now: Millis) -> Source {
+    let word = match (&state.failing, state.answered, state.is_fresh) {
+        (Some(_), ..) => SourceStateWord::Failing,
+        (None, None, _) => SourceStateWord::Waiting,
+        (None, Some(_), false) => SourceStateWord::Kept,
+        (None, Some(_), true) => SourceStateWord::Ok,
+    };
+    Source {
+        pool: id.pool,
+        source: id.source,
+        kind: state.kind.to_owned(),
+        state: word,
+        last_success: state.answered,
+        age: state.answered.map(|answered| now.since(answered).as_secs_f64()),
+        backends: state.backends,
+        lingering: state.lingering,
+        answers: state.answers,
+        failures: state.failures,
+        error: state.failing,
+        left_out: state.left_out,
+    }
 }
 
 const fn kind(reason: Reason) -> &'static str {

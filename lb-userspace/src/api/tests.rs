@@ -189,6 +189,7 @@ fn handle(commands: mpsc::Sender<Command>) -> (watch::Sender<u64>, Handle) {
         published: published.subscribe(),
         counters: Arc::new(Fixed),
         events: Arc::default(),
+        sources: Arc::default(),
         commands,
     };
     (published, handle)

@@ -6,6 +6,7 @@
 mod changes;
 mod flows;
 mod objects;
+mod source;
 mod status;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,7 @@ pub use flows::{
 pub use objects::{
     Backend, BackendDetail, BackendList, Pool, PoolDetail, PoolList, Service, ServiceDetail, ServiceList,
 };
+pub use source::{Source, SourceStateWord};
 pub use status::{
     BackendStats, Drops, FlowTable, FlowTables, Interface, NameQuery, PoolSummary, ReasonCount, ServiceStats,
     Stats, Status, Totals,

@@ -6,8 +6,8 @@
 use std::net::IpAddr;
 
 use crate::spec::{
-    BackendSpec, Forward, HealthKind, HealthSpec, HttpCheck, PoolSpec, Protocol, Spec, TlsCheck,
-    format_duration, maglev_size,
+    BackendSpec, Forward, HealthKind, HealthSpec, HttpCheck, PoolSpec, Protocol, SourceKind, SourceSpec,
+    Spec, TlsCheck, format_duration, maglev_size,
 };
 
 /// One Maglev table: its backends are those among which a flow of its family can be spread.
@@ -167,4 +167,24 @@ pub(super) fn checked_port(spec: &Spec, pool: &PoolSpec, backend: &BackendSpec) 
         HealthKind::None => None,
         _ => spec.check_port(pool, backend.address).filter(|port| *port != 0),
     }
+}
+
+/// What a source is asked and how often: one sentence without its full stop.
+pub(super) fn source(source: &SourceSpec) -> String {
+    let how = match &source.kind {
+        SourceKind::Dns(dns) => {
+            let server =
+                dns.server.map_or("the servers of /etc/resolv.conf".to_owned(), |server| server.to_string());
+            let port = dns.port.map(|port| format!(", port {port}")).unwrap_or_default();
+            let (least, most) = (format_duration(dns.min_interval), format_duration(dns.max_interval));
+            format!(
+                "{} records{port}, of {server}, every {least} to {most} as their TTL says",
+                dns.record.as_str()
+            )
+        }
+        SourceKind::File(_) => "read when it changes".to_owned(),
+        SourceKind::Http(http) => format!("every {}", format_duration(http.interval)),
+    };
+    let empty = if source.allow_empty { "may name none" } else { "none is not believed" };
+    format!("{}: {how}; up to {} backends, {empty}", source.name(), source.max_backends)
 }

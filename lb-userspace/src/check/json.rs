@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::describe;
 use crate::config::{ConfigErrors, Loaded};
 use crate::spec::{
-    BackupSpec, HealthSpec, Percent, Place, PoolSpec, Problem, ServiceSpec, Severity, Spec, seconds,
+    BackupSpec, HealthSpec, Percent, Place, PoolSpec, Problem, ServiceSpec, Severity, SourceKind, SourceSpec,
+    Spec, seconds,
 };
 
 #[derive(Serialize)]
@@ -50,6 +51,17 @@ struct Pool<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     backup: Option<&'a BackupSpec>,
     backends: Vec<Backend>,
+    discover: Vec<Source<'a>>,
+    origin: String,
+}
+
+#[derive(Serialize)]
+struct Source<'a> {
+    name: String,
+    #[serde(flatten)]
+    kind: &'a SourceKind,
+    allow_empty: bool,
+    max_backends: u32,
     origin: String,
 }
 
@@ -155,7 +167,18 @@ fn pool<'a>(spec: &Spec, pool: &'a PoolSpec) -> Pool<'a> {
         panic_below: pool.panic_below,
         slow_start: pool.slow_start,
         backup: pool.backup.as_ref(),
+        discover: pool.discover.iter().map(source).collect(),
         origin: pool.origin.to_string(),
+    }
+}
+
+fn source(source: &SourceSpec) -> Source<'_> {
+    Source {
+        name: source.name(),
+        kind: &source.kind,
+        allow_empty: source.allow_empty,
+        max_backends: source.max_backends,
+        origin: source.origin.to_string(),
     }
 }
 

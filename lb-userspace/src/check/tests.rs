@@ -108,3 +108,31 @@ fn files_are_named_as_the_user_names_them() {
         "{err}"
     );
 }
+
+#[test]
+fn sources_are_described_in_words_and_in_fields() {
+    let text = "[datapath]\ninterfaces = [\"eth0\"]\n\
+        [[pool]]\nname = \"web\"\n\
+        [[pool.discover]]\ntype = \"dns\"\nname = \"web.example\"\nport = 8080\nserver = \"10.0.0.53\"\n\
+        [[pool.discover]]\ntype = \"file\"\npath = \"/etc/lbd/web.list\"\nallow_empty = true\n\
+        [[pool.discover]]\ntype = \"http\"\nurl = \"http://10.0.0.1/web\"\nmax_backends = 7\n\
+        [[service]]\nname = \"web\"\nlisten = [\"192.0.2.1:80/tcp\"]\npool = \"web\"\n";
+    let (code, out, err) = check(text, Format::Text);
+    assert_eq!((code, err.as_str()), (EXIT_VALID, ""));
+    for line in [
+        "  discovers   dns:web.example: a+aaaa records, port 8080, of 10.0.0.53:53, every 1s to 1m as their TTL says; up to 1000 backends, none is not believed\n",
+        "              file:/etc/lbd/web.list: read when it changes; up to 1000 backends, may name none\n",
+        "              http://10.0.0.1/web: every 10s; up to 7 backends, none is not believed\n",
+    ] {
+        assert!(out.contains(line), "{line}{out}");
+    }
+    let (_, out, _) = check(text, Format::Json);
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let sources = &value["pools"][0]["discover"];
+    assert_eq!((&sources[0]["type"], &sources[0]["server"]), (&"dns".into(), &"10.0.0.53:53".into()));
+    assert_eq!(
+        (&sources[0]["max_interval"], &sources[2]["name"]),
+        (&60.into(), &"http://10.0.0.1/web".into())
+    );
+    assert_eq!((&sources[1]["allow_empty"], &sources[1]["origin"]), (&true.into(), &"-:10".into()));
+}

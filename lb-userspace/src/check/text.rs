@@ -94,6 +94,7 @@ fn pool(text: &mut String, spec: &Spec, pool: &PoolSpec) -> std::fmt::Result {
     )?;
     writeln!(text, "  health      {}", describe::health(spec, pool))?;
     lines(text, "if unwell", describe::plights(pool).into_iter())?;
+    lines(text, "discovers", pool.discover.iter().map(describe::source))?;
     let width =
         pool.backends.iter().map(|backend| backend.address.to_string().len()).max().unwrap_or_default();
     lines(

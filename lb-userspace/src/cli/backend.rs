@@ -175,6 +175,7 @@ mod tests {
             address: "10.0.0.11:8443".parse().unwrap(),
             origin: "file,cli".to_owned(),
             place: Some("lbd.toml:12".to_owned()),
+            sources: Vec::new(),
             weight: 10,
             defined_weight: 10,
             state: Commanded::Active,

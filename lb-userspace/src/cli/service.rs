@@ -5,7 +5,7 @@ use super::args::{PolicyArguments, ServiceCommand};
 use super::change::Wanted;
 use super::print::{Align, Cell, Table, Tone, count};
 use super::session::{Session, Style, now};
-use super::{backend, print};
+use super::{backend, print, sources};
 use crate::api::types::{Operation, Pool, Service, ServiceAdd, ServiceDetail, ServiceList, ServiceSet};
 use crate::api::{ApiError, ErrorCode};
 use crate::spec::{HealthKind, HealthSpec, Name};
@@ -163,6 +163,10 @@ fn described(detail: &ServiceDetail, style: Style) -> String {
     for pool in &detail.pools {
         text.push_str(&pool_line(pool));
     }
+    if !detail.discovery.is_empty() {
+        text.push('\n');
+        text.push_str(&sources::table(&detail.discovery, style));
+    }
     text.push('\n');
     match detail.backends.is_empty() {
         true => text.push_str("no backends\n"),
@@ -232,7 +236,12 @@ mod tests {
             backends: 3,
             eligible: 2,
         };
-        let detail = ServiceDetail { service: service(), pools: vec![pool], backends: Vec::new() };
+        let detail = ServiceDetail {
+            service: service(),
+            pools: vec![pool],
+            backends: Vec::new(),
+            discovery: Vec::new(),
+        };
         let text = described(&detail, Style::default());
         for part in [
             "service   web, by file (lbd.toml:30)",

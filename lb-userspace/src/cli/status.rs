@@ -6,7 +6,7 @@ use super::offline;
 use super::print::{Align, Cell, Table, Tone, count, span};
 use super::service::share;
 use super::session::{Session, Style};
-use super::{Outcome, print};
+use super::{Outcome, print, sources};
 use crate::api::ErrorCode;
 use crate::api::types::{FlowTable, Interface, PoolSummary, Status};
 
@@ -41,6 +41,9 @@ fn screen(status: &Status, style: Style) -> String {
         parts.push("no pools\n".to_owned());
     } else {
         parts.push(pools(&status.pools, style));
+    }
+    if !status.discovery.is_empty() {
+        parts.push(sources::table(&status.discovery, style));
     }
     parts.push(flows_and_drops(status));
     parts.push(attention(status, style.colour));

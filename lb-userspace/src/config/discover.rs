@@ -14,7 +14,7 @@ use super::keys;
 use super::section::Section;
 use super::settings::set;
 use crate::spec::{
-    DnsRecord, DnsSource, FileSource, HttpSource, HttpUrl, MAX_DISCOVERED, SourceKind, SourceSpec,
+    DnsRecords, DnsSource, FileSource, HttpSource, HttpUrl, MAX_DISCOVERED, SourceKind, SourceSpec,
     format_duration,
 };
 
@@ -101,7 +101,7 @@ fn dns(section: &Section<'_>) -> Option<SourceKind> {
     set(&mut dns.record, section.parsed("record"));
     if section.has("port") {
         dns.port = section.integer("port", 1..=u16::MAX);
-        if dns.record == DnsRecord::Srv {
+        if dns.record == DnsRecords::Srv {
             let message = "port means nothing for record = \"srv\", whose records have their own";
             section.fault(section.line_of("port"), message, "remove it");
         }

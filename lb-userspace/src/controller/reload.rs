@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::discovery::of_the_change;
 use super::whole::THE_FILE;
 use super::{Controller, Fault, Notice};
 use crate::api::{ApiError, ErrorCode};
@@ -87,6 +88,7 @@ impl Controller {
             outcome.desired_changed = false;
         }
         self.follow(outcome);
+        self.follow_sources();
         Ok(Accepted { revision: self.membership.revision(), warnings })
     }
 
@@ -109,6 +111,8 @@ impl Controller {
         let judgement = self.judge(&self.membership.merged_spec());
         self.set_notices(Notice::Host, &judgement.problems);
         self.reach = judgement.reach;
+        self.offer_again();
+        self.tell_of_sources();
         self.publish();
     }
 }
@@ -134,9 +138,9 @@ pub(super) fn judge(spec: &Spec, host: &HostNetwork) -> Judgement {
     reach::judge(spec, &host)
 }
 
-/// The errors among these as one refusal.
+/// The errors among these as one refusal, but those of backends that a source has named.
 pub(super) fn refuse_errors(problems: &[Problem]) -> Result<(), ApiError> {
-    let errors: Vec<Problem> = problems.iter().filter(|problem| problem.is_error()).cloned().collect();
+    let errors: Vec<Problem> = of_the_change(problems).into_iter().filter(Problem::is_error).collect();
     match crate::membership::Refusal::of_problems(errors) {
         Some(refusal) => Err(refusal.into()),
         None => Ok(()),

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
+use super::discovery::{Discovery, of_the_change, said_before};
 use super::return_path::ReturnPaths;
 use super::{Clock, Controller, Fault, Inbox, Names, Notice, Order, Published};
 use crate::api::{self, EventLog, Snapshot};
@@ -18,8 +19,8 @@ use crate::health::{HealthEngine, default_probe_limit};
 use crate::image::Image;
 use crate::membership::{Held, MemberId, Membership, Pinned, Start, WayState};
 use crate::netlink::{NextHopResolver, read_host_network};
-use crate::spec::{OnExit, Problem, Spec};
-use crate::state::{Left, StateDir};
+use crate::spec::{OnExit, Problem, SourceId, Spec};
+use crate::state::{Left, Said, StateDir};
 use crate::store::{Store, Table};
 
 /// What a start is given.
@@ -54,19 +55,21 @@ impl Controller {
     /// In a sentence: the configuration cannot work on this host, or the kernel refuses.
     pub async fn start(given: Given) -> anyhow::Result<(Self, Senders)> {
         let Given { config, spec, warnings, invalid, state, left } = given;
+        let kept = state.discovered();
         let clock = Clock::start();
         let host = read_host_network().await?;
-        let alone = Membership::start(clock.now(), beginning(&spec, &left, Pinned::default()))
+        let alone = Membership::start(clock.now(), beginning(&spec, &left, &kept, Pinned::default()))
             .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
         let judgement = super::reload::judge(&alone.membership.merged_spec(), &host);
-        refuse_errors(&judgement.problems)?;
+        refuse_errors(&of_the_change(&judgement.problems))?;
         let datapath = open_datapath(&spec, alone.membership.desired())?;
         let image = Image::read(&datapath).context("cannot read the tables of an earlier run")?;
         let pinned = pinned(&image, &datapath);
-        let candidate = Membership::start(clock.now(), beginning(&spec, &left, pinned))
+        let candidate = Membership::start(clock.now(), beginning(&spec, &left, &kept, pinned))
             .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
         let (health_events, health_inbox) = mpsc::unbounded_channel();
         let (network_events, network_inbox) = mpsc::unbounded_channel();
+        let (source_events, source_inbox) = mpsc::unbounded_channel();
         let (health, _) = HealthEngine::start(default_probe_limit(), health_events);
         let (resolver, _) = NextHopResolver::start(network_events)?;
         let (commands, command_inbox) = mpsc::channel(64);
@@ -84,6 +87,7 @@ impl Controller {
             host,
             reach: judgement.reach,
             return_paths: ReturnPaths::default(),
+            discovery: Discovery::new(source_events, kept),
             published: Published {
                 snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
                 counter: watch::Sender::new(0),
@@ -101,6 +105,7 @@ impl Controller {
                 orders: order_inbox,
                 health: health_inbox,
                 network: network_inbox,
+                sources: source_inbox,
             },
         };
         let foreign = controller.read_datapath().foreign_pins();
@@ -122,6 +127,8 @@ impl Controller {
         (outcome.checks_put, outcome.checks_removed) = (Vec::new(), Vec::new());
         (outcome.members_changed, outcome.desired_changed) = (false, false);
         controller.follow(outcome);
+        controller.follow_sources();
+        controller.publish();
         Ok((controller, Senders { commands, orders }))
     }
 
@@ -176,7 +183,7 @@ pub(crate) fn left_behind(pins: &Path) -> String {
 }
 
 /// What a membership begins with.
-fn beginning(spec: &Arc<Spec>, left: &Left, pinned: Pinned) -> Start {
+fn beginning(spec: &Arc<Spec>, left: &Left, kept: &BTreeMap<SourceId, Said>, pinned: Pinned) -> Start {
     let last = left.last.as_ref();
     // Where no revision is whole the file counts as another than it was, and no number is given twice.
     let file_then = last.map_or_else(Arc::default, |record| Arc::clone(&record.file));
@@ -185,7 +192,7 @@ fn beginning(spec: &Arc<Spec>, left: &Left, pinned: Pinned) -> Start {
         cli: last.map(|record| (*record.cli).clone()).unwrap_or_default(),
         overrides: last.map(|record| record.overrides.clone()).unwrap_or_default(),
         saved: (left.highest > 0).then_some((left.highest, file_then)),
-        discovered: BTreeMap::new(),
+        discovered: said_before(kept),
         pinned,
     }
 }

@@ -41,6 +41,10 @@ pub enum EventKind {
     PoolDown,
     /// A pool has a usable backend again.
     PoolUp,
+    /// A discovery source no longer answers, or answers nothing that can be taken.
+    DiscoveryFailed,
+    /// A discovery source answers again.
+    DiscoveryRecovered,
     /// So few of a pool are well that all its backends get new flows.
     PoolPanic,
     /// Enough of a pool are well again: only those get new flows.

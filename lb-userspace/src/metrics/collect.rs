@@ -1,5 +1,7 @@
 //! The families of interface.md, collected at a scrape.
 
+mod discovery;
+
 use std::collections::BTreeMap;
 
 use lb_common::ReasonKind;
@@ -28,6 +30,7 @@ pub(super) fn text(handle: &Handle, health: &HealthMetrics) -> String {
     backends(&mut text, &snapshot, counters);
     checks(&mut text, health);
     flow_tables(&mut text, counters);
+    discovery::families(&mut text, &handle.sources.read());
     text.finish()
 }
 

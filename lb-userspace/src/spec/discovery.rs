@@ -100,7 +100,7 @@ pub struct DnsSource {
     pub name: String,
     /// Which records.
     #[serde(default)]
-    pub record: DnsRecord,
+    pub record: DnsRecords,
     /// The backends' port; `None`: the listener's. SRV records have their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -123,7 +123,7 @@ impl DnsSource {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            record: DnsRecord::default(),
+            record: DnsRecords::default(),
             port: None,
             server: None,
             min_interval: Duration::from_secs(1),
@@ -135,7 +135,7 @@ impl DnsSource {
 
 /// Which records of a name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DnsRecord {
+pub enum DnsRecords {
     /// IPv4 addresses.
     #[serde(rename = "a")]
     A,
@@ -151,7 +151,7 @@ pub enum DnsRecord {
     Srv,
 }
 
-impl DnsRecord {
+impl DnsRecords {
     /// The word of the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -163,7 +163,7 @@ impl DnsRecord {
     }
 }
 
-impl std::str::FromStr for DnsRecord {
+impl std::str::FromStr for DnsRecords {
     type Err = SyntaxError;
 
     fn from_str(text: &str) -> Result<Self, SyntaxError> {

@@ -75,6 +75,7 @@ impl Daemon {
                 published: core.published.subscribe(),
                 counters: Arc::new(Given),
                 events: Arc::clone(&core.events),
+                sources: Arc::default(),
                 commands,
             }
         };

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Source;
 use crate::health::Health;
 use crate::membership::{Commanded, Override};
 use crate::spec::{Affinity, BackendAddress, Forward, Listener, Name, OnLoss, WhenNone};
@@ -86,6 +87,9 @@ pub struct ServiceDetail {
     pub pools: Vec<Pool>,
     /// Its backends.
     pub backends: Vec<Backend>,
+    /// Its pool's discovery sources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discovery: Vec<Source>,
 }
 
 /// `GET /v1/pools`
@@ -103,6 +107,9 @@ pub struct PoolDetail {
     pub pools: Vec<Pool>,
     /// Its backends.
     pub backends: Vec<Backend>,
+    /// Its discovery sources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discovery: Vec<Source>,
 }
 
 /// `GET /v1/backends`, `GET /v1/pools/NAME/backends`
@@ -127,11 +134,14 @@ pub struct Backend {
     pub pool: Name,
     /// Where it is.
     pub address: BackendAddress,
-    /// file, cli, a discovery source, or several: `file,cli`.
+    /// file, cli, discovery, or several: `file,cli`.
     pub origin: String,
-    /// Where in the file, if it is defined there.
+    /// Where in the file, if it is defined there; else which discovery source names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
+    /// The discovery sources that name it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
     /// The weight that counts.
     pub weight: u16,
     /// The weight of its definition.

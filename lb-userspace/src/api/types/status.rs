@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Source;
 use crate::moment::Millis;
 use crate::spec::{BackendAddress, Name};
 
@@ -31,6 +32,8 @@ pub struct Status {
     pub drops: BTreeMap<String, u64>,
     /// Every pool in short.
     pub pools: Vec<PoolSummary>,
+    /// Every discovery source.
+    pub discovery: Vec<Source>,
     /// Services there are.
     pub services: usize,
     /// Overrides in force.

@@ -1,7 +1,7 @@
 //! `[pool.discover]`.
 
 use super::*;
-use crate::spec::{DnsRecord, SourceKind};
+use crate::spec::{DnsRecords, SourceKind};
 
 /// A pool with what is written of its sources, from line 5 on.
 fn pool(discover: &str) -> String {
@@ -27,7 +27,7 @@ fn one_source_or_several_are_read_with_their_defaults() {
     let names: Vec<String> = sources.iter().map(crate::spec::SourceSpec::name).collect();
     assert_eq!(names, ["dns:a", "file:/etc/lbd/web.list", "http://[2001:db8::1]:81/x"]);
     let SourceKind::Dns(dns) = &sources[0].kind else { panic!() };
-    assert_eq!((dns.record, dns.server), (DnsRecord::Srv, Some("10.0.0.53:53".parse().unwrap())));
+    assert_eq!((dns.record, dns.server), (DnsRecords::Srv, Some("10.0.0.53:53".parse().unwrap())));
     assert_eq!((dns.min_interval.as_secs(), dns.max_interval.as_secs()), (2, 60));
     assert!(sources[1].allow_empty && sources[1].max_backends == 5);
     // What goes into the state directory comes back.

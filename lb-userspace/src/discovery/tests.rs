@@ -1,0 +1,96 @@
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::spec::{FileSource, Origin};
+
+/// So long something may take that is awaited; nothing waits for it unless something is wrong.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn id(source: &str) -> SourceId {
+    SourceId { pool: "web".parse().unwrap(), source: source.to_owned() }
+}
+
+fn file(path: &Path, allow_empty: bool, max_backends: u32) -> SourceSpec {
+    let kind = SourceKind::File(FileSource { path: path.to_owned() });
+    SourceSpec { kind, allow_empty, max_backends, origin: Origin::Cli }
+}
+
+struct World {
+    sources: Sources,
+    events: mpsc::UnboundedReceiver<SourceEvent>,
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let (sender, events) = mpsc::unbounded_channel();
+        Self { sources: Sources::new(sender), events, directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn write(&self, name: &str, text: &str) -> std::path::PathBuf {
+        let fresh = self.directory.path().join("fresh");
+        let path = self.directory.path().join(name);
+        fs::write(&fresh, text).unwrap();
+        fs::rename(fresh, &path).unwrap();
+        path
+    }
+
+    /// The next event of a source as it is asked now.
+    async fn next(&mut self) -> SourceEvent {
+        loop {
+            let event = tokio::time::timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap();
+            if self.sources.is_current(&event) {
+                return event;
+            }
+        }
+    }
+
+    async fn backends(&mut self) -> Vec<String> {
+        self.next().await.answer.unwrap().backends.keys().map(ToString::to_string).collect()
+    }
+}
+
+#[tokio::test]
+async fn sources_come_change_and_go() {
+    let mut world = World::new();
+    let path = world.write("a", "10.0.0.1\n");
+    world.sources.set([(id("a"), file(&path, false, 5))]);
+    assert_eq!(world.backends().await, ["10.0.0.1"]);
+    // The same again, written elsewhere: it goes on.
+    let moved =
+        SourceSpec { origin: Origin::File { path: "x".to_owned(), line: 7 }, ..file(&path, false, 5) };
+    world.sources.set([(id("a"), moved)]);
+    world.write("a", "10.0.0.2\n");
+    assert_eq!(world.backends().await, ["10.0.0.2"]);
+    assert_eq!(world.sources.started, 1);
+    // Asked otherwise: it is another task, and the events of the old one are nobody's.
+    world.sources.set([(id("a"), file(&path, true, 5))]);
+    assert_eq!((world.backends().await, world.sources.started), (vec!["10.0.0.2".to_owned()], 2));
+    let other = world.write("b", "10.0.0.9\n");
+    world.sources.set([(id("b"), file(&other, true, 5))]);
+    assert_eq!(world.backends().await, ["10.0.0.9"]);
+    world.sources.set([]);
+    world.write("b", "10.0.0.8\n");
+    // Every task has ended: once the manager is gone too, nobody can send.
+    drop(world.sources);
+    let rest = tokio::time::timeout(PATIENCE, async { while world.events.recv().await.is_some() {} }).await;
+    assert!(rest.is_ok(), "a task goes on");
+}
+
+#[tokio::test]
+async fn nothing_and_too_much_are_failures() {
+    let mut world = World::new();
+    let path = world.write("a", "# nobody\n");
+    world.sources.set([(id("a"), file(&path, false, 2))]);
+    let error = world.next().await.answer.unwrap_err();
+    assert!(error.ends_with("names no backend, which counts only with allow_empty = true"), "{error}");
+    world.write("a", "10.0.0.1\n10.0.0.2\n10.0.0.3\n");
+    let error = world.next().await.answer.unwrap_err();
+    assert!(error.ends_with("names 3 backends, more than max_backends = 2"), "{error}");
+    world.write("a", "10.0.0.1\n10.0.0.2\n");
+    assert_eq!(world.backends().await.len(), 2);
+    world.write("a", "");
+    world.sources.set([(id("a"), file(&path, true, 2))]);
+    assert_eq!(world.backends().await, [] as [&str; 0]);
+}

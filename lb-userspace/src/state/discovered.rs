@@ -1,0 +1,155 @@
+//! What discovery sources last said, so that a restart goes on with it.
+//!
+//! In: each answer that differs from the last. Out: all of them, when lbd starts again. Invariants: a file for each source, plain like
+//! the others and with a checksum; no revision speaks of it, because an answer is no configuration; one that cannot be used is as
+//! if the source had not answered yet, which it will.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{StateDir, StateError, file};
+use crate::moment::Millis;
+use crate::spec::{Backends, Name, SourceId};
+
+const DISCOVERED: &str = "discovered";
+/// Of a source's name, what a file's name repeats.
+const NAME_LEN: usize = 80;
+
+/// What a source said, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// When it said so for the first time.
+    pub time: Millis,
+    /// What it said, as far as this host could take it.
+    pub backends: Backends,
+}
+
+/// An answer as its file has it.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    pool: Name,
+    source: String,
+    time: Millis,
+    backends: Backends,
+}
+
+impl StateDir {
+    /// Every answer that can be used; files that cannot are said in the log.
+    pub fn discovered(&self) -> BTreeMap<SourceId, Said> {
+        let mut said = BTreeMap::new();
+        for path in self.discovered_paths() {
+            match file::read::<Stored>(&path) {
+                Ok(Stored { pool, source, time, backends }) => {
+                    said.insert(SourceId { pool, source }, Said { time, backends });
+                }
+                Err(file::Unread::Missing) => {}
+                Err(file::Unread::Damaged(why) | file::Unread::Foreign(why)) => {
+                    tracing::warn!("{why}; its discovery source will say it again");
+                }
+                Err(file::Unread::System(error)) => {
+                    tracing::warn!(
+                        "cannot read {} ({error}); its discovery source will say it again",
+                        path.display()
+                    );
+                }
+            }
+        }
+        said
+    }
+
+    /// Writes an answer down in the place of the source's last one.
+    ///
+    /// # Errors
+    /// It could not be written: a restart would go on with the one before.
+    pub fn write_discovered(&self, id: &SourceId, said: &Said) -> Result<(), StateError> {
+        let path = self.discovered_path(id);
+        let fault =
+            |error: io::Error| StateError::System { what: "make", path: path.display().to_string(), error };
+        DirBuilder::new().recursive(true).mode(0o700).create(self.path.join(DISCOVERED)).map_err(fault)?;
+        let stored = Stored {
+            pool: id.pool.clone(),
+            source: id.source.clone(),
+            time: said.time,
+            backends: said.backends.clone(),
+        };
+        file::write(&path, &file::json(&stored, &path)?)
+    }
+
+    /// Removes what was written of sources that are not among these. What cannot be removed is tried again next time.
+    pub fn forget_discovered<'a>(&self, kept: impl IntoIterator<Item = &'a SourceId>) {
+        let kept: Vec<PathBuf> = kept.into_iter().map(|id| self.discovered_path(id)).collect();
+        for path in self.discovered_paths().into_iter().filter(|path| !kept.contains(path)) {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!("cannot remove the old {}: {error}", path.display());
+            }
+        }
+    }
+
+    fn discovered_paths(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path.join(DISCOVERED)).into_iter().flatten();
+        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.sort();
+        paths
+    }
+
+    fn discovered_path(&self, id: &SourceId) -> PathBuf {
+        self.path.join(DISCOVERED).join(file_name(id))
+    }
+}
+
+/// `web@dns_web.example-1a2b3c4d`: what it is of for people, and eight digits so that no two sources share a file.
+fn file_name(id: &SourceId) -> PathBuf {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
+    let source: String = id.source.chars().take(NAME_LEN).map(plain).collect();
+    let digest = file::checksum(&id.source);
+    Path::new(&format!("{}@{source}-{}", id.pool, digest.get(..8).unwrap_or_default())).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(source: &str) -> SourceId {
+        SourceId { pool: "web".parse().unwrap(), source: source.to_owned() }
+    }
+
+    fn said(backend: &str) -> Said {
+        Said { time: Millis(1_000), backends: [(backend.parse().unwrap(), 3)].into() }
+    }
+
+    #[test]
+    fn answers_outlive_the_daemon_and_damage_costs_one_of_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let (dns, http) = (id("dns:web.example"), id("http://10.0.0.1/a?b=c"));
+        {
+            let (state, _) = StateDir::open(directory.path()).unwrap();
+            assert_eq!(state.discovered(), BTreeMap::new());
+            state.write_discovered(&dns, &said("10.0.0.1:80")).unwrap();
+            state.write_discovered(&dns, &said("10.0.0.2:80")).unwrap();
+            state.write_discovered(&http, &said("2001:db8::1")).unwrap();
+        }
+        let text = fs::read_to_string(directory.path().join("discovered").join(file_name(&dns))).unwrap();
+        assert!(text.contains("\"10.0.0.2:80\": 3") && text.contains("dns:web.example"), "{text}");
+        let (state, left) = StateDir::open(directory.path()).unwrap();
+        assert!(left.damaged.is_empty() && left.highest == 0, "answers are no revisions");
+        assert_eq!(
+            state.discovered(),
+            [(dns.clone(), said("10.0.0.2:80")), (http.clone(), said("2001:db8::1"))].into()
+        );
+        for len in 0..text.len() {
+            fs::write(state.discovered_path(&dns), &text[..len]).unwrap();
+            assert_eq!(
+                state.discovered(),
+                [(http.clone(), said("2001:db8::1"))].into(),
+                "cut off after {len} bytes"
+            );
+        }
+        state.forget_discovered([&dns]);
+        assert_eq!(state.discovered_paths(), [state.discovered_path(&dns)]);
+    }
+}
