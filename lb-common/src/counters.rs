@@ -42,6 +42,12 @@ pub struct BackendCounters {
     pub bytes: u64,
     /// Flows begun with it.
     pub new_flows: u64,
+    /// TCP flows begun with it whose client went on: a packet came after the SYN.
+    pub continued_flows: u64,
+    /// SYNs that came again: the client has had no answer.
+    pub repeated_syns: u64,
+    /// TCP flows that it refused: a reset before the client went on (nat, full-nat).
+    pub refused_flows: u64,
     /// Replies from it translated (nat, full-nat); 0 while `new_flows` rises means no return path.
     pub reply_packets: u64,
     /// Their bytes.

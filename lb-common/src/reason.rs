@@ -86,6 +86,8 @@ reasons! {
     NotAFlow = 16, "not_a_flow", Drop;
     /// A packet that would begin a flow from a source that is no host's (0.0.0.0/8, multicast, broadcast, ::, or loopback from outside).
     BadSource = 17, "bad_source", Drop;
+    /// The flow's backend no longer takes it and on_loss is reset, but the packet is itself a reset, which none answers.
+    FlowLost = 18, "flow_lost", Drop;
 
     /// Too large for the way to the backend; answered with fragmentation needed or packet too big.
     TooBigAnswered = 24, "too_big_answered", Answer;
@@ -93,6 +95,8 @@ reasons! {
     ResetAnswered = 25, "reset_answered", Answer;
     /// The service has no usable backend; answered with ICMP port unreachable (UDP).
     UnreachableAnswered = 26, "unreachable_answered", Answer;
+    /// The flow's backend no longer takes it (on_loss is reset); answered with a TCP reset.
+    FlowResetAnswered = 27, "flow_reset_answered", Answer;
 
     /// ICMP to a vip that is no error (echo and the like), left to this host.
     IcmpToVip = 40, "icmp_to_vip", Pass;

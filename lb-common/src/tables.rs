@@ -98,6 +98,8 @@ pub mod service_policy {
     pub const FLAGS: u32 = 40;
     /// Flag: translate and leave the packet to this host (services on `lo`).
     pub const FLAG_LOOPBACK: u64 = 1;
+    /// Flag: a TCP flow whose backend no longer takes it is reset (`on_loss = "reset"`), not selected again.
+    pub const FLAG_RESETS_LOST: u64 = 2;
 }
 
 /// A pool of one family as the program sees it: where its Maglev table and its backends lie. Index = pool id, from 1;

@@ -11,7 +11,7 @@ use crate::{
     classify::Policy,
     cold,
     constants::has,
-    flow_table::{self, Kind, Place, Value},
+    flow_table::{self, Entry, Kind, Place, Slot, State, Value},
     hash,
     maglev::{maglev_hash, pick},
     nat, reply_index,
@@ -57,6 +57,10 @@ pub fn begin<K: Kind, T: Tables>(tables: &T, wish: &Wish) -> Result<Begun, Reaso
     if !may_send(&wish.flow.client, on_loopback) {
         return Err(Reason::BadSource);
     }
+    if wish.moves && policy.resets_lost() && wish.state.is_tcp() {
+        lose::<K, T>(tables, wish);
+        return Err(Reason::FlowLost);
+    }
     let pool = tables.pool(policy.pool()).ok_or(Reason::BackendMissing)?;
     let block = pool.backends.load();
     if policy.affinity() == Affinity::None as u64 {
@@ -81,6 +85,22 @@ pub fn begin<K: Kind, T: Tables>(tables: &T, wish: &Wish) -> Result<Begun, Reaso
     let by = if begun.is_new { selected_by::MAGLEV } else { selected_by::RESELECTED };
     explain_choice(tables, begun.local, by);
     Ok(begun)
+}
+
+/// Ends a flow whose client is told that it is lost. Its entry stays for as long as any that is ending: what the client sends before
+/// it has heard is answered alike.
+#[inline(always)]
+fn lose<K: Kind, T: Tables>(tables: &T, wish: &Wish) {
+    if T::OBSERVE {
+        return;
+    }
+    if let Some(entry) = flow_table::entry::<K, T>(tables, wish.number) {
+        let value = Value(entry.value().load());
+        if value.is_of(wish.hash) && !matches!(value.state(), State::TcpEnding) {
+            let slot = Slot::<K> { entry, number: wish.number };
+            flow_table::refresh(slot, value, wish.now, State::TcpEnding);
+        }
+    }
 }
 
 /// A datagram on its own (affinity "none"). Translation needs a flow to find the way back by.

@@ -48,6 +48,12 @@ impl Policy {
     pub const fn is_loopback(self) -> bool {
         (self.0 >> service_policy::FLAGS) & service_policy::FLAG_LOOPBACK != 0
     }
+
+    /// Whether a TCP flow is reset when its backend no longer takes it.
+    #[inline(always)]
+    pub const fn resets_lost(self) -> bool {
+        (self.0 >> service_policy::FLAGS) & service_policy::FLAG_RESETS_LOST != 0
+    }
 }
 
 /// A service found.

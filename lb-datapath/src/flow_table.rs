@@ -48,6 +48,12 @@ impl State {
         }
     }
 
+    /// Whether it is a state of TCP.
+    #[inline(always)]
+    pub const fn is_tcp(self) -> bool {
+        matches!(self, Self::TcpProbation | Self::TcpEstablished | Self::TcpEnding)
+    }
+
     /// How long an entry in this state lives without a packet, ticks.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "one of four 16-bit times")]

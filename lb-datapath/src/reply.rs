@@ -17,7 +17,7 @@ use crate::{
     pipeline::Verdict,
     reply_index::ReplyKey,
     route,
-    tables::{Tables, Traffic, explain, note},
+    tables::{Progress, Tables, Traffic, explain, note},
 };
 
 /// A reply's service and what becomes of it.
@@ -106,8 +106,12 @@ fn of_flow<H: IpHeader, K: Kind, P: Packet, T: Tables>(
     });
     let verdict = back::<H, K, P, T>(packet, tables, segment, holder, ways);
     if !T::OBSERVE && verdict.is_ok() {
-        flow_table::refresh(holder.slot, holder.value, now, state_after(holder.value.state(), segment));
-        let backend_counter = holder.backend.counter;
+        let (before, backend_counter) = (holder.value.state(), holder.backend.counter);
+        let after = state_after(before, segment);
+        if matches!((before, after), (State::TcpProbation, State::TcpEnding)) {
+            tables.count_progress(backend_counter, Progress::Refused);
+        }
+        flow_table::refresh(holder.slot, holder.value, now, after);
         tables.count_reply(Traffic { service, backend_counter, bytes: segment.packet_len });
     }
     Outcome { service, verdict }

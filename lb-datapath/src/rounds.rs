@@ -310,6 +310,10 @@ fn stop<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, turn: Turn)
                 (answer::unreachable::<H, P>(packet), Reason::UnreachableAnswered, Reason::NoBackend)
             }
         }
+        Reason::FlowLost => {
+            let Parsed { segment, .. } = H::parse(packet);
+            (answer::reset::<H, P>(packet, &segment), Reason::FlowResetAnswered, Reason::FlowLost)
+        }
         reason => (None, reason, reason),
     };
     let (verdict, reason) = match answered {

@@ -10,7 +10,7 @@ use crate::{
     flow_table::{self, FlowKey, Kind, Place, State, Value},
     hash,
     parse::Segment,
-    tables::{Tables, explain},
+    tables::{Progress, Tables, explain},
 };
 
 /// A packet from a client to a service.
@@ -157,6 +157,7 @@ pub fn known<'t, K: Kind, T: Tables>(
     match judge(tables, request, value, now) {
         Standing::Stays { backend, state } => {
             if !T::OBSERVE {
+                count_progress(tables, backend, value.state(), state);
                 flow_table::refresh(slot, value, now, state);
             }
             explain_choice(tables, value.backend(), selected_by::FLOW);
@@ -195,15 +196,28 @@ fn judge<'t, T: Tables>(tables: &'t T, request: &Request<'_>, value: Value, now:
     let pool = request.policy.pool();
     let backend =
         tables.pool(pool).and_then(|entry| resident(tables, pool, entry.backends.load(), value.backend()));
-    let Some(backend) = backend else { return Standing::Moves { state: next } };
+    // A SYN is another connection: of the one before it nothing is left to save.
+    let lost = if segment.is_syn() { Standing::Begins } else { Standing::Moves { state: next } };
+    let Some(backend) = backend else { return lost };
     let flags = backend.state.load();
     if flags & backend_state::KEEPS == 0 {
-        return Standing::Moves { state: next };
+        return lost;
     }
     if segment.is_syn() && matches!(state, State::TcpProbation) && flags & backend_state::TAKES_NEW == 0 {
         return Standing::Begins;
     }
     Standing::Stays { backend, state: next }
+}
+
+/// Counts what a packet of a client says of the backend its TCP flow has begun with: that it answered, or that it did not.
+#[inline(always)]
+fn count_progress<T: Tables>(tables: &T, backend: &Backend, before: State, after: State) {
+    if matches!(before, State::TcpProbation) {
+        // Only a SYN leaves a flow on probation there.
+        let asks_again = matches!(after, State::TcpProbation);
+        let progress = if asks_again { Progress::Repeated } else { Progress::Continued };
+        tables.count_progress(backend.counter, progress);
+    }
 }
 
 /// The state after a packet from the client. Only such a packet establishes: a reply must not, or a flood with a forged source

@@ -33,6 +33,17 @@ pub enum FlowEvent {
     Reselected,
 }
 
+/// What became of a TCP flow that had begun; fields of [`lb_common::BackendCounters`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// The client went on.
+    Continued,
+    /// The client asked again.
+    Repeated,
+    /// The backend refused it.
+    Refused,
+}
+
 /// Packets and bytes of one request or reply, as the counters take them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Traffic {
@@ -105,6 +116,8 @@ pub trait Tables: Sized {
     fn count_request(&self, traffic: Traffic, new_flow: bool);
     /// Counts a translated reply.
     fn count_reply(&self, traffic: Traffic);
+    /// Counts what became of a flow that had begun with the backend of this counter.
+    fn count_progress(&self, backend_counter: u32, progress: Progress);
     /// Counts a reason of a service.
     fn count_reason(&self, service: u16, reason: Reason);
     /// Counts an event of the IPv4 (0) or wide (1) flow table.

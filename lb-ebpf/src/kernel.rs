@@ -19,7 +19,7 @@ use lb_datapath::{
     pipeline::{Family, Verdict},
     rounds::{Notes, Round, Turn},
     select::Wish,
-    tables::{FlowEvent, Tables, Traffic},
+    tables::{FlowEvent, Progress, Tables, Traffic},
 };
 
 use crate::{
@@ -283,6 +283,15 @@ impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
         count!(service, reply_packets += 1, reply_bytes += traffic.bytes);
         let backend = maps::backend_counters.get_ptr_mut(traffic.backend_counter);
         count!(backend, reply_packets += 1, reply_bytes += traffic.bytes);
+    }
+
+    #[inline(always)]
+    fn count_progress(&self, backend_counter: u32, progress: Progress) {
+        let backend = maps::backend_counters.get_ptr_mut(backend_counter);
+        // VERIFIER: as in `count_verdict`; here the compiler would choose the field by its offset in any case.
+        let [continued, repeated, refused] =
+            [Progress::Continued, Progress::Repeated, Progress::Refused].map(|one| one == progress);
+        count!(backend, continued_flows += continued, repeated_syns += repeated, refused_flows += refused);
     }
 
     #[inline(always)]

@@ -79,6 +79,8 @@ pub struct DesiredService {
     pub when_none: WhenNone,
     /// On `lo`: translate and deliver to this host.
     pub loopback: bool,
+    /// A TCP flow whose backend no longer takes it is reset.
+    pub resets_lost: bool,
     /// Its pool.
     pub pool: PoolKey,
 }

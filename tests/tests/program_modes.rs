@@ -43,7 +43,7 @@ fn counts(rig: &Rig) -> Result<Counts> {
 }
 
 /// What the counters must say after so many requests of one flow and so many replies, each of `len` bytes.
-fn expected(rig: &Rig, requests: u64, replies: u64, len: u64) -> Counts {
+fn expected(rig: &Rig, is_tcp: bool, requests: u64, replies: u64, len: u64) -> Counts {
     let (bytes, reply_bytes) = (requests * len, replies * len);
     let begun = FlowCounters { inserted: 1, ..FlowCounters::default() };
     let is_wide = usize::from(rig.wish.family == Family::V6);
@@ -51,8 +51,17 @@ fn expected(rig: &Rig, requests: u64, replies: u64, len: u64) -> Counts {
     flows[is_wide] = begun;
     let service =
         ServiceCounters { packets: requests, bytes, new_flows: 1, reply_packets: replies, reply_bytes };
-    let backend =
-        BackendCounters { packets: requests, bytes, new_flows: 1, reply_packets: replies, reply_bytes };
+    // The first request is a SYN; the next one says that the client goes on.
+    let continued_flows = u64::from(is_tcp && requests > 1);
+    let backend = BackendCounters {
+        packets: requests,
+        bytes,
+        new_flows: 1,
+        continued_flows,
+        reply_packets: replies,
+        reply_bytes,
+        ..BackendCounters::default()
+    };
     Counts {
         interface: InterfaceCounters { transmit_packets: requests + replies, ..InterfaceCounters::default() },
         services: vec![service],
@@ -135,7 +144,8 @@ fn there_and_back(mode: Mode, family: Family, payloads: [Payload; 2]) -> Result<
             }
         }
         let found = counts(&rig)?;
-        let expected = expected(&rig, requests, replies, len);
+        let is_tcp = payloads.iter().any(|payload| matches!(payload, Payload::Tcp { .. }));
+        let expected = expected(&rig, is_tcp, requests, replies, len);
         ensure!(found == expected, "{mode:?} {family:?}: {found:?}\nexpected {expected:?}");
         untouched(&rig, &expected)
     })?

@@ -12,7 +12,7 @@ use crate::{
     classify::same,
     constants::Constants,
     pipeline::Verdict,
-    tables::{FlowEvent, Tables, Traffic},
+    tables::{FlowEvent, Progress, Tables, Traffic},
 };
 
 /// Every counter, as read at one moment.
@@ -286,6 +286,15 @@ impl<const OBSERVE: bool> Tables for HostTables<OBSERVE> {
         let backend = &mut counters.backends[traffic.backend_counter as usize];
         backend.reply_packets += 1;
         backend.reply_bytes += u64::from(traffic.bytes);
+    }
+
+    fn count_progress(&self, backend_counter: u32, progress: Progress) {
+        let backend = &mut locked(&self.counters).backends[backend_counter as usize];
+        match progress {
+            Progress::Continued => backend.continued_flows += 1,
+            Progress::Repeated => backend.repeated_syns += 1,
+            Progress::Refused => backend.refused_flows += 1,
+        }
     }
 
     fn count_reason(&self, service: u16, reason: Reason) {

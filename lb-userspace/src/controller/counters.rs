@@ -107,7 +107,7 @@ impl api::Counters for Counters {
             indexes.iter().filter_map(|index| all.get(*index as usize)).fold(
                 Totals::default(),
                 |mut sum, one| {
-                    let BackendCounters { packets, bytes, new_flows, reply_packets, reply_bytes } = *one;
+                    let BackendCounters { packets, bytes, new_flows, reply_packets, reply_bytes, .. } = *one;
                     add(&mut sum, Totals { packets, bytes, new_flows, reply_packets, reply_bytes });
                     sum
                 },

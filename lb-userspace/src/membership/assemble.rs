@@ -11,7 +11,7 @@ use super::ramp;
 use super::ways::{Ways, sources};
 use crate::desired::{Desired, DesiredBackend, DesiredPool, DesiredService, PoolKey, Variant};
 use crate::reach::on_loopback;
-use crate::spec::{BackendAddress, DatapathSpec, Name, ServiceSpec, maglev_size};
+use crate::spec::{BackendAddress, DatapathSpec, Name, OnLoss, ServiceSpec, maglev_size};
 
 const VARIANTS: [Variant; 3] = [Variant::V4, Variant::V6, Variant::Any];
 
@@ -117,6 +117,7 @@ pub(super) fn put_service(desired: &mut Desired, service: &ServiceSpec, datapath
             affinity: service.affinity,
             when_none: service.when_none,
             loopback: on_loopback(service, &datapath.interfaces),
+            resets_lost: service.on_loss == OnLoss::Reset,
             pool: PoolKey { name, variant: variant_of(service, listener.addr) },
         };
         desired.services.insert(*listener, wanted);

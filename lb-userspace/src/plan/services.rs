@@ -22,8 +22,9 @@ pub(super) type ServiceIds = BTreeMap<ListenerKey, u16>;
 pub(super) type KnownServices = BTreeMap<ListenerKey, Vec<u16>>;
 
 /// Bits of a policy that stay as they are for as long as an id lives.
-const FIXED: u64 =
-    0xffff << service_policy::POOL | 0xff << service_policy::FORWARD | 0xff << service_policy::FLAGS;
+const FIXED: u64 = 0xffff << service_policy::POOL
+    | 0xff << service_policy::FORWARD
+    | service_policy::FLAG_LOOPBACK << service_policy::FLAGS;
 
 impl Planner<'_> {
     /// Sees that a desired listener has an id whose entry and policy are right.
@@ -63,7 +64,8 @@ impl Planner<'_> {
         let vip = Address::from(listener.addr);
         let port_be = listener.port.unwrap_or_default().to_be();
         let protocol = protocol_number(listener.protocol);
-        let flags = if service.loopback { service_policy::FLAG_LOOPBACK } else { 0 };
+        let flags = if service.loopback { service_policy::FLAG_LOOPBACK } else { 0 }
+            | if service.resets_lost { service_policy::FLAG_RESETS_LOST } else { 0 };
         let policy = u64::from(pool) << service_policy::POOL
             | (Forward::from(service.forward) as u64) << service_policy::FORWARD
             | (Affinity::from(service.affinity) as u64) << service_policy::AFFINITY

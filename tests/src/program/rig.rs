@@ -303,6 +303,7 @@ fn desired(wish: &Wish, interface: u32) -> Desired {
             affinity: Affinity::Flow,
             when_none: WhenNone::Drop,
             loopback: false,
+            resets_lost: false,
             pool: pool.clone(),
         };
         (key, service)

@@ -36,6 +36,7 @@ fn desired(interface: u32) -> Desired {
         affinity: Affinity::Flow,
         when_none: WhenNone::Reset,
         loopback: false,
+        resets_lost: false,
         pool: pool.clone(),
     };
     let member = DesiredBackend { weight: 1, takes_new: true, keeps: true, sources: Vec::new() };

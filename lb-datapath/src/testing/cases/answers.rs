@@ -43,7 +43,7 @@ fn dropped(forward: Forward, family: Family, protocol: u8) -> Case {
 }
 
 /// The reset of RFC 9293 §3.5.2 for a segment of a connection that does not exist.
-fn reset(of: &Frame, sequence: u32, acknowledgment: u32, flags: u8) -> Frame {
+pub(super) fn reset(of: &Frame, sequence: u32, acknowledgment: u32, flags: u8) -> Frame {
     let Payload::Tcp(Tcp { ports, .. }) = of.payload else { panic!("a reset answers TCP") };
     let ports = [ports[1], ports[0]];
     let tcp = Tcp { ports, sequence, acknowledgment, flags, window: 0, data: 0 };

@@ -100,6 +100,9 @@ impl Counts {
         self.add(&format!("{prefix} packets"), counters.packets);
         self.add(&format!("{prefix} bytes"), counters.bytes);
         self.add(&format!("{prefix} new_flows"), counters.new_flows);
+        self.add(&format!("{prefix} continued_flows"), counters.continued_flows);
+        self.add(&format!("{prefix} repeated_syns"), counters.repeated_syns);
+        self.add(&format!("{prefix} refused_flows"), counters.refused_flows);
         self.add(&format!("{prefix} reply_packets"), counters.reply_packets);
         self.add(&format!("{prefix} reply_bytes"), counters.reply_bytes);
     }

@@ -47,7 +47,8 @@ impl World {
         if self.listeners[..number].iter().all(|other| other.at.ip() != listener.at.ip()) {
             list(tables, &vip, 0, 0, id32);
         }
-        let flags = if listener.loopback { service_policy::FLAG_LOOPBACK } else { 0 };
+        let flags = if listener.loopback { service_policy::FLAG_LOOPBACK } else { 0 }
+            | if listener.resets_lost { service_policy::FLAG_RESETS_LOST } else { 0 };
         tables.services[id] = Service {
             vip,
             salt: hash::salt(&tables.settings, &vip, port.to_be(), listener.protocol),

@@ -31,7 +31,7 @@ fn world(forward: Forward, family: Family, protocol: u8) -> World {
 }
 
 /// The first backend leaves the table to the second.
-fn without_first(world: &World, change: impl FnOnce(&mut super::world::Member)) -> World {
+pub(super) fn without_first(world: &World, change: impl FnOnce(&mut super::world::Member)) -> World {
     let mut world = world.clone();
     world.pools[0].slots = vec![Some(1)];
     change(world.member());
@@ -43,7 +43,7 @@ fn drained(world: &World) -> World {
 }
 
 /// How a request leaves for backend `number`. In full-nat an established flow keeps its port: that of its first packet.
-fn to(
+pub(super) fn to(
     frame: &Frame,
     forward: Forward,
     family: Family,

@@ -14,6 +14,7 @@ mod foreign;
 pub mod frame;
 mod headers;
 mod host;
+mod lost;
 mod members;
 mod modes;
 mod ports;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Case> {
         clients::cases(),
         sources::cases(),
         members::cases(),
+        lost::cases(),
         ports::cases(),
         ways::cases(),
         room::cases(),

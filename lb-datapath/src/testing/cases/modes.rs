@@ -125,7 +125,8 @@ fn there_and_back(forward: Forward, family: Family, protocol: u8) -> [Case; 3] {
         .after(&first)
         // The same flow has the same source port and the same flow label.
         .sends(move |left, _| again(left, &left[0]))
-        .forwards(1, FIRST, later.packet_len());
+        .forwards(1, FIRST, later.packet_len())
+        .counts(&format!("backend {FIRST} continued_flows"), u64::from(protocol == 6));
     let answer = move |left: Left<'_>| reply_to(left, family, forward, protocol, SYN | ACK);
     let reply = Case::made(name("reply"), world, move |left| answer(left).bytes()).after(&first);
     let reply = if translates(forward) {

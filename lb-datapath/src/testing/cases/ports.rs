@@ -60,7 +60,8 @@ fn any_port(forward: Forward, family: Family) -> Vec<Case> {
                 let again = on(&ack, 443);
                 move |left, _| again(left, &left[0])
             })
-            .forwards(1, FIRST, ack.packet_len()),
+            .forwards(1, FIRST, ack.packet_len())
+            .counts(&format!("backend {FIRST} continued_flows"), 1),
         // The same client port to another port is another flow.
         Case::new(name("another_port"), world.clone(), &other)
             .after(&syn)

@@ -118,6 +118,8 @@ pub struct Listener {
     pub when_none: WhenNone,
     /// On lo.
     pub loopback: bool,
+    /// A TCP flow whose backend no longer takes it is reset.
+    pub resets_lost: bool,
     /// Number of its pool.
     pub pool: usize,
 }
@@ -224,6 +226,7 @@ impl World {
             affinity: Affinity::Flow,
             when_none: WhenNone::Drop,
             loopback: false,
+            resets_lost: false,
             pool: 0,
         };
         let members = vec![Member::at(of_backend.backend(0), port)];

@@ -153,6 +153,7 @@ pub(crate) fn serve(desired: &mut Desired, listener: ListenerKey, name: &str, fo
         affinity: Affinity::Flow,
         when_none: WhenNone::Reset,
         loopback: false,
+        resets_lost: false,
         pool: key(name, Variant::V4),
     };
     desired.services.insert(listener, service);

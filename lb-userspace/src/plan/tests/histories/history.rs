@@ -62,6 +62,7 @@ impl History {
                     affinity: [Affinity::Flow, Affinity::None][usize::from(affinity)],
                     when_none: WhenNone::Reset,
                     loopback: false,
+                    resets_lost: false,
                     pool: pool_key(pool),
                 };
                 self.new.services.insert(listener_key(listener), service);
