@@ -12,6 +12,7 @@
 
 mod counters;
 mod engine;
+pub mod passive;
 mod probe;
 mod questions;
 pub mod schedule;

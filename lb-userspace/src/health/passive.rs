@@ -1,0 +1,263 @@
+//! Passive health: backends to which new connections are sent and do not go on, while those of their neighbours do.
+//!
+//! In: the counters of every backend of a table, sampled again and again, and the time. Out: [`Suspect`]s. Invariants: pure; a backend is
+//! judged against the other backends of its table alone, so whatever hits all alike (a flood of SYNs with forged sources, a port
+//! scan, slow clients) makes nobody a suspect; no table is judged over a change of its shares.
+//!
+//! How it is told. Clients are spread over a table by a secret hash, so a backend differs from its neighbours by chance alone, in two ways
+//! that are both asked for. Of the connections begun with it as large a part *goes on* (the client's packet after its SYN comes) as of
+//! theirs; a backend that answers nobody is found out by eleven connections. And as many go on with it as its slots promise: in a flood
+//! most of what is begun never goes on anywhere, so there the first question says little and the second decides. A backend is suspect if
+//! both would be unlikely even of one half as good as its neighbours. Connections that are younger than `patience` count for it if they
+//! went on, and not against it if they did not.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::desired::{BackendKey, PoolKey};
+use crate::moment::Millis;
+
+/// How far back a judgement looks at most.
+const MEMORY: Duration = Duration::from_secs(5);
+/// Windows tried in one judgement, from the shortest on.
+const MOST_SAMPLES: usize = 64;
+/// Chance of so small a part by accident, were the backend half as good as its neighbours.
+const UNLIKELY: f64 = 1e-3;
+/// The same where resets or repeated SYNs of most connections confirm it.
+const UNLIKELY_CONFIRMED: f64 = 5e-2;
+/// Chance of so few against what its slots promise.
+const TOO_FEW: f64 = 2e-2;
+/// The same of one that far more is sent to than to its neighbours: most of that is not clients.
+const TOO_FEW_OF_ONE_SINGLED_OUT: f64 = 1e-4;
+/// That much more.
+const SINGLED_OUT: f64 = 3.0;
+
+/// The counters of one backend, all counting up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Slots it has in the table now; 0: no new flow is sent to it.
+    pub slots: u32,
+    /// Flows begun.
+    pub begun: u64,
+    /// Flows that went on.
+    pub continued: u64,
+    /// SYNs that came again.
+    pub repeated: u64,
+    /// Flows that it refused.
+    pub refused: u64,
+}
+
+/// A backend that should get no new flows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// Which.
+    pub backend: BackendKey,
+    /// What was seen, in words.
+    pub why: String,
+}
+
+/// One look at a table: its backends in the order of its keys, and the sum of those that have slots.
+#[derive(Debug)]
+struct Sample {
+    at: Millis,
+    tallies: Vec<Tally>,
+    begun: u64,
+    continued: u64,
+}
+
+/// A table as it has been since its shares last changed.
+#[derive(Debug, Default)]
+struct Table {
+    backends: Vec<BackendKey>,
+    samples: VecDeque<Sample>,
+}
+
+/// What was seen of every table.
+#[derive(Debug, Default)]
+pub struct Watch {
+    tables: BTreeMap<PoolKey, Table>,
+}
+
+impl Watch {
+    /// Takes the counters of a table as they are now, and says who in it is suspect. `patience`: how long a client may take to go on.
+    pub fn observe(
+        &mut self,
+        now: Millis,
+        table: &PoolKey,
+        tallies: BTreeMap<BackendKey, Tally>,
+        patience: Duration,
+    ) -> Vec<Suspect> {
+        if !self.tables.contains_key(table) {
+            self.tables.insert(table.clone(), Table::default());
+        }
+        let Some(table) = self.tables.get_mut(table) else { return Vec::new() };
+        table.add(now, tallies);
+        table.judge(patience)
+    }
+
+    /// Forgets the tables that are none of these.
+    pub fn retain(&mut self, is_watched: impl Fn(&PoolKey) -> bool) {
+        self.tables.retain(|table, _| is_watched(table));
+    }
+}
+
+impl Table {
+    fn add(&mut self, at: Millis, tallies: BTreeMap<BackendKey, Tally>) {
+        let is_same = self.samples.back().is_some_and(|last| {
+            let counts_up = |(old, new): (&Tally, &Tally)| {
+                old.slots == new.slots && old.begun <= new.begun && old.continued <= new.continued
+            };
+            self.backends.iter().eq(tallies.keys())
+                && last.tallies.iter().zip(tallies.values()).all(counts_up)
+        });
+        if !is_same {
+            self.samples.clear();
+            self.backends = tallies.keys().copied().collect();
+        }
+        let sum = |of: fn(&Tally) -> u64| tallies.values().filter(|tally| tally.slots > 0).map(of).sum();
+        let (begun, continued) = (sum(|tally| tally.begun), sum(|tally| tally.continued));
+        self.samples.push_back(Sample { at, begun, continued, tallies: tallies.into_values().collect() });
+        let is_old = |first: &Sample| at.since(first.at) > MEMORY;
+        while self.samples.front().is_some_and(is_old) || self.samples.len() > MOST_SAMPLES {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Every suspect. The shortest window in which a backend is suspect decides: what it did before its fault is no excuse.
+    fn judge(&self, patience: Duration) -> Vec<Suspect> {
+        let Some(last) = self.samples.back() else { return Vec::new() };
+        // The last look before which everything has had its time.
+        let has_had_its_time = |sample: &&Sample| last.at.since(sample.at) >= patience;
+        let Some(ripe) = self.samples.iter().rev().find(has_had_its_time) else { return Vec::new() };
+        let slots: u64 = last.tallies.iter().map(|tally| u64::from(tally.slots)).sum();
+        let mut suspects = Vec::new();
+        for (number, backend) in self.backends.iter().enumerate() {
+            if last.tallies.get(number).is_none_or(|tally| tally.slots == 0) {
+                continue;
+            }
+            let starts = self.samples.iter().rev().filter(|sample| sample.at < ripe.at);
+            let windows = starts.filter_map(|start| Window::of(number, slots, [start, ripe, last]));
+            if let Some(window) = { windows }.find(Window::is_suspect) {
+                suspects.push(Suspect { backend: *backend, why: window.in_words() });
+            }
+        }
+        suspects
+    }
+}
+
+/// What a backend did in a time, and its neighbours.
+#[derive(Debug)]
+struct Window {
+    /// Flows sent to it that have had their time.
+    begun: u64,
+    /// Flows of it that went on, those begun last included.
+    continued: u64,
+    /// Confirmations.
+    refused: u64,
+    repeated: u64,
+    /// Its slots, as a part of its neighbours'.
+    share: f64,
+    /// Of the neighbours.
+    others_begun: u64,
+    others_continued: u64,
+}
+
+impl Window {
+    /// Backend `number` of a table with so many slots: from `start`, what was begun until `ripe` and went on until `last`; its
+    /// neighbours' flows have had no more time than until `ripe`.
+    fn of(number: usize, slots: u64, [start, ripe, last]: [&Sample; 3]) -> Option<Self> {
+        let [first, then, now] = [start, ripe, last].map(|sample| sample.tallies.get(number));
+        let (first, then, now) = (first?, then?, now?);
+        let begun = then.begun - first.begun;
+        let others = slots.saturating_sub(u64::from(now.slots));
+        #[expect(clippy::cast_precision_loss, reason = "at most 65,537 slots")]
+        let share = if others > 0 { f64::from(now.slots) / others as f64 } else { 0.0 };
+        Some(Self {
+            begun,
+            continued: now.continued - first.continued,
+            refused: now.refused.saturating_sub(first.refused),
+            repeated: now.repeated.saturating_sub(first.repeated),
+            share,
+            others_begun: ripe.begun - start.begun - begun,
+            others_continued: ripe.continued - start.continued - (then.continued - first.continued),
+        })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "flows of some seconds")]
+    fn is_suspect(&self) -> bool {
+        let (begun, others_begun) = (self.begun as f64, self.others_begun as f64);
+        // What its slots promise, of all that goes on and of all that is begun.
+        let (promised, sent) = (self.others_continued as f64 * self.share, others_begun * self.share);
+        let too_few = if begun > SINGLED_OUT * sent { TOO_FEW_OF_ONE_SINGLED_OUT } else { TOO_FEW };
+        if poisson_tail(self.continued, promised / 2.0) >= too_few {
+            return false;
+        }
+        let is_confirmed = 2 * (self.refused + self.repeated) >= self.begun.max(1);
+        let limit = if is_confirmed { UNLIKELY_CONFIRMED } else { UNLIKELY };
+        let part = (self.others_continued as f64 / others_begun.max(1.0)).min(1.0);
+        binomial_tail(self.continued, self.begun, part / 2.0) < limit
+    }
+
+    fn in_words(&self) -> String {
+        let Self { begun, continued, others_begun, others_continued, .. } = self;
+        let confirmed = match (self.refused, self.repeated) {
+            (0, 0) => String::new(),
+            (refused, 0) => format!(", {refused} refused"),
+            (0, repeated) => format!(", {repeated} SYNs came again"),
+            (refused, repeated) => format!(", {refused} refused, {repeated} SYNs came again"),
+        };
+        format!(
+            "{continued} of {begun} new connections went on{confirmed}, while {others_continued} of {others_begun} did at its neighbours"
+        )
+    }
+}
+
+/// The chance of at most `count` where `mean` are expected (Poisson).
+#[expect(clippy::cast_precision_loss, reason = "flows of some seconds")]
+fn poisson_tail(count: u64, mean: f64) -> f64 {
+    if mean <= 0.0 || count as f64 >= mean {
+        return 1.0;
+    }
+    let log_of_last = count as f64 * mean.ln() - mean - log_factorial(count);
+    log_of_last.exp() * sum_down(count, |k| k / mean)
+}
+
+/// The chance of at most `count` successes in `trials`, each of this chance.
+#[expect(clippy::cast_precision_loss, reason = "flows of some seconds")]
+fn binomial_tail(count: u64, trials: u64, chance: f64) -> f64 {
+    if chance <= 0.0 || count as f64 >= trials as f64 * chance {
+        return 1.0;
+    }
+    let (n, k) = (trials as f64, count as f64);
+    let ways = log_falling(trials, count) - log_factorial(count);
+    let log_of_last = ways + k * chance.ln() + (n - k) * (-chance).ln_1p();
+    log_of_last.exp() * sum_down(count, |k| k * (1.0 - chance) / ((n - k + 1.0) * chance))
+}
+
+/// The terms of a tail from its last and largest on down, as multiples of that one; `ratio`: of the term before to term `k`. Begun there
+/// because the first terms are too small for numbers.
+#[expect(clippy::cast_precision_loss, reason = "flows of some seconds")]
+fn sum_down(last: u64, ratio: impl Fn(f64) -> f64) -> f64 {
+    let (mut sum, mut term) = (1.0, 1.0);
+    for k in (1..=last).rev() {
+        term *= ratio(k as f64);
+        sum += term;
+        if term < 1e-12 {
+            break;
+        }
+    }
+    sum
+}
+
+fn log_factorial(n: u64) -> f64 {
+    log_falling(n, n)
+}
+
+/// Logarithm of n (n − 1) … of `count` factors.
+#[expect(clippy::cast_precision_loss, reason = "flows of some seconds")]
+fn log_falling(n: u64, count: u64) -> f64 {
+    (0..count).map(|k| ((n - k) as f64).ln()).sum()
+}
+
+#[cfg(test)]
+mod tests;
