@@ -10,6 +10,7 @@ mod document;
 mod health;
 mod keys;
 mod objects;
+mod passive;
 mod section;
 mod settings;
 mod source;

@@ -13,6 +13,7 @@ mod flows;
 mod moves;
 mod names;
 mod network;
+mod passive;
 mod publish;
 mod reload;
 mod return_path;
@@ -126,6 +127,7 @@ pub struct Controller {
     reach: BTreeMap<(Name, BackendAddress), Reach>,
     return_paths: ReturnPaths,
     discovery: discovery::Discovery,
+    looks: passive::Looks,
     published: Published,
     /// Sentences for `degraded`, by what they are about.
     faults: BTreeMap<Fault, Vec<String>>,
@@ -205,6 +207,7 @@ impl Controller {
                 },
                 Some(event) = self.inbox.sources.recv() => self.hear(event),
                 () = tokio::time::sleep(timer.unwrap_or(Duration::MAX)), if timer.is_some() => self.observe(Event::Tick),
+                () = tokio::time::sleep_until(self.looks.next.into()) => self.look_at_flows(),
                 _ = beat.tick() => self.beat(),
                 _ = walk.tick() => self.walk(),
             }

@@ -21,6 +21,7 @@ mod change;
 mod definitions;
 mod discovered;
 mod draft;
+mod ejection;
 mod eligibility;
 mod event;
 mod foresee;
@@ -43,7 +44,7 @@ use std::sync::Arc;
 
 use crate::desired::Desired;
 use crate::health::{Health, Target, TargetId};
-use crate::spec::{BackendAddress, Backends, Name, Problem, ServiceSpec, SourceId, Spec};
+use crate::spec::{BackendAddress, Backends, Name, PassiveSpec, Problem, ServiceSpec, SourceId, Spec};
 
 pub use crate::moment::Millis;
 pub use change::{Change, NewBackend, Operation, Options, PoolAdd, ServiceAdd, ServiceSet, Then};
@@ -110,6 +111,13 @@ pub enum Event {
         id: SourceId,
         /// What it says, whole. Without backends it says nothing, unless the source may.
         backends: Backends,
+    },
+    /// New connections that were sent to a backend do not go on, while those of its neighbours do.
+    Suspect {
+        /// Whose.
+        id: MemberId,
+        /// What was seen, in words.
+        why: Arc<str>,
     },
     /// The moment of [`Membership::next_timer`] has come, or might have.
     Tick,
@@ -200,6 +208,7 @@ impl Membership {
         let mut outcome = match event {
             Event::Health { id, health, detail } => self.observe_health(now, &id, health, detail),
             Event::Way { ip, state } => self.observe_way(now, ip, state),
+            Event::Suspect { id, why } => self.observe_suspect(now, &id, why),
             Event::Discovered { id, backends } => self.observe_answer(now, &id, backends),
             Event::Tick => self.observe_time(now),
         };
@@ -224,6 +233,11 @@ impl Membership {
     /// Everything that is to be checked.
     pub fn health_targets(&self) -> Vec<Target<MemberId>> {
         self.pools.values().flat_map(|pool| pool.targets()).collect()
+    }
+
+    /// How the connections of a pool are watched; `None`: they are not.
+    pub fn passive(&self, pool: &Name) -> Option<PassiveSpec> {
+        self.pools.get(pool)?.passive().copied()
     }
 
     /// Every address whose next hop is to be kept known: the backends of pools in use.

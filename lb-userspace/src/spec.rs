@@ -14,6 +14,7 @@ mod health;
 mod loopback;
 mod name;
 mod origin;
+mod passive;
 mod percent;
 mod places;
 mod policy;
@@ -43,6 +44,7 @@ pub(crate) use loopback::LOOPBACK;
 pub use loopback::on_loopback;
 pub use name::Name;
 pub use origin::Origin;
+pub use passive::{LONGEST_EJECTION, PassiveSpec};
 pub use percent::Percent;
 pub use policy::{Affinity, Forward, OnLoss, WhenNone};
 pub use problem::{Place, Problem, Severity, SyntaxError};
@@ -174,6 +176,9 @@ pub struct PoolSpec {
     /// The pool that stands in for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupSpec>,
+    /// What is made of connections that do not go on; `None`: nothing.
+    #[serde(default = "PassiveSpec::on")]
+    pub passive: Option<PassiveSpec>,
 }
 
 /// One server of a pool.

@@ -182,6 +182,7 @@ impl<'a> Picture<'a> {
             bytes: totals.bytes,
             new_flows: totals.new_flows,
             no_return_path: placement.no_return_path,
+            ejected: view.ejected,
             over: Some(view.over.clone()).filter(|over| !over.is_empty()),
         }
     }

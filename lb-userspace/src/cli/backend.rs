@@ -189,6 +189,7 @@ mod tests {
             bytes: 7_000_000,
             new_flows: 99,
             no_return_path: false,
+            ejected: false,
             over: None,
         }
     }

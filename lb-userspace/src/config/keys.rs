@@ -58,6 +58,7 @@ pub(super) const DEFAULTS: &[Key] = &[
     key("maglev", "4093"),
     key("panic_below", "\"50%\""),
     key("slow_start", "\"30s\""),
+    key("passive", "{ patience = \"500ms\" }"),
     key("health", "{ type = \"tcp\" }"),
 ];
 
@@ -70,6 +71,7 @@ pub(super) const POOL: &[Key] = &[
     key("panic_below", "\"50%\""),
     key("slow_start", "\"30s\""),
     key("backup", "\"sorry\""),
+    key("passive", "{ patience = \"500ms\" }"),
 ];
 
 pub(super) const SERVICE: &[Key] = &[
@@ -87,10 +89,14 @@ pub(super) const SERVICE: &[Key] = &[
     key("panic_below", "\"50%\""),
     key("slow_start", "\"30s\""),
     key("backup", "\"sorry\""),
+    key("passive", "{ patience = \"500ms\" }"),
 ];
 
 /// What belongs to a pool and stands in a service only beside backends of its own.
-pub(super) const OF_POOL: [&str; 5] = ["health", "maglev", "panic_below", "slow_start", "backup"];
+pub(super) const OF_POOL: [&str; 6] = ["health", "maglev", "panic_below", "slow_start", "backup", "passive"];
+
+pub(super) const PASSIVE: &[Key] =
+    &[key("patience", "\"500ms\""), key("eject", "\"10s\""), key("max_ejected", "\"34%\"")];
 
 pub(super) const BACKUP: &[Key] =
     &[key("pool", "\"sorry\""), key("below", "\"25%\""), key("above", "\"50%\""), key("hold", "\"10s\"")];
@@ -151,6 +157,7 @@ pub(super) const TABLES: &[(&str, &[Key])] = &[
     ("discovery, [pool.discover]", DISCOVER),
     ("a backend, { address = \"10.0.0.13\", weight = 5 }", BACKEND),
     ("a backup, { pool = \"sorry\" }", BACKUP),
+    ("passive, { patience = \"500ms\" }", PASSIVE),
     ("health, { type = \"http\" }", HEALTH),
 ];
 

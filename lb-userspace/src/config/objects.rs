@@ -10,14 +10,14 @@ use toml::de::DeTable;
 
 use super::section::{Missing, Section};
 use super::settings::set;
-use super::{backends, discover, health, keys, standby};
+use super::{backends, discover, health, keys, passive, standby};
 use crate::spec::{
-    Affinity, Forward, Gaps, HealthSpec, Listener, MAGLEV_SIZES, Name, OnLoss, Percent, PoolSpec, Problem,
-    ServiceSpec, WhenNone,
+    Affinity, Forward, Gaps, HealthSpec, Listener, MAGLEV_SIZES, Name, OnLoss, PassiveSpec, Percent,
+    PoolSpec, Problem, ServiceSpec, WhenNone,
 };
 
 /// What a service or a pool is where it says nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Defaults {
     forward: Forward,
     affinity: Affinity,
@@ -27,7 +27,25 @@ struct Defaults {
     maglev: Option<u32>,
     panic_below: Percent,
     slow_start: Duration,
+    passive: Option<PassiveSpec>,
     health: HealthSpec,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            forward: Forward::default(),
+            affinity: Affinity::default(),
+            on_loss: OnLoss::default(),
+            when_none: WhenNone::default(),
+            shadow_local: false,
+            maglev: None,
+            panic_below: Percent::ZERO,
+            slow_start: Duration::ZERO,
+            passive: Some(PassiveSpec::default()),
+            health: HealthSpec::default(),
+        }
+    }
 }
 
 /// The objects read so far.
@@ -103,6 +121,7 @@ impl Objects {
         defaults.maglev = section.noting(&mut gaps, "maglev", |_| maglev(section));
         set(&mut defaults.panic_below, standby::panic_below(section));
         set(&mut defaults.slow_start, standby::slow_start(section));
+        defaults.passive = passive::read(section, Some(PassiveSpec::default()));
         defaults.health = section.noting(&mut gaps, "health", |key| {
             let own = section.table(key, "[defaults.health]".into(), keys::HEALTH);
             own.map_or_else(HealthSpec::default, |own| health::read(&own, &HealthSpec::default()))
@@ -156,6 +175,7 @@ impl Objects {
             panic_below: standby::panic_below(section).unwrap_or(self.defaults.panic_below),
             slow_start: standby::slow_start(section).unwrap_or(self.defaults.slow_start),
             backup: standby::backup(section, gaps),
+            passive: passive::read(section, self.defaults.passive),
             name,
         }
     }

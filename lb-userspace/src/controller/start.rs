@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use super::discovery::{Discovery, of_the_change, said_before};
+use super::passive::Looks;
 use super::return_path::ReturnPaths;
 use super::{Clock, Controller, Fault, Inbox, Names, Notice, Order, Published};
 use crate::api::{self, EventLog, Snapshot};
@@ -88,6 +89,7 @@ impl Controller {
             reach: judgement.reach,
             return_paths: ReturnPaths::default(),
             discovery: Discovery::new(source_events, kept),
+            looks: Looks::default(),
             published: Published {
                 snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
                 counter: watch::Sender::new(0),

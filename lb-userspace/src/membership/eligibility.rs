@@ -46,6 +46,8 @@ pub(super) struct Facts<'a> {
     pub(super) health: Health,
     pub(super) detail: &'a str,
     pub(super) held: Option<Held>,
+    /// Until when it is ejected, and why.
+    pub(super) ejected: Option<(Millis, &'a str)>,
     pub(super) way: Way<'a>,
     /// `on_loss = "hold"`: lost flows stay where they are.
     pub(super) hold: bool,
@@ -97,6 +99,9 @@ pub(super) fn judge(facts: &Facts<'_>) -> Verdict {
         Way::NoSource => return refused("this host has no address to send to it from".to_owned()),
         Way::Unreported if !held => return refused("next hop unresolved: not looked up yet".to_owned()),
         Way::Unreported | Way::Known => {}
+    }
+    if let Some((until, why)) = facts.ejected {
+        return refused(format!("ejected until {until}: {why}"));
     }
     let reason = match facts.checked {
         false => "not checked".to_owned(),

@@ -63,6 +63,15 @@ impl Membership {
         outcome
     }
 
+    pub(super) fn observe_suspect(&mut self, now: Millis, id: &MemberId, why: Arc<str>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let Some(pool) = self.pools.get_mut(&id.pool) else { return outcome };
+        if Arc::make_mut(pool).eject(id.address, now, why) {
+            self.settle_one(now, &id.pool, &mut outcome);
+        }
+        outcome
+    }
+
     /// Judges one pool anew, and those that it stands in for; the desired state follows if anything is otherwise.
     pub(super) fn settle_one(&mut self, now: Millis, name: &Name, outcome: &mut Outcome) {
         let Some(pool) = self.pools.get_mut(name) else { return };

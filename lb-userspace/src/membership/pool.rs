@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ejection::Ejection;
 use super::eligibility::{Held, Verdict};
 use super::ramp::{Ramp, WHOLE};
 use super::standby::Mode;
@@ -15,8 +16,8 @@ use super::{Commanded, MemberId, Override, StateOverride};
 use crate::desired::Variant;
 use crate::health::{Health, Target};
 use crate::spec::{
-    BackendAddress, BackupSpec, Forward, HealthKind, HealthSpec, Name, Origin, Percent, PoolSpec,
-    ServiceSpec, Spec,
+    BackendAddress, BackupSpec, Forward, HealthKind, HealthSpec, Name, Origin, PassiveSpec, Percent,
+    PoolSpec, ServiceSpec, Spec,
 };
 
 /// One origin's word that a backend belongs to a pool.
@@ -46,6 +47,10 @@ pub(super) struct Member {
     pub(super) spread: bool,
     /// It could take new flows, and the backup pool gets them.
     pub(super) relieved: bool,
+    /// It is ejected now.
+    pub(super) is_ejected: bool,
+    /// It was ejected, perhaps long ago.
+    pub(super) ejection: Option<Ejection>,
     /// Its weight is still growing.
     pub(super) ramp: Option<Ramp>,
     /// Tenths of its weight that count now.
@@ -65,6 +70,8 @@ impl Member {
             is_reachable: false,
             spread: false,
             relieved: false,
+            is_ejected: false,
+            ejection: None,
             ramp: None,
             tenths: WHOLE,
         }
@@ -115,6 +122,7 @@ pub(super) struct Pool {
     pub(super) panic_below: Percent,
     pub(super) slow_start: Duration,
     pub(super) backup: Option<BackupSpec>,
+    pub(super) passive: Option<PassiveSpec>,
     pub(super) services: Vec<Arc<ServiceSpec>>,
     /// The services of the pools that it stands in for.
     pub(super) behind: Vec<Arc<ServiceSpec>>,
@@ -209,6 +217,7 @@ impl Pool {
             panic_below: spec.panic_below,
             slow_start: spec.slow_start,
             backup: spec.backup.clone(),
+            passive: spec.passive,
             services,
             behind,
             members,

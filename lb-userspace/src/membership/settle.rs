@@ -35,11 +35,15 @@ impl Pool {
             .members
             .iter()
             .map(|(address, member)| {
-                let facts = self.facts(*address, member, ways, datapath, hold);
-                (judge(&facts), matches!(facts.way, Way::Known))
+                let facts = Facts {
+                    ejected: self.ejection_of(member, now).map(|ejection| (ejection.until, &*ejection.why)),
+                    ..self.facts(*address, member, ways, datapath, hold)
+                };
+                (judge(&facts), matches!(facts.way, Way::Known), facts.ejected.is_some())
             })
             .collect();
-        for (member, (verdict, is_reachable)) in self.members.values_mut().zip(verdicts) {
+        for (member, (verdict, is_reachable, is_ejected)) in self.members.values_mut().zip(verdicts) {
+            member.is_ejected = is_ejected;
             if verdict.takes_new && !member.verdict.takes_new && !is_as_before(member) {
                 member.ramp = Some(Ramp { since: now, length: self.slow_start });
             }
@@ -107,7 +111,8 @@ impl Pool {
         let ramps = self.members.values().filter_map(|member| member.ramp?.next(now));
         let hold = self.backup.as_ref().map(|backup| backup.hold);
         let modes = self.modes.values().filter_map(|mode| mode.timer(hold?));
-        ramps.chain(modes).min()
+        let ejections = self.members.values().filter_map(|member| Some(self.ejection_of(member, now)?.until));
+        ramps.chain(modes).chain(ejections).min()
     }
 
     fn of(&self, variant: Variant) -> impl Iterator<Item = (&BackendAddress, &Member)> {
@@ -141,6 +146,7 @@ impl Pool {
             health: member.health,
             detail: &member.detail,
             held: member.held,
+            ejected: None,
             way,
             hold,
         }

@@ -8,6 +8,7 @@ use crate::desired::{DesiredBackend, DesiredNextHop, PoolKey, Variant};
 use crate::spec::HealthKind;
 
 mod discovered;
+mod ejection;
 mod foreseen;
 mod lifecycle;
 mod model;

@@ -38,6 +38,8 @@ pub struct BackendView {
     pub over: Override,
     /// It is checked.
     pub checked: bool,
+    /// Its new connections did not go on, so it gets none for a while.
+    pub ejected: bool,
 }
 
 /// One pool.
@@ -180,6 +182,7 @@ impl Pool {
             reason: self.reason(address, member),
             over: member.over.clone(),
             checked: member.check.is_some() && member.commanded() != Commanded::Disabled,
+            ejected: member.is_ejected,
         }
     }
 

@@ -154,7 +154,13 @@ fn backends(text: &mut Text, snapshot: &Snapshot, counters: &dyn Counters) {
     let views: Vec<&BackendView> = snapshot.pools.iter().flat_map(PoolView::members).collect();
     let total = |id: &MemberId| totals.get(id).copied().unwrap_or_default();
     let placement = |id: &MemberId| snapshot.placements.get(id).copied().unwrap_or_default();
-    let families: [(&str, Kind, &str, &ValueOf<'_>); 8] = [
+    let families: [(&str, Kind, &str, &ValueOf<'_>); 9] = [
+        (
+            "backend_ejected",
+            Kind::Gauge,
+            "1: new connections do not go on with a backend, so it gets none.",
+            &|b| u64::from(b.ejected),
+        ),
         ("backend_packets_total", Kind::Counter, "Packets from clients forwarded to a backend.", &|b| {
             total(&b.id).packets
         }),

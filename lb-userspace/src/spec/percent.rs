@@ -45,6 +45,11 @@ impl Percent {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
+    /// Whether `part` is more than this share of `whole`.
+    pub const fn is_exceeded(self, part: u64, whole: u64) -> bool {
+        (part as u128) * (Self::ALL.0 as u128) > (whole as u128) * (self.0 as u128)
+    }
+
     /// The share that `part` is of `whole`, rounded down; all of nothing.
     pub fn of(part: u64, whole: u64) -> Self {
         let hundredths = (u128::from(part) * u128::from(Self::ALL.0)).checked_div(u128::from(whole));

@@ -168,6 +168,9 @@ pub struct Backend {
     pub new_flows: u64,
     /// Connections are begun and nothing comes back through this host.
     pub no_return_path: bool,
+    /// Its new connections did not go on, so it gets none for a while.
+    #[serde(default)]
+    pub ejected: bool,
     /// The operator's hand on it.
     #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
     pub over: Option<Override>,

@@ -7,8 +7,8 @@ use super::*;
 use crate::config::keys::{DEFAULTS, TABLES};
 use crate::spec::{
     Affinity, BackupSpec, DEFAULT_WEIGHT, DaemonSpec, DatapathSpec, DnsSource, ExecCheck, Forward, GrpcCheck,
-    HealthSpec, HttpCheck, HttpSource, MAX_DISCOVERED, OnLoss, RecordType, TimeoutSpec, TlsCheck, WhenNone,
-    format_duration,
+    HealthSpec, HttpCheck, HttpSource, MAX_DISCOVERED, OnLoss, PassiveSpec, RecordType, TimeoutSpec,
+    TlsCheck, WhenNone, format_duration,
 };
 
 const PAGE: &str = include_str!("../../../../docs/config.md");
@@ -25,6 +25,7 @@ fn heading(table: &str) -> &str {
         "[[pool]]" => "## `[[pool]]`",
         _ if table.starts_with("discovery") => "### Discovery: `[pool.discover]`",
         _ if table.starts_with("a backend") => "### A backend: `{ address = \"10.0.0.13\", weight = 5 }`",
+        _ if table.starts_with("passive") => "### Passive health: `passive = { patience = \"500ms\" }`",
         _ if table.starts_with("a backup") => "### A backup: `backup = { pool = \"sorry\" }`",
         _ if table.starts_with("health") => "### Health: `health = { type = \"http\" }` or `[pool.health]`",
         _ => panic!("{table} has no heading in docs/config.md"),
@@ -59,7 +60,13 @@ fn defaults(table: &str) -> BTreeMap<&'static str, String> {
             ("shadow_local", "false".to_owned()),
         ]
     };
-    let standby = || vec![("panic_below", quoted("0%")), ("slow_start", duration(Duration::ZERO))];
+    let standby = || {
+        vec![
+            ("panic_below", quoted("0%")),
+            ("slow_start", duration(Duration::ZERO)),
+            ("passive", "true".to_owned()),
+        ]
+    };
     let pairs = match table {
         "[daemon]" => {
             let daemon = DaemonSpec::default();
@@ -88,6 +95,14 @@ fn defaults(table: &str) -> BTreeMap<&'static str, String> {
         "[defaults]" => [policies(), standby()].concat(),
         "[[service]]" => policies(),
         "[[pool]]" => standby(),
+        _ if table.starts_with("passive") => {
+            let passive = PassiveSpec::default();
+            vec![
+                ("patience", duration(passive.patience)),
+                ("eject", duration(passive.eject)),
+                ("max_ejected", quoted(&passive.max_ejected.to_string())),
+            ]
+        }
         _ if table.starts_with("a backup") => {
             let backup = BackupSpec::new("sorry".parse().unwrap());
             vec![

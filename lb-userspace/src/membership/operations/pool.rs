@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::unchanged;
 use crate::membership::draft::Draft;
 use crate::membership::{CliObjects, NewBackend, PoolAdd, Refusal, RefusalCode};
-use crate::spec::{BackendAddress, HealthSpec, Name, Origin, Percent, PoolSpec, nearest};
+use crate::spec::{BackendAddress, HealthSpec, Name, Origin, PassiveSpec, Percent, PoolSpec, nearest};
 
 impl Draft<'_> {
     /// What lbctl added, to be changed: there will be something to write down.
@@ -109,6 +109,7 @@ pub(super) fn new_pool(
         panic_below: Percent::ZERO,
         slow_start: Duration::ZERO,
         backup: None,
+        passive: Some(PassiveSpec::default()),
     }
 }
 

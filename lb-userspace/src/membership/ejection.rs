@@ -1,0 +1,84 @@
+//! Ejection: a backend whose new connections do not go on gets none for a while.
+//!
+//! In: a suspicion (`health/passive.rs`), the pool's policy, the time. Out: until when it is out. Invariants: never more of a pool than
+//! `max_ejected`, but one may always go if another is left in each of its tables; tracked flows stay; each time is twice as long as the
+//! one before, until it has been well for as long as the longest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Millis;
+use super::pool::{Member, Pool};
+use crate::desired::Variant;
+use crate::spec::{Affinity, BackendAddress, LONGEST_EJECTION, PassiveSpec, Protocol};
+
+/// The last ejection of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ejection {
+    /// When it is over.
+    pub(super) until: Millis,
+    /// How many there were in a row.
+    times: u32,
+    /// What was seen.
+    pub(super) why: Arc<str>,
+}
+
+impl Ejection {
+    /// The one that follows `before`.
+    fn next(before: Option<&Self>, policy: &PassiveSpec, now: Millis, why: Arc<str>) -> Self {
+        let recent = before.filter(|before| now.since(before.until) < LONGEST_EJECTION);
+        let times = recent.map_or(0, |before| before.times).saturating_add(1);
+        Self { until: now.after(length(policy, times)), times, why }
+    }
+}
+
+fn length(policy: &PassiveSpec, times: u32) -> Duration {
+    let doubled = policy.eject.saturating_mul(2_u32.saturating_pow(times.saturating_sub(1)));
+    doubled.min(LONGEST_EJECTION.max(policy.eject))
+}
+
+impl Pool {
+    /// How its connections are watched; `None`: they are not. A client's affinity sends all of its connections to one backend, so those
+    /// that fail there need not be that backend's fault; and datagrams tell nothing.
+    pub(super) fn passive(&self) -> Option<&PassiveSpec> {
+        let by_flow = self.services.iter().all(|service| service.affinity == Affinity::Flow);
+        let mut listeners = self.services.iter().flat_map(|service| &service.listen);
+        let is_tcp = listeners.any(|listener| listener.protocol == Protocol::Tcp);
+        self.passive.as_ref().filter(|_| by_flow && is_tcp)
+    }
+
+    /// The ejection of a member, if it is in force.
+    pub(super) fn ejection_of<'a>(&self, member: &'a Member, now: Millis) -> Option<&'a Ejection> {
+        member.ejection.as_ref().filter(|ejection| ejection.until > now && self.passive().is_some())
+    }
+
+    /// Ejects a backend, if that may be. False: everything stays as it is.
+    pub(super) fn eject(&mut self, address: BackendAddress, now: Millis, why: Arc<str>) -> bool {
+        let Some(policy) = self.passive().copied() else { return false };
+        let Some(member) = self.members.get(&address) else { return false };
+        if !member.verdict.takes_new
+            || !member.takes_new()
+            || member.spread
+            || !self.may_lose(address, &policy, now)
+        {
+            return false;
+        }
+        let ejection = Ejection::next(member.ejection.as_ref(), &policy, now, why);
+        if let Some(member) = self.members.get_mut(&address) {
+            member.ejection = Some(ejection);
+        }
+        true
+    }
+
+    fn may_lose(&self, address: BackendAddress, policy: &PassiveSpec, now: Millis) -> bool {
+        let out = self.members.values().filter(|member| self.ejection_of(member, now).is_some()).count();
+        let (with_it, all) = (out as u64 + 1, self.members.len() as u64);
+        let is_share = out == 0 || !policy.max_ejected.is_exceeded(with_it, all);
+        let variants = self.variants().into_iter().filter(|variant| variant.includes(address.ip));
+        let is_left = |variant: Variant| {
+            let mut others = self.members.iter().filter(|(other, _)| **other != address);
+            others.any(|(other, member)| variant.includes(other.ip) && member.verdict.takes_new)
+        };
+        is_share && { variants }.all(is_left)
+    }
+}
