@@ -1,0 +1,107 @@
+//! A backend whose checks are well and which answers no connections: it is ejected by what becomes of them, and comes back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lbd_tests::load::Kind;
+use lbd_tests::netns::output_of;
+use lbd_tests::root_or_skip;
+use lbd_tests::server::nginx::Nginx;
+use lbd_tests::topology::{Family, Mode, Plan, Settings, Topology};
+use lbd_tests::web::{HTTP, POOL, Web, until, until_answered};
+use serde_json::Value;
+
+/// Where the checks go.
+const CHECKED: u16 = 8080;
+const PER_SECOND: u32 = 100;
+/// Connections that are looked at before and after.
+const LOOKED_AT: u64 = 150;
+/// From the cut on: what the issue allows.
+const KNOWN: Duration = Duration::from_secs(1);
+
+macro_rules! cuts {
+    ($($name:ident: $mode:ident, $family:ident, $rule:literal;)*) => {$(
+        #[test]
+        fn $name() -> Result<()> {
+            if !root_or_skip(stringify!($name)) {
+                return Ok(());
+            }
+            is_ejected(&stringify!($name).replace('_', ""), Mode::$mode, Family::$family, $rule)
+        }
+    )*};
+}
+
+cuts! {
+    cut_full_nat_v4: FullNat, V4, "drop";
+    cut_nat_v6: Nat, V6, "drop";
+    cut_dsr_v4: Dsr, V4, "drop";
+    cut_ipip_v6: Ipip, V6, "drop";
+    refusing_full_nat_v6: FullNat, V6, "reject with tcp reset";
+}
+
+fn nft(web: &Web, rules: &str) -> Result<()> {
+    output_of(web.topology.backends[2].namespace.command("nft").arg(rules)).map(drop)
+}
+
+fn third(web: &Web) -> Result<Value> {
+    let address = web.topology.backend_address(2).to_string();
+    let address = if address.contains(':') { address.trim_matches(['[', ']']).to_owned() } else { address };
+    let found = web.lbd.backends(POOL)?.into_iter().find(|backend| {
+        backend["address"].as_str().is_some_and(|text| text.trim_matches(['[', ']']) == address)
+    });
+    found.with_context(|| format!("{address} is not listed"))
+}
+
+fn is_ejected(name: &str, mode: Mode, family: Family, rule: &str) -> Result<()> {
+    let health = format!(r#"{{ type = "http", port = {CHECKED}, path = "/healthz", interval = "500ms" }}"#);
+    // Ejected for a short time, so that the test sees it come back.
+    let settings = |topology: &Topology| {
+        let service = topology.service(POOL, &["80/tcp"], &health);
+        Settings::new(service.replacen("health =", "passive = { eject = \"3s\" }\nhealth =", 1))
+    };
+    let topology = Topology::build(Plan::new(name, mode, family))?;
+    let start = |port: u16| -> Result<Vec<Nginx>> {
+        let backends = topology.backends.iter();
+        backends.map(|backend| Nginx::start(&backend.namespace, &backend.name, port)).collect()
+    };
+    let (checked, servers) = (start(CHECKED)?, start(HTTP)?);
+    let mut lbd = lbd_tests::topology::Lbd::start(&topology, &settings(&topology))?;
+    lbd.wait_eligible(POOL, topology.backends.len(), lbd_tests::web::PATIENCE)?;
+    let web = Web { lbd, servers, topology };
+    let load = web.load(PER_SECOND)?;
+    let recorder = load.recorder();
+    until_answered(recorder, Instant::now(), LOOKED_AT)?;
+    ensure!(third(&web)?["eligible"] == true, "ejected before anything happened: {}", third(&web)?);
+
+    let cut = Instant::now();
+    nft(
+        &web,
+        &format!(
+            "add table inet cut; add chain inet cut in {{ type filter hook input priority 0; }}; add rule inet cut in tcp dport {HTTP} {rule}"
+        ),
+    )?;
+    until("the ejection", || Ok(third(&web)?["eligible"] == false))?;
+    let took = cut.elapsed();
+    let then = third(&web)?;
+    eprintln!("{name}: ejected after {took:?}: {}", then["reason"]);
+    ensure!(then["health"] == "healthy" && then["ejected"] == true, "{then}");
+    ensure!(then["reason"].as_str().is_some_and(|why| why.contains("new connections went on")), "{then}");
+    // Those that were due after the second all succeed, elsewhere, for as long as it is out.
+    let out = Instant::now();
+    until_answered(recorder, out, LOOKED_AT)?;
+    let end = Instant::now();
+    until("the end of all requests", || Ok(recorder.unfinished(end) == 0))?;
+    let new =
+        recorder.attempts(out.max(cut + KNOWN), end).into_iter().filter(|attempt| attempt.kind == Kind::New);
+    for attempt in new.filter(|attempt| attempt.start < out + Duration::from_secs(1)) {
+        ensure!(attempt.outcome.is_ok() && attempt.backend.as_deref() != Some("b3"), "{attempt:?}");
+    }
+
+    nft(&web, "delete table inet cut")?;
+    until("the return", || {
+        let now = third(&web)?;
+        Ok(now["eligible"] == true && now["new_flows"].as_u64() > then["new_flows"].as_u64())
+    })?;
+    drop(checked);
+    Ok(())
+}
