@@ -14,6 +14,7 @@ mod drops;
 mod events;
 mod explain;
 mod flows;
+mod history;
 mod import;
 mod offline;
 mod overrides;
@@ -68,6 +69,10 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
         Command::Override(command) => overrides::run(session, command).await,
         Command::Plan { file } => plan::run(session, file.as_deref()).await,
         Command::Apply { change } => plan::apply(session, &change).await,
+        Command::History { command } => history::run(session, command).await,
+        Command::Rollback { revision, change } => history::rollback(session, revision, &change).await,
+        Command::Backup { file, force } => history::backup(session, &file, force).await,
+        Command::Restore { file, change } => history::restore(session, &file, &change).await,
         Command::Batch { file, change } => batch::run(session, file.as_deref(), change).await,
         Command::Import(command) => import::run(session, command),
         Command::Stats { name, watch } => stats::run(session, name, watch).await,

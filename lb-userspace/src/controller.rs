@@ -17,6 +17,7 @@ mod passive;
 mod publish;
 mod reload;
 mod return_path;
+mod revisions;
 mod start;
 mod whole;
 
@@ -37,7 +38,7 @@ use crate::image::Image;
 use crate::membership::{Event, MemberId, Membership, Millis};
 use crate::netlink::{NetworkEvent, NextHopResolver};
 use crate::reach::{HostNetwork, Reach};
-use crate::spec::{BackendAddress, Name, OnExit};
+use crate::spec::{BackendAddress, Name, OnExit, format_duration};
 use crate::state::{Record, StateDir, StateError};
 pub use counters::{Counters, Shared};
 pub use names::Names;
@@ -50,6 +51,8 @@ pub use start::{Given, Senders};
 const BEAT: Duration = Duration::from_millis(500);
 /// How often the flow tables are walked: to count, to free what is past its time, to give resting ids back.
 const WALK: Duration = Duration::from_secs(3);
+/// A clock that is behind by less was put right, not set back.
+const CLOCK_STEP: Duration = Duration::from_secs(60);
 
 /// What the daemon's signal task asks for.
 #[derive(Debug)]
@@ -91,13 +94,33 @@ pub struct Published {
 pub struct Clock {
     started: Millis,
     since: Instant,
+    /// By how much the system's clock was behind what an earlier run had written down.
+    behind: Duration,
 }
 
 impl Clock {
     /// A clock that begins now.
     pub fn start() -> Self {
+        Self::start_after(Millis::default())
+    }
+
+    /// A clock that begins now, or, where the system's clock has been set back, with the last moment that an earlier run has written
+    /// down: deadlines of that run are not put off by a day because the clock was.
+    pub fn start_after(last: Millis) -> Self {
         let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self { started: Millis::default().after(unix), since: Instant::now() }
+        let wall = Millis::default().after(unix);
+        Self { started: wall.max(last), since: Instant::now(), behind: last.since(wall) }
+    }
+
+    /// A sentence where the system's clock has been set back.
+    fn behind(&self) -> Option<String> {
+        (self.behind > CLOCK_STEP).then(|| {
+            let behind = format_duration(Duration::from_secs(self.behind.as_secs()));
+            format!(
+                "the system's clock is {behind} behind the newest revision: it was set back, or ahead then; times are counted from that \
+                 revision on until lbd is started again"
+            )
+        })
     }
 
     /// Now.
@@ -179,6 +202,8 @@ enum Notice {
     Host,
     /// What is left out of what discovery sources say.
     Discovery,
+    /// The system's clock.
+    Clock,
 }
 
 impl Controller {
@@ -305,6 +330,7 @@ impl Controller {
             file: Arc::clone(membership.file()),
             cli: Arc::clone(membership.cli_objects()),
             overrides: membership.overrides(),
+            set_aside: membership.set_aside().cloned(),
         })
     }
 

@@ -69,8 +69,19 @@ fn given(options: &RunOptions) -> anyhow::Result<Result<Given, ExitCode>> {
     match config::load(&config) {
         Ok(loaded) => {
             let (state, left) = StateDir::open(&loaded.spec.daemon.state)?;
-            let (spec, warnings) = (Arc::new(loaded.spec), loaded.warnings);
-            Ok(Ok(Given { config, spec, warnings, invalid: None, state, left }))
+            let (spec, warnings, set_aside) = match left.instead_of(&loaded.spec) {
+                Some(last) => {
+                    let (file, aside) = (Arc::clone(&last.file), last.set_aside.clone());
+                    tracing::warn!(
+                        "revision {} stays in force: {} is as it was when it was put aside",
+                        last.revision,
+                        config.display()
+                    );
+                    (file, Vec::new(), aside)
+                }
+                None => (Arc::new(loaded.spec), loaded.warnings, None),
+            };
+            Ok(Ok(Given { config, spec, warnings, invalid: None, state, left, set_aside }))
         }
         Err(errors) => {
             for problem in &errors.problems {
@@ -88,7 +99,16 @@ fn given(options: &RunOptions) -> anyhow::Result<Result<Given, ExitCode>> {
                 in_one_line(&errors)
             );
             tracing::error!("{invalid}");
-            Ok(Ok(Given { config, spec, warnings: Vec::new(), invalid: Some(invalid), state, left }))
+            let set_aside = left.last.as_ref().and_then(|last| last.set_aside.clone());
+            Ok(Ok(Given {
+                config,
+                spec,
+                warnings: Vec::new(),
+                invalid: Some(invalid),
+                state,
+                left,
+                set_aside,
+            }))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! lbd in user space.
 
 pub mod api;
+pub mod backup;
 pub mod change;
 pub mod check;
 pub mod cli;

@@ -36,6 +36,7 @@ mod standby;
 mod start;
 mod view;
 mod ways;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -59,6 +60,7 @@ pub use refusal::{Refusal, RefusalCode};
 pub use start::{Pinned, Start};
 pub use view::{BackendView, Plight, PoolView, ServiceView};
 pub use ways::WayState;
+pub use whole::{Back, SetAside, merged};
 
 use definitions::Definitions;
 use draft::Draft;
@@ -167,6 +169,8 @@ pub struct Candidate {
 #[derive(Clone, Debug)]
 pub struct Membership {
     revision: u64,
+    /// Something else than the configuration file is in force.
+    set_aside: Option<Arc<SetAside>>,
     definitions: Definitions,
     services: BTreeMap<Name, Arc<ServiceSpec>>,
     pools: BTreeMap<Name, Arc<Pool>>,
@@ -199,7 +203,7 @@ impl Membership {
     pub fn reload(&self, now: Millis, spec: Arc<Spec>, options: &Options) -> Result<Candidate, Refusal> {
         self.check_revision(options.if_revision)?;
         let mut draft = Draft::new(self, now, "the configuration file");
-        draft.replace_file(spec)?;
+        draft.replace_file(spec, options.force)?;
         Ok(draft.finish(options.force)?.let_go(now))
     }
 

@@ -4,7 +4,8 @@
 //! is written down before it is done, by one rename, so a crash or a full disk leaves the revision before it and never
 //! half of one; what the file defines, what lbctl added and the overrides stand in the same revision, so they cannot
 //! disagree; a damaged file is put aside for the one before it, and said until somebody removes it; a whole one that another
-//! version of lbd wrote stays where that version finds it; what the system does not let us read is no damage.
+//! version of lbd wrote stays where that version finds it; what the system does not let us read is no damage; a revision
+//! whose copy of the file is lost still has lbctl's objects and the overrides.
 //!
 //! ```text
 //! STATE/lock                   held by the daemon that uses the directory
@@ -15,10 +16,11 @@
 //! ```
 
 mod discovered;
-mod file;
+pub(crate) mod file;
+mod kept;
 mod unusable;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
@@ -28,13 +30,15 @@ use std::sync::Arc;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::membership::{CliObjects, OverrideEntry, Refusal, RefusalCode};
+use crate::membership::{CliObjects, OverrideEntry, Refusal, RefusalCode, SetAside};
 use crate::moment::Millis;
 use crate::spec::Spec;
 
 pub use discovered::Said;
 use file::Unread;
-use unusable::{ACKNOWLEDGE, DAMAGED, Unusable, aside_of};
+use kept::Kept;
+pub use kept::{Summary, Unkept};
+use unusable::{ACKNOWLEDGE, DAMAGED, Loss, Unusable, aside_of};
 
 /// Revisions that are kept.
 pub const KEPT: u64 = 50;
@@ -97,6 +101,8 @@ pub struct Record {
     pub cli: Arc<CliObjects>,
     /// The operator's hand on backends.
     pub overrides: Vec<OverrideEntry>,
+    /// `file` is not what the daemon's file said: that one is here.
+    pub set_aside: Option<Arc<SetAside>>,
 }
 
 /// A revision as its file has it.
@@ -109,13 +115,39 @@ struct Stored {
     configuration: String,
     cli: CliObjects,
     overrides: Vec<OverrideEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    set_aside: Option<StoredAside>,
+}
+
+/// What a revision says of the file that it is in the place of.
+#[derive(Clone, Serialize, Deserialize)]
+struct StoredAside {
+    instead: String,
+    configuration: String,
 }
 
 impl Stored {
-    fn with(self, file: Spec) -> Record {
-        let Self { revision, time, who, what, cli, overrides, .. } = self;
-        Record { revision, time, who, what, file: Arc::new(file), cli: Arc::new(cli), overrides }
+    /// The configurations that it names.
+    fn configurations(&self) -> Vec<String> {
+        let aside = self.set_aside.as_ref().map(|aside| aside.configuration.clone());
+        std::iter::once(self.configuration.clone()).chain(aside).collect()
     }
+
+    fn with(self, file: Spec, set_aside: Option<Arc<SetAside>>) -> Record {
+        let Self { revision, time, who, what, cli, overrides, .. } = self;
+        Record { revision, time, who, what, file: Arc::new(file), cli: Arc::new(cli), overrides, set_aside }
+    }
+}
+
+/// What lbctl had done by a revision whose copy of the file is lost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objects {
+    /// The revision.
+    pub revision: u64,
+    /// What lbctl added.
+    pub cli: CliObjects,
+    /// The operator's hand on backends.
+    pub overrides: Vec<OverrideEntry>,
 }
 
 /// What an earlier run left behind.
@@ -123,6 +155,8 @@ impl Stored {
 pub struct Left {
     /// The newest revision that is whole.
     pub last: Option<Record>,
+    /// lbctl's part of a newer one, of which the file's part is lost.
+    pub objects: Option<Objects>,
     /// The highest number in use, damaged ones included: new revisions count from here.
     pub highest: u64,
     /// Files that could not be used, now or at an earlier start, where they are now, each with what that means. They are
@@ -130,12 +164,20 @@ pub struct Left {
     pub damaged: BTreeMap<PathBuf, String>,
 }
 
+impl Left {
+    /// The revision that stays in force although this is what the file says: something was put back, and the file has not changed since.
+    pub fn instead_of(&self, file: &Spec) -> Option<&Record> {
+        let last = self.last.as_ref().filter(|_| self.objects.is_none())?;
+        last.set_aside.as_ref().is_some_and(|aside| aside.file.means_the_same(file)).then_some(last)
+    }
+}
+
 /// The directory, held by this daemon.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// Which configuration each kept revision names; `None`: it cannot be read.
-    configurations: BTreeMap<u64, Option<String>>,
+    /// What is known of each kept revision.
+    kept: BTreeMap<u64, Kept>,
     _lock: Flock<File>,
 }
 
@@ -156,7 +198,7 @@ impl StateDir {
             nix::errno::Errno::EWOULDBLOCK => StateError::Held { path: path.display().to_string() },
             error => system("lock")(error.into()),
         })?;
-        let mut state = Self { path: path.to_owned(), configurations: BTreeMap::new(), _lock: lock };
+        let mut state = Self { path: path.to_owned(), kept: BTreeMap::new(), _lock: lock };
         let before = state.put_aside_before().map_err(system("read"))?;
         let numbers = state.numbers().map_err(system("read"))?;
         let left = state.read(before, numbers)?;
@@ -167,41 +209,83 @@ impl StateDir {
     fn read(&mut self, before: BTreeMap<PathBuf, String>, numbers: Vec<u64>) -> Result<Left, StateError> {
         // A number is not given twice.
         let aside = before.keys().filter_map(|path| path.file_stem()?.to_str()?.parse().ok());
-        let mut left = Left { highest: aside.max().unwrap_or(0), last: None, damaged: before };
-        let (mut unusable, mut missing) = (BTreeMap::new(), BTreeSet::new());
+        let mut left = Left { highest: aside.max().unwrap_or(0), damaged: before, ..Left::default() };
+        let mut unusable = BTreeMap::new();
         for number in numbers.into_iter().rev() {
             left.highest = left.highest.max(number);
-            let is_loss = left.last.is_none();
             let path = self.revision_path(number);
-            let stored = match file::read::<Stored>(&path) {
-                Ok(stored) => stored,
-                Err(unread) => {
-                    self.configurations.insert(number, None);
-                    unusable.extend(Unusable::of(path, unread, is_loss)?);
-                    continue;
-                }
-            };
-            self.configurations.insert(number, Some(stored.configuration.clone()));
-            if !is_loss {
-                continue;
-            }
-            let configuration = self.configuration_path(&stored.configuration);
-            match file::read::<Spec>(&configuration) {
-                Ok(spec) => left.last = Some(stored.with(spec)),
-                // It is said already.
-                Err(Unread::Missing) if left.damaged.contains_key(&aside_of(&configuration)) => {}
-                Err(Unread::Missing) => {
-                    // What is not there cannot be kept and shown: the newest revision that wants it is.
-                    if missing.insert(configuration.clone()) {
-                        unusable.extend([Unusable::without(path, &configuration)]);
+            let loss = if left.last.is_none() { Loss::Changes } else { Loss::Nothing };
+            match file::read::<Stored>(&path) {
+                Ok(stored) => {
+                    self.kept.insert(number, Kept::of(&stored));
+                    if left.last.is_none() {
+                        self.complete(path, stored, &mut left, &mut unusable)?;
                     }
                 }
-                Err(unread) => unusable.extend(Unusable::of(configuration, unread, true)?),
+                Err(unread) => {
+                    self.kept.insert(number, Kept::default());
+                    unusable.extend(Unusable::of(path, unread, loss)?);
+                }
             }
         }
         left.damaged
             .extend(unusable.into_iter().map(|(path, fault)| fault.see_to(&path, left.last.as_ref())));
         Ok(left)
+    }
+
+    /// Takes a revision with its configuration as the last one; or, where that is lost, the rest of it.
+    fn complete(
+        &self,
+        path: PathBuf,
+        stored: Stored,
+        left: &mut Left,
+        unusable: &mut BTreeMap<PathBuf, Unusable>,
+    ) -> Result<(), StateError> {
+        let configuration = self.configuration_path(&stored.configuration);
+        let unread = match file::read::<Spec>(&configuration) {
+            Ok(spec) => {
+                let set_aside = self.set_aside(&stored, unusable)?;
+                left.last = Some(stored.with(spec, set_aside));
+                return Ok(());
+            }
+            Err(unread) => unread,
+        };
+        let is_newest = left.objects.is_none();
+        let objects = left.objects.get_or_insert(Objects {
+            revision: stored.revision,
+            cli: stored.cli,
+            overrides: stored.overrides,
+        });
+        let loss = Loss::File(objects.revision);
+        match unread {
+            // It is said already, by the file that was put aside, or by a newer revision that wants it too.
+            Unread::Missing if left.damaged.contains_key(&aside_of(&configuration)) => {}
+            Unread::Missing if !is_newest && unusable.values().any(|fault| fault.wants(&configuration)) => {}
+            Unread::Missing => unusable.extend([Unusable::without(path, &configuration, loss)]),
+            unread => unusable.extend(Unusable::of(configuration, unread, loss)?),
+        }
+        Ok(())
+    }
+
+    /// The file that a revision is in the place of. One that is lost can no longer be told from a changed one, so the present file counts.
+    fn set_aside(
+        &self,
+        stored: &Stored,
+        unusable: &mut BTreeMap<PathBuf, Unusable>,
+    ) -> Result<Option<Arc<SetAside>>, StateError> {
+        let Some(StoredAside { instead, configuration }) = stored.set_aside.clone() else { return Ok(None) };
+        let path = self.configuration_path(&configuration);
+        match file::read::<Spec>(&path) {
+            Ok(file) => Ok(Some(Arc::new(SetAside { file: Arc::new(file), instead }))),
+            Err(Unread::Missing) => {
+                unusable.extend([Unusable::without(self.revision_path(stored.revision), &path, Loss::Aside)]);
+                Ok(None)
+            }
+            Err(unread) => {
+                unusable.extend(Unusable::of(path, unread, Loss::Aside)?);
+                Ok(None)
+            }
+        }
     }
 
     /// Files that earlier starts have put aside and nobody has removed.
@@ -238,39 +322,49 @@ impl StateDir {
     /// # Errors
     /// It could not be written: then the directory is as before, and the change must not be done.
     pub fn write(&mut self, record: &Record) -> Result<(), StateError> {
-        let text = file::json(&*record.file, Path::new(CONFIGURATIONS))?;
-        let configuration = file::checksum(&text);
-        let path = self.configuration_path(&configuration);
-        // The name is the checksum: what is there and whole is the same.
-        if file::read::<Spec>(&path).is_err() {
-            file::write(&path, &text)?;
-        }
+        let configuration = self.write_configuration(&record.file)?;
+        let set_aside = record.set_aside.as_ref().map(|aside| {
+            let configuration = self.write_configuration(&aside.file)?;
+            Ok(StoredAside { instead: aside.instead.clone(), configuration })
+        });
         let stored = Stored {
             revision: record.revision,
             time: record.time,
             who: record.who.clone(),
             what: record.what.clone(),
-            configuration: configuration.clone(),
+            configuration,
             cli: CliObjects::clone(&record.cli),
             overrides: record.overrides.clone(),
+            set_aside: set_aside.transpose()?,
         };
         let path = self.revision_path(record.revision);
         file::write(&path, &file::json(&stored, &path)?)?;
-        self.configurations.insert(record.revision, Some(configuration));
+        self.kept.insert(record.revision, Kept::of(&stored));
         self.forget_old(record.revision);
         Ok(())
+    }
+
+    /// Writes a configuration down under its name, which is its checksum: what is there and whole is the same.
+    fn write_configuration(&self, spec: &Spec) -> Result<String, StateError> {
+        let text = file::json(spec, Path::new(CONFIGURATIONS))?;
+        let name = file::checksum(&text);
+        let path = self.configuration_path(&name);
+        if file::read::<Spec>(&path).is_err() {
+            file::write(&path, &text)?;
+        }
+        Ok(name)
     }
 
     /// Removes revisions beyond the last [`KEPT`], and configurations that no kept one names. What cannot be removed is
     /// tried again next time.
     fn forget_old(&mut self, newest: u64) {
-        let kept = self.configurations.split_off(&(newest + 1).saturating_sub(KEPT));
-        let old = std::mem::replace(&mut self.configurations, kept);
-        for (number, configuration) in old {
-            let unused = configuration
-                .filter(|name| !self.configurations.values().any(|kept| kept.as_ref() == Some(name)));
-            let paths = [Some(self.revision_path(number)), unused.map(|name| self.configuration_path(&name))];
-            for path in paths.into_iter().flatten() {
+        let kept = self.kept.split_off(&(newest + 1).saturating_sub(KEPT));
+        let old = std::mem::replace(&mut self.kept, kept);
+        for (number, kept) in old {
+            let is_used = |name: &String| self.kept.values().any(|kept| kept.configurations.contains(name));
+            let unused = kept.configurations.iter().filter(|name| !is_used(name));
+            let paths = unused.map(|name| self.configuration_path(name)).chain([self.revision_path(number)]);
+            for path in paths {
                 match fs::remove_file(&path) {
                     Err(error) if error.kind() != ErrorKind::NotFound => {
                         tracing::warn!("cannot remove the old {}: {error}", path.display());

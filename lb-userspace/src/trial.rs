@@ -184,6 +184,7 @@ async fn serve(vip: SocketAddr, spec: &Arc<Spec>) -> anyhow::Result<()> {
         invalid: None,
         state,
         left,
+        set_aside: None,
     };
     let (controller, senders) = Controller::start(given).await?;
     let handle = daemon::handle(&controller, &senders);

@@ -22,9 +22,11 @@ use tokio::net::UnixStream;
 use super::types::{
     Answer, BackendDetail, BackendList, ChangeDone, ChangeRequest, Conditions, Drops, ErrorAnswer, EventList,
     EventQuery, ExplainRequest, Explanation, FlowCounts, FlowFilter, FlowList, FlowsFlushed, NameQuery,
-    OverrideList, PlanAnswer, PlanRequest, PoolDetail, PoolList, ServiceDetail, ServiceList, Stats, Status,
+    OverrideList, PlanAnswer, PlanRequest, PoolDetail, PoolList, RestoreRequest, RevisionDetail,
+    RevisionList, RevisionQuery, ServiceDetail, ServiceList, Stats, Status,
 };
 use super::{ApiError, ErrorCode};
+use crate::backup::Backup;
 use crate::spec::{BackendAddress, Name};
 
 /// How long an answer may take beyond what the request itself asks to wait.
@@ -112,6 +114,32 @@ impl Client {
     /// Puts the daemon's own configuration file in force.
     pub async fn apply(&self, conditions: &Conditions) -> Result<ChangeDone> {
         self.post("/v1/apply", conditions, ANSWER_TIME + long(conditions.wait)).await
+    }
+
+    /// The revisions that are kept.
+    pub async fn revisions(&self) -> Result<RevisionList> {
+        self.get("/v1/revisions").await
+    }
+
+    /// One of them, and what it has otherwise than `against`, or than the one before it.
+    pub async fn revision(&self, number: u64, against: Option<u64>) -> Result<RevisionDetail> {
+        self.get(&with_query(&format!("/v1/revisions/{number}"), &RevisionQuery { against })?).await
+    }
+
+    /// Puts a revision back.
+    pub async fn rollback(&self, number: u64, conditions: &Conditions) -> Result<ChangeDone> {
+        let limit = ANSWER_TIME + long(conditions.wait);
+        self.post(&format!("/v1/revisions/{number}/rollback"), conditions, limit).await
+    }
+
+    /// What is in force, whole.
+    pub async fn backup(&self) -> Result<Backup> {
+        self.get("/v1/backup").await
+    }
+
+    /// Puts a backup in force.
+    pub async fn restore(&self, request: &RestoreRequest) -> Result<ChangeDone> {
+        self.post("/v1/restore", request, ANSWER_TIME + long(request.conditions.wait)).await
     }
 
     /// What the program in the kernel would do with a packet.

@@ -9,11 +9,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::types::{
-    ChangeDone, ExplainRequest, Explanation, FlowCounts, FlowFilter, FlowList, FlowsFlushed, PlanAnswer,
-    PlanRequest,
+    Back, ChangeDone, ExplainRequest, Explanation, FlowCounts, FlowFilter, FlowList, FlowsFlushed,
+    PlanAnswer, PlanRequest, RevisionDetail, RevisionList,
 };
 use super::{ApiError, Counters, ErrorCode, EventLog, Snapshot};
 use crate::discovery::Board;
+use crate::backup::Backup;
 use crate::membership::{Change, Options};
 
 /// How an answer comes back.
@@ -46,6 +47,36 @@ pub enum Command {
         options: Options,
         /// To whom.
         reply: Reply<ChangeDone>,
+    },
+    /// List the revisions that are kept.
+    Revisions {
+        /// To whom.
+        reply: Reply<RevisionList>,
+    },
+    /// Show one, whole.
+    Revision {
+        /// Its number.
+        number: u64,
+        /// What it is compared with; `None`: the one before it.
+        against: Option<u64>,
+        /// To whom.
+        reply: Reply<RevisionDetail>,
+    },
+    /// Put the whole of another time in force.
+    PutBack {
+        /// Who asks.
+        who: String,
+        /// What.
+        back: Back,
+        /// Under which conditions.
+        options: Options,
+        /// To whom.
+        reply: Reply<ChangeDone>,
+    },
+    /// Give out what is in force, whole.
+    Backup {
+        /// To whom.
+        reply: Reply<Box<Backup>>,
     },
     /// Run a packet through the explaining program.
     Explain {

@@ -5,6 +5,7 @@
 
 mod changes;
 mod reply;
+mod revisions;
 mod wait;
 
 use std::time::Duration;
@@ -44,6 +45,11 @@ pub(super) fn router(handle: Handle) -> Router {
         .route("/v1/backends", get(backends))
         .route("/v1/changes", post(changes::change))
         .route("/v1/apply", post(changes::apply))
+        .route("/v1/revisions", get(revisions::list))
+        .route("/v1/revisions/{number}", get(revisions::show))
+        .route("/v1/revisions/{number}/rollback", post(revisions::rollback))
+        .route("/v1/backup", get(revisions::backup))
+        .route("/v1/restore", post(revisions::restore))
         .route("/v1/plan", get(changes::plan).post(changes::plan_candidate))
         .route("/v1/explain", get(explain))
         .route("/v1/flows", get(flows))
@@ -73,7 +79,7 @@ async fn no_path(uri: Uri) -> ApiError {
 
 async fn no_method(uri: Uri) -> ApiError {
     ApiError::new(ErrorCode::MethodNotAllowed, format!("{} is not used with this method", uri.path()))
-        .hint("GET reads; /v1/changes, /v1/apply, /v1/plan and /v1/flows/flush take POST")
+        .hint("GET reads; /v1/changes, /v1/apply, /v1/plan, /v1/restore, /v1/revisions/N/rollback and /v1/flows/flush take POST")
 }
 
 async fn status(State(handle): State<Handle>) -> Result {

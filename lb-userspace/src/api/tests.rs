@@ -156,6 +156,21 @@ impl Controller {
                 let revision = self.membership.revision();
                 drop(reply.send(Ok(PlanAnswer { revision, file, ..PlanAnswer::default() })));
             }
+            Command::Revisions { reply } => {
+                let revisions =
+                    vec![Revision { revision: self.membership.revision(), ..Revision::default() }];
+                drop(reply.send(Ok(RevisionList { revisions })));
+            }
+            Command::Revision { number, reply, .. } => {
+                drop(reply.send(Err(ApiError::new(ErrorCode::NotFound, format!("no revision {number}")))));
+            }
+            Command::PutBack { options, reply, .. } => {
+                let done = ChangeDone { dry_run: options.dry_run, ..ChangeDone::default() };
+                drop(reply.send(Ok(done)));
+            }
+            Command::Backup { reply } => {
+                drop(reply.send(Err(ApiError::new(ErrorCode::Internal, "there is nothing to back up"))));
+            }
             Command::Apply { options, reply, .. } => {
                 let done = ChangeDone { dry_run: options.dry_run, ..ChangeDone::default() };
                 drop(reply.send(Ok(done)));

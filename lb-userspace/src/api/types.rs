@@ -7,6 +7,7 @@ mod changes;
 mod flows;
 mod objects;
 mod source;
+mod revisions;
 mod status;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,7 @@ pub use objects::{
     Backend, BackendDetail, BackendList, Pool, PoolDetail, PoolList, Service, ServiceDetail, ServiceList,
 };
 pub use source::{Source, SourceStateWord};
+pub use revisions::{Back, RestoreRequest, Revision, RevisionDetail, RevisionList, RevisionQuery};
 pub use status::{
     BackendStats, Drops, FlowTable, FlowTables, Interface, NameQuery, PoolSummary, ReasonCount, ServiceStats,
     Stats, Status, Totals,

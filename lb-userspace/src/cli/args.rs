@@ -86,6 +86,48 @@ pub enum Command {
         #[command(flatten)]
         change: ChangeArguments,
     },
+    /// The revisions that are kept: number, time, who, what.
+    #[command(args_conflicts_with_subcommands = true)]
+    #[command(after_help = "Example: lbctl history show 12 --against 10")]
+    History {
+        /// One of them, instead of the list.
+        #[command(subcommand)]
+        command: Option<HistoryCommand>,
+    },
+    /// Puts a revision back, whole: the file's content, what lbctl had added, and the overrides become a new revision.
+    #[command(
+        after_help = "The configuration file itself stays as it is, and out of force until it changes.\n\n\
+        Example: lbctl rollback 12 --dry-run"
+    )]
+    Rollback {
+        /// Its number, see history.
+        #[arg(value_name = "REVISION")]
+        revision: u64,
+        /// How the change is made.
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// Writes what is in force, whole, into one plain file.
+    #[command(after_help = "Example: lbctl backup /root/lbd-$(date +%F).backup")]
+    Backup {
+        /// The file; - is standard output.
+        file: PathBuf,
+        /// Even if the file is there already.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Puts a backup in force, whole, as one change, or refuses it and says why.
+    #[command(
+        after_help = "The configuration file itself stays as it is, and out of force until it changes.\n\n\
+        Example: lbctl restore /root/lbd.backup --dry-run"
+    )]
+    Restore {
+        /// The file; - is standard input.
+        file: PathBuf,
+        /// How the change is made.
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
     /// Changes written one a line, as one revision: all of them, or none.
     #[command(
         after_help = "A line is what would follow lbctl; words may be quoted, # begins a comment. Options of the change are \
@@ -211,6 +253,21 @@ pub enum FlowsCommand {
         /// Do not ask.
         #[arg(short, long)]
         yes: bool,
+    },
+}
+
+/// `lbctl history …`
+#[derive(Subcommand, Debug)]
+pub enum HistoryCommand {
+    /// One revision, and what it has otherwise than the one before it.
+    #[command(alias = "diff")]
+    Show {
+        /// Its number.
+        #[arg(value_name = "REVISION")]
+        revision: u64,
+        /// Compare with this one instead.
+        #[arg(long, value_name = "REVISION")]
+        against: Option<u64>,
     },
 }
 

@@ -41,7 +41,10 @@ pub(super) async fn run(session: &Session, file: Option<&Path>) -> Outcome {
     })?;
     if !session.is_json() {
         answer.notes.iter().for_each(|note| session.say(note));
-        session.say(&epilogue(&answer));
+        // A file that is not in force has said so.
+        if answer.notes.is_empty() || !answer.report.changes.is_empty() {
+            session.say(&epilogue(&answer));
+        }
     }
     Ok(if answer.report.changes.is_empty() { 0 } else { CHANGES })
 }

@@ -35,6 +35,12 @@ impl Controller {
             Command::Apply { who, options, reply } => {
                 drop(reply.send(self.apply_file(&who, &options).await));
             }
+            Command::Revisions { reply } => drop(reply.send(Ok(self.revisions()))),
+            Command::Revision { number, against, reply } => drop(reply.send(self.revision(number, against))),
+            Command::PutBack { who, back, options, reply } => {
+                drop(reply.send(self.put_back(&who, back, &options).await));
+            }
+            Command::Backup { reply } => drop(reply.send(Ok(Box::new(self.backup())))),
             Command::Explain { request, reply } => drop(reply.send(self.explain(&request))),
             Command::Flows { filter, reply } => drop(reply.send(self.list_flows(&filter))),
             Command::CountFlows { filter, reply } => drop(reply.send(self.count_matching(&filter))),

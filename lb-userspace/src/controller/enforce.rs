@@ -29,7 +29,11 @@ impl Controller {
         }
         if outcome.revised {
             let membership = self.membership.clone();
-            let saved = self.save(&membership, "lbd", &outcome.notes);
+            let what = match outcome.notes.is_empty() {
+                true => outcome.events.iter().map(|event| event.message.clone()).collect(),
+                false => outcome.notes.clone(),
+            };
+            let saved = self.save(&membership, "lbd", &what);
             self.set_fault(Fault::State, saved.err().map(|error| error.to_string()).into_iter().collect());
         }
         if outcome.desired_changed {

@@ -42,6 +42,7 @@ impl Controller {
         let mut notices: Vec<String> = self.notices.values().flatten().cloned().collect();
         // Two listeners of a service on one vip have one fault.
         notices.dedup();
+        notices.extend(self.file_set_aside());
         notices.extend(states.iter().filter_map(|state| state.warning.clone()));
         let snapshot = Snapshot {
             revision: self.membership.revision(),

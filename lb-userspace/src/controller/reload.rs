@@ -49,6 +49,13 @@ impl Controller {
             .membership
             .reload(self.clock.now(), Arc::new(loaded.spec), &Options::default())
             .map_err(|refusal| refusal.to_string())?;
+        if candidate.membership.set_aside().is_some() {
+            return Ok(format!(
+                "{}, at revision {}",
+                candidate.outcome.notes.join("; "),
+                self.membership.revision()
+            ));
+        }
         let accepted = self.accept(candidate, THE_FILE, None).map_err(|error| error.to_string())?;
         self.set_notices(Notice::File, &loaded.warnings);
         Ok(format!("the configuration is at revision {}", accepted.revision))

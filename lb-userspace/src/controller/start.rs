@@ -18,7 +18,7 @@ use crate::datapath::{Adoption, Datapath, Demand, Tuning};
 use crate::desired::{Desired, DesiredNextHop};
 use crate::health::{HealthEngine, default_probe_limit};
 use crate::image::Image;
-use crate::membership::{Held, MemberId, Membership, Pinned, Start, WayState};
+use crate::membership::{Held, MemberId, Membership, Pinned, SetAside, Start, WayState};
 use crate::netlink::{NextHopResolver, read_host_network};
 use crate::spec::{OnExit, Problem, SourceId, Spec};
 use crate::state::{Left, Said, StateDir};
@@ -38,6 +38,8 @@ pub struct Given {
     pub state: StateDir,
     /// What was left in it.
     pub left: Left,
+    /// `spec` is not what the file says, because something was put back.
+    pub set_aside: Option<Arc<SetAside>>,
 }
 
 /// Ways to the controller.
@@ -55,19 +57,29 @@ impl Controller {
     /// # Errors
     /// In a sentence: the configuration cannot work on this host, or the kernel refuses.
     pub async fn start(given: Given) -> anyhow::Result<(Self, Senders)> {
-        let Given { config, spec, warnings, invalid, state, left } = given;
+        let Given { config, spec, warnings, mut invalid, state, mut left, set_aside } = given;
         let kept = state.discovered();
-        let clock = Clock::start();
+        let clock = Clock::start_after(left.last.as_ref().map(|last| last.time).unwrap_or_default());
         let host = read_host_network().await?;
-        let alone = Membership::start(clock.now(), beginning(&spec, &left, &kept, Pinned::default()))
-            .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+        let begin = |left: &Left, pinned| {
+            Membership::start(clock.now(), beginning(&spec, left, &kept, set_aside.clone(), pinned))
+        };
+        let mut alone = begin(&left, Pinned::default());
+        if let (Err(refusal), Some(objects), Some(invalid)) = (&alone, &left.objects, &mut invalid) {
+            // What is in force is the file of an older revision: its own objects go with it.
+            let lost = format!("; lbctl's part of revision {} does not fit it: {refusal}", objects.revision);
+            tracing::error!("{lost}");
+            invalid.push_str(&lost);
+            left.objects = None;
+            alone = begin(&left, Pinned::default());
+        }
+        let alone = alone.map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
         let judgement = super::reload::judge(&alone.membership.merged_spec(), &host);
         refuse_errors(&of_the_change(&judgement.problems))?;
         let datapath = open_datapath(&spec, alone.membership.desired())?;
         let image = Image::read(&datapath).context("cannot read the tables of an earlier run")?;
         let pinned = pinned(&image, &datapath);
-        let candidate = Membership::start(clock.now(), beginning(&spec, &left, &kept, pinned))
-            .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+        let candidate = begin(&left, pinned).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
         let (health_events, health_inbox) = mpsc::unbounded_channel();
         let (network_events, network_inbox) = mpsc::unbounded_channel();
         let (source_events, source_inbox) = mpsc::unbounded_channel();
@@ -114,6 +126,7 @@ impl Controller {
         controller
             .set_notices(Notice::Pins, &foreign.iter().map(|pins| left_behind(pins)).collect::<Vec<_>>());
         controller.set_notices(Notice::File, &warnings);
+        controller.set_notices(Notice::Clock, &clock.behind().into_iter().collect::<Vec<_>>());
         controller.set_notices(Notice::Host, &judgement.problems);
         controller.set_fault(Fault::Config, invalid.into_iter().collect());
         // All of it, once: a file that is already gone when the beat looks for it is in the log at least.
@@ -185,16 +198,31 @@ pub(crate) fn left_behind(pins: &Path) -> String {
 }
 
 /// What a membership begins with.
-fn beginning(spec: &Arc<Spec>, left: &Left, kept: &BTreeMap<SourceId, Said>, pinned: Pinned) -> Start {
+fn beginning(
+    spec: &Arc<Spec>,
+    left: &Left,
+    kept: &BTreeMap<SourceId, Said>,
+    set_aside: Option<Arc<SetAside>>,
+    pinned: Pinned,
+) -> Start {
     let last = left.last.as_ref();
     // Where no revision is whole the file counts as another than it was, and no number is given twice.
-    let file_then = last.map_or_else(Arc::default, |record| Arc::clone(&record.file));
+    let file_then = match &left.objects {
+        Some(_) => Arc::default(),
+        None => last.map_or_else(Arc::default, |record| Arc::clone(&record.file)),
+    };
+    let (cli, overrides) = match (&left.objects, last) {
+        (Some(objects), _) => (objects.cli.clone(), objects.overrides.clone()),
+        (None, Some(last)) => ((*last.cli).clone(), last.overrides.clone()),
+        (None, None) => Default::default(),
+    };
     Start {
         file: Arc::clone(spec),
-        cli: last.map(|record| (*record.cli).clone()).unwrap_or_default(),
-        overrides: last.map(|record| record.overrides.clone()).unwrap_or_default(),
+        cli,
+        overrides,
         saved: (left.highest > 0).then_some((left.highest, file_then)),
         discovered: said_before(kept),
+        set_aside,
         pinned,
     }
 }

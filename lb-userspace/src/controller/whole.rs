@@ -51,7 +51,11 @@ impl Controller {
         warnings.extend(candidate.outcome.warnings);
         warnings.extend(self.new_warnings(&judgement));
         let revision = self.membership.revision();
-        Ok(PlanAnswer { revision, file, report: foreseen.report, notes: foreseen.notes, warnings })
+        let mut notes = foreseen.notes;
+        if candidate.membership.set_aside().is_some() {
+            notes.extend(candidate.outcome.notes);
+        }
+        Ok(PlanAnswer { revision, file, report: foreseen.report, notes, warnings })
     }
 
     /// Puts the daemon's own file in force, or says what that would do.
@@ -123,7 +127,7 @@ impl Controller {
     }
 
     /// Looks at the host's network; what cannot be seen now is as it was.
-    async fn see_host(&mut self) {
+    pub(super) async fn see_host(&mut self) {
         if let Ok(host) = read_host_network().await {
             self.host = host;
         }

@@ -13,7 +13,8 @@ use super::draft::Draft;
 use super::event::DomainEvent;
 use super::ways::Ways;
 use super::{
-    Candidate, CliObjects, Held, MemberId, Membership, Millis, OverrideEntry, Refusal, RefusalCode, WayState,
+    Candidate, CliObjects, Held, MemberId, Membership, Millis, OverrideEntry, Refusal, RefusalCode, SetAside,
+    WayState,
 };
 use crate::desired::Desired;
 use crate::spec::{Backends, DaemonSpec, DatapathSpec, Place, Problem, SourceId, Spec};
@@ -38,6 +39,8 @@ pub struct Start {
     pub overrides: Vec<OverrideEntry>,
     /// The number of the last revision that was written down, and the file's content in it; `None`: there is none yet.
     pub saved: Option<(u64, Arc<Spec>)>,
+    /// The file's content is not what the daemon's file says, because something was put back.
+    pub set_aside: Option<Arc<SetAside>>,
     /// What discovery sources last said in earlier runs.
     pub discovered: BTreeMap<SourceId, Backends>,
     /// What the kernel is doing.
@@ -50,15 +53,17 @@ impl Membership {
     /// # Errors
     /// The file contradicts itself or what lbctl added.
     pub fn start(now: Millis, start: Start) -> Result<Candidate, Refusal> {
-        let Start { file, cli, overrides, saved, discovered, pinned } = start;
+        let Start { file, cli, overrides, saved, set_aside, discovered, pinned } = start;
         let mut ways = Ways::default();
         for (ip, state) in pinned.ways {
             ways.report(ip, state);
         }
         let same = saved.as_ref().is_some_and(|(_, saved)| saved.means_the_same(&file));
+        let cli = Arc::new(cli);
         let empty = Self {
             revision: saved.map_or(0, |(revision, _)| revision),
-            definitions: Definitions::new(Arc::default(), Arc::new(cli), Arc::default()),
+            definitions: Definitions::new(Arc::default(), Arc::clone(&cli), Arc::default()),
+            set_aside,
             services: BTreeMap::new(),
             pools: BTreeMap::new(),
             overridden: BTreeSet::new(),
@@ -67,8 +72,11 @@ impl Membership {
             desired: Arc::new(Desired::default()),
         };
         let mut draft = Draft::new(&empty, now, "the configuration file");
-        draft.define_all(file, Arc::new(Discovered::of(discovered)))?;
+        draft.define_all(file, cli, Arc::new(Discovered::of(discovered)))?;
         draft.revised = !same;
+        if !same {
+            draft.outcome.notes.push("configuration file: taken over at the start".to_owned());
+        }
         let wanted = draft.next.next_hop_targets();
         Arc::make_mut(&mut draft.next.ways).retain(&wanted);
         draft.restore(overrides);
@@ -80,22 +88,41 @@ impl Membership {
 }
 
 impl Draft<'_> {
-    /// Puts another file in the place of the one in force.
-    pub(super) fn replace_file(&mut self, file: Arc<Spec>) -> Result<(), Refusal> {
+    /// Puts another file in the place of the one in force. One that was set aside, and says what it said then, stays out of force
+    /// unless `force` is given.
+    pub(super) fn replace_file(&mut self, file: Arc<Spec>, force: bool) -> Result<(), Refusal> {
+        if let Some(aside) = self.next.set_aside.take() {
+            if aside.file.means_the_same(&file) && !force {
+                let note = format!(
+                    "configuration file: unchanged since {0} was put in its place, so {0} stays",
+                    aside.instead
+                );
+                self.outcome.notes.push(note);
+                self.next.set_aside = Some(aside);
+                return Ok(());
+            }
+            self.revised = true;
+        }
         let old = Arc::clone(&self.next.definitions.file);
         needs_restart(&old, &file)?;
-        self.revised = !old.means_the_same(&file);
+        self.revised |= !old.means_the_same(&file);
         let note =
             if self.revised { "configuration file: taken over" } else { "configuration file: unchanged" };
         self.outcome.notes.push(note.to_owned());
-        let discovered = Arc::clone(&self.next.definitions.discovered);
-        self.define_all(file, discovered)
+        let (cli, discovered) =
+            (Arc::clone(&self.next.definitions.cli), Arc::clone(&self.next.definitions.discovered));
+        self.define_all(file, cli, discovered)
     }
 
     /// Takes this file with what lbctl added and what sources say, validated together.
-    fn define_all(&mut self, file: Arc<Spec>, discovered: Arc<Discovered>) -> Result<(), Refusal> {
+    pub(super) fn define_all(
+        &mut self,
+        file: Arc<Spec>,
+        cli: Arc<CliObjects>,
+        discovered: Arc<Discovered>,
+    ) -> Result<(), Refusal> {
         let old = self.next.definitions.clone();
-        self.next.definitions = Definitions::new(file, Arc::clone(&old.cli), discovered);
+        self.next.definitions = Definitions::new(file, cli, discovered);
         self.judge_with_answers()?;
         self.validated = true;
         for name in self.next.definitions.orphaned() {
@@ -126,6 +153,7 @@ impl Draft<'_> {
         for name in pools {
             let changed = !self.next.pools.contains_key(&name)
                 || old.pool_alone(&name) != new.pool_alone(&name)
+                || old.cli.backends.get(&name) != new.cli.backends.get(&name)
                 || !old.discovered.is_same_for(&new.discovered, &name);
             if all || changed {
                 self.sync_pool(&name);
@@ -176,7 +204,7 @@ impl Draft<'_> {
 }
 
 /// Refuses what a running daemon cannot take over, naming every such key.
-fn needs_restart(old: &Spec, new: &Spec) -> Result<(), Refusal> {
+pub(super) fn needs_restart(old: &Spec, new: &Spec) -> Result<(), Refusal> {
     let (DaemonSpec { socket, state, .. }, DatapathSpec { interfaces, mode, flows, pin, seed_file, .. }) =
         (&old.daemon, &old.datapath);
     let keys: Vec<&str> = [

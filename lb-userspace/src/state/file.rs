@@ -3,9 +3,10 @@
 //! In: a value. Out: a file that is whole or not there; and back. Invariant: what is read is what was written, or an error
 //! that tells whether the file, its writer or the system is to blame.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,7 +26,7 @@ pub(super) fn json(value: &impl Serialize, path: &Path) -> Result<String, StateE
 }
 
 /// SHA-256 as hexadecimal digits.
-pub(super) fn checksum(text: &str) -> String {
+pub(crate) fn checksum(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -65,32 +66,55 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Unread> {
     })
 }
 
-/// Puts a file in place, whole, and waits until the disk has it and its name.
+/// Puts a file of the state directory in place.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), StateError> {
-    let fresh = path.with_extension("new");
-    let fault =
-        |error: io::Error| StateError::System { what: "write", path: path.display().to_string(), error };
-    let placed = put(&fresh, text).and_then(|()| fs::rename(&fresh, path));
-    if let Err(error) = placed {
-        // Of no use to anybody; the fault that counts is the first one.
-        let _unused = fs::remove_file(&fresh);
-        return Err(fault(error));
-    }
-    sync_names(path).map_err(|error| {
-        // The caller will not do what this file says is done.
-        let _unused = fs::remove_file(path);
-        fault(error)
+    let whole = format!("{HEAD}{}\n{text}", checksum(text));
+    place(path, whole.as_bytes()).map_err(|error| StateError::System {
+        what: "write",
+        path: path.display().to_string(),
+        error,
     })
 }
 
-fn put(fresh: &Path, text: &str) -> io::Result<()> {
-    let mut file = File::create(fresh)?;
-    file.write_all(format!("{HEAD}{}\n", checksum(text)).as_bytes())?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+/// Puts a file in place, whole, for its owner alone, and waits until the disk has it and its name.
+///
+/// # Errors
+/// The system's; nothing is in place then.
+pub(crate) fn place(path: &Path, whole: &[u8]) -> io::Result<()> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    let placed = put(&fresh, whole).and_then(|()| fs::rename(&fresh, path));
+    if let Err(error) = placed {
+        // Of no use to anybody; the fault that counts is the first one.
+        let _unused = fs::remove_file(&fresh);
+        return Err(error);
+    }
+    step();
+    sync_names(path).inspect_err(|_| {
+        // The caller will not do what this file says is done.
+        let _unused = fs::remove_file(path);
+    })
+}
+
+fn put(fresh: &Path, whole: &[u8]) -> io::Result<()> {
+    step();
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(fresh)?;
+    step();
+    let (first, rest) = whole.split_at(whole.len() / 2);
+    file.write_all(first)?;
+    step();
+    file.write_all(rest)?;
+    step();
+    file.sync_all()?;
+    step();
+    Ok(())
 }
 
 /// Waits until the disk has the names of the directory that `path` is in.
 fn sync_names(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
+
+/// Between two steps of a write: where a test may end the process, or what stands for it.
+const fn step() {}

@@ -24,6 +24,7 @@ fn record(revision: u64, text: &str) -> Record {
             address: "10.0.0.1".parse().unwrap(),
             value: over,
         }],
+        set_aside: None,
     }
 }
 
@@ -143,7 +144,7 @@ fn write_two(path: &Path) -> PathBuf {
     let (mut state, _) = open(path);
     state.write(&record(1, ONE)).unwrap();
     state.write(&record(2, TWO)).unwrap();
-    state.configuration_path(state.configurations[&2].as_ref().unwrap())
+    state.configuration_path(&state.kept[&2].configurations[0])
 }
 
 #[test]
@@ -160,21 +161,81 @@ fn a_damaged_configuration_is_passed_over_and_mended_by_the_next_write() {
 }
 
 #[test]
-fn a_configuration_that_is_missing_is_said_by_a_file_that_exists() {
+fn a_configuration_that_is_lost_leaves_what_lbctl_had_done() {
+    for is_missing in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let lost = write_two(directory.path());
+        match is_missing {
+            true => fs::remove_file(&lost).unwrap(),
+            false => fs::write(&lost, "nothing").unwrap(),
+        }
+        // However often it is met: nothing was written meanwhile.
+        for _ in 0..2 {
+            let (_state, left) = open(directory.path());
+            assert_eq!((left.last, left.highest), (Some(record(1, ONE)), 2));
+            let Record { cli, overrides, .. } = record(2, TWO);
+            assert_eq!(left.objects, Some(Objects { revision: 2, cli: (*cli).clone(), overrides }));
+            assert_eq!(left.damaged.len(), 1, "{:?}", left.damaged);
+            let (path, sentence) = left.damaged.iter().next().unwrap();
+            assert!(path.exists(), "said by a file that is there");
+            let said =
+                sentence.contains("by revision 2 is in force") || sentence.contains("by an earlier start");
+            assert!(said && !sentence.contains("changed after it is lost"), "{sentence}");
+        }
+        let (mut state, _) = open(directory.path());
+        state.write(&record(3, TWO)).unwrap();
+        drop(state);
+        let left = open(directory.path()).1;
+        assert_eq!((left.last, left.objects), (Some(record(3, TWO)), None));
+    }
+}
+
+#[test]
+fn what_is_set_aside_is_kept_and_read_back() {
     let directory = tempfile::tempdir().unwrap();
-    let missing = write_two(directory.path());
-    fs::remove_file(&missing).unwrap();
-    let (state, left) = open(directory.path());
-    assert_eq!((left.last, left.highest), (Some(record(1, ONE)), 2));
-    let aside = directory.path().join("revisions/2.damaged");
-    assert_eq!(left.damaged.keys().collect::<Vec<_>>(), [&aside]);
-    assert!(aside.exists());
-    let sentence = &left.damaged[&aside];
-    for part in [missing.to_str().unwrap(), "is missing", "revision 1 of 2026-", "changed after it is lost"] {
-        assert!(sentence.contains(part), "{part}: {sentence}");
+    let aside = |text: &str| {
+        let file = Arc::new(config::parse(text, "lbd.toml").unwrap().spec);
+        Some(Arc::new(SetAside { file, instead: "revision 1".to_owned() }))
+    };
+    let back = |revision| Record { set_aside: aside(TWO), ..record(revision, ONE) };
+    let (mut state, _) = open(directory.path());
+    state.write(&record(1, ONE)).unwrap();
+    state.write(&back(2)).unwrap();
+    // Its configuration is in use as long as a kept revision names it, by whichever name.
+    for revision in 3..=60 {
+        state.write(&back(revision)).unwrap();
     }
     drop(state);
-    assert!(open(directory.path()).1.damaged[&aside].contains("by an earlier start"));
+    let (state, left) = open(directory.path());
+    assert_eq!(left.last, Some(back(60)));
+    let moved = config::parse(&format!("# moved\n{TWO}"), "other.toml").unwrap().spec;
+    assert!(left.instead_of(&moved).is_some(), "it means what it meant");
+    assert!(left.instead_of(&record(1, ONE).file).is_none(), "a changed file wins");
+    // Without it nothing can be told from a changed file.
+    fs::remove_file(state.configuration_path(&state.kept[&60].configurations[1])).unwrap();
+    drop(state);
+    let left = open(directory.path()).1;
+    assert_eq!(left.last, Some(record(60, ONE)));
+    let sentence = left.damaged.values().next().unwrap();
+    assert!(sentence.contains("the file as it is now is in force"), "{sentence}");
+}
+
+#[test]
+fn history_is_what_was_written_the_newest_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(directory.path());
+    for revision in 1..=3 {
+        state.write(&record(revision, if revision == 2 { TWO } else { ONE })).unwrap();
+    }
+    fs::write(directory.path().join("revisions/1"), "damaged").unwrap();
+    drop(state);
+    let (state, _) = open(directory.path());
+    let numbers: Vec<u64> = state.history().map(|summary| summary.revision).collect();
+    assert_eq!(numbers, [3, 2]);
+    assert_eq!(state.history().next().unwrap().who, "uid 0");
+    assert_eq!(state.record(2).unwrap(), record(2, TWO));
+    assert!(matches!(state.record(1), Err(Unkept::Unusable { number: 1, .. })), "{:?}", state.record(1));
+    assert!(matches!(state.record(9), Err(Unkept::Missing { number: 9, first: 1 })));
 }
 
 #[test]
@@ -185,7 +246,7 @@ fn a_configuration_that_many_revisions_want_is_one_complaint() {
         for revision in 1..=3 {
             state.write(&record(revision, ONE)).unwrap();
         }
-        let path = state.configuration_path(state.configurations[&3].as_ref().unwrap());
+        let path = state.configuration_path(&state.kept[&3].configurations[0]);
         drop(state);
         if is_damaged {
             fs::write(&path, "nothing").unwrap();
@@ -243,7 +304,7 @@ fn what_the_system_does_not_let_us_read_is_no_damage() {
     let directory = tempfile::tempdir().unwrap();
     let (mut state, _) = open(directory.path());
     state.write(&record(1, ONE)).unwrap();
-    let configuration = state.configuration_path(state.configurations[&1].as_ref().unwrap());
+    let configuration = state.configuration_path(&state.kept[&1].configurations[0]);
     drop(state);
     // A directory: a read that fails for root too, as with a bad disk.
     for path in [directory.path().join("revisions/2"), configuration] {

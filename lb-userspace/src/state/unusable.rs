@@ -21,8 +21,23 @@ pub(super) struct Unusable {
     why: String,
     /// It is of no use to any lbd as it is.
     is_damage: bool,
+    /// What is not in force because of it.
+    loss: Loss,
+    /// The configuration that it names and that is missing.
+    missing: Option<PathBuf>,
+}
+
+/// What is lost with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// The revision in use is a later one.
+    Nothing,
     /// The revision in use is an older one, or none.
-    is_loss: bool,
+    Changes,
+    /// A copy of the file's content alone: lbctl's part of this revision is there.
+    File(u64),
+    /// Which file it was that something else was put in the place of.
+    Aside,
 }
 
 impl Unusable {
@@ -33,7 +48,7 @@ impl Unusable {
     pub(super) fn of(
         path: PathBuf,
         unread: Unread,
-        is_loss: bool,
+        loss: Loss,
     ) -> Result<Option<(PathBuf, Self)>, StateError> {
         let (why, is_damage) = match unread {
             Unread::Missing => return Ok(None),
@@ -43,26 +58,31 @@ impl Unusable {
                 return Err(StateError::System { what: "read", path: path.display().to_string(), error });
             }
         };
-        Ok(Some((path, Self { why, is_damage, is_loss })))
+        Ok(Some((path, Self { why, is_damage, loss, missing: None })))
     }
 
-    /// A revision whose configuration is not there.
-    pub(super) fn without(path: PathBuf, configuration: &Path) -> (PathBuf, Self) {
-        let why = format!(
-            "{} cannot be used: its configuration {} is missing",
-            path.display(),
-            configuration.display()
-        );
-        (path, Self { why, is_damage: true, is_loss: true })
+    /// A revision whose configuration is not there. It stays: the rest of it is whole.
+    pub(super) fn without(path: PathBuf, configuration: &Path, loss: Loss) -> (PathBuf, Self) {
+        let why = format!("the configuration {} of {} is missing", configuration.display(), path.display());
+        (path, Self { why, is_damage: false, loss, missing: Some(configuration.to_owned()) })
+    }
+
+    /// It names this configuration, which is missing.
+    pub(super) fn wants(&self, configuration: &Path) -> bool {
+        self.missing.as_deref() == Some(configuration)
     }
 
     /// Puts it aside if nothing can be done with it; where it is now, and what to say.
     pub(super) fn see_to(self, path: &Path, last: Option<&Record>) -> (PathBuf, String) {
+        let lost = if self.is_damage || self.missing.is_some() { "lost" } else { "not in force" };
+        let meaning = meaning(self.loss, lost, last);
+        if self.missing.is_some() {
+            return (path.to_owned(), format!("{}; {meaning}; the next start does not miss it", self.why));
+        }
         let (kept, where_) = match self.is_damage {
             true => put_aside(path),
             false => (path.to_owned(), "it stays where it is, for that version".to_owned()),
         };
-        let meaning = meaning(self.is_loss, if self.is_damage { "lost" } else { "not in force" }, last);
         (kept, format!("{}; {where_}; {meaning}; {ACKNOWLEDGE}", self.why))
     }
 }
@@ -80,15 +100,22 @@ fn put_aside(path: &Path) -> (PathBuf, String) {
 }
 
 /// What an unusable file means for what lbctl changed.
-fn meaning(is_loss: bool, lost: &str, last: Option<&Record>) -> String {
-    match (is_loss, last) {
-        (true, None) => format!("what lbctl had added and overridden is {lost}, no revision is whole"),
-        (true, Some(last)) => {
-            format!(
-                "revision {} of {} is used, what lbctl changed after it is {lost}",
-                last.revision, last.time
-            )
+fn meaning(loss: Loss, lost: &str, last: Option<&Record>) -> String {
+    match (loss, last) {
+        (Loss::Changes, None) => {
+            format!("what lbctl had added and overridden is {lost}, no revision is whole")
         }
-        (false, _) => "the revision in use is a later one, nothing in force is lost".to_owned(),
+        (Loss::Changes, Some(last)) => format!(
+            "revision {} of {} is used, what lbctl changed after it is {lost}",
+            last.revision, last.time
+        ),
+        (Loss::Nothing, _) => "the revision in use is a later one, nothing in force is lost".to_owned(),
+        (Loss::File(revision), _) => format!(
+            "it was a copy of what the configuration file said; what lbctl had added and overridden by revision {revision} is in force"
+        ),
+        (Loss::Aside, _) => {
+            "it was the file that a revision was put in the place of; the file as it is now is in force"
+                .to_owned()
+        }
     }
 }

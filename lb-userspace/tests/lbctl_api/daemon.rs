@@ -12,18 +12,21 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use lb_common::Reason;
 use lb_userspace::api::types::{
-    ChangeDone, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowTable, FlowTables, FlowsFlushed,
-    Interface, PlanAnswer, PlanReport, PoolMoves, Totals,
+    Back as BackTo, ChangeDone, Explanation, Flow, FlowCounts, FlowFilter, FlowList, FlowTable, FlowTables,
+    FlowsFlushed, Interface, PlanAnswer, PlanReport, PoolMoves, Revision, RevisionDetail, RevisionList,
+    Totals,
 };
 use lb_userspace::api::{self, Access, ApiError, Command, Counters, ErrorCode, EventLog, Handle, Snapshot};
+use lb_userspace::backup::Backup;
 use lb_userspace::config;
 use lb_userspace::difference::differences;
 use lb_userspace::health::Health;
 use lb_userspace::membership::{
-    Candidate, Event, EventKind, MemberId, Membership, Options, Outcome, Start, WayState,
+    Back, Candidate, Event, EventKind, MemberId, Membership, Options, Outcome, Start, WayState, merged,
 };
 use lb_userspace::moment::Millis;
 use lb_userspace::spec::{Name, Protocol, Spec};
+use lb_userspace::state::{Record, StateDir};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
@@ -45,6 +48,8 @@ struct Core {
     membership: Membership,
     /// What the configuration file says by now.
     file: Spec,
+    /// Every revision, as the daemon keeps it.
+    state: StateDir,
     snapshot: Arc<ArcSwap<Snapshot>>,
     published: watch::Sender<u64>,
     events: Arc<EventLog>,
@@ -62,8 +67,8 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Two backends in service `web`, both healthy and reachable.
     pub(crate) fn start() -> Self {
-        let core = Arc::new(Mutex::new(Core::new()));
         let directory = tempfile::tempdir().unwrap();
+        let core = Arc::new(Mutex::new(Core::new(&directory.path().join("state"))));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (stop, stopping) = watch::channel(false);
@@ -169,20 +174,91 @@ pub(crate) fn stderr(output: &Output) -> String {
 }
 
 impl Core {
-    fn new() -> Self {
+    fn new(state: &std::path::Path) -> Self {
         let file = config::parse(CONFIG, "lbd.toml").unwrap().spec;
         let start = Start { file: Arc::new(file.clone()), ..Start::default() };
         let membership = Membership::start(Millis(0), start).unwrap().membership;
-        let core = Self {
+        let mut core = Self {
             membership,
             file,
+            state: StateDir::open(state).unwrap().0,
             snapshot: Arc::default(),
             published: watch::Sender::new(0),
             events: Arc::default(),
             degraded: Vec::new(),
         };
+        core.save("lbd", &["configuration file: taken over at the start".to_owned()]);
         core.publish();
         core
+    }
+
+    fn save(&mut self, who: &str, what: &[String]) {
+        let membership = &self.membership;
+        let record = Record {
+            revision: membership.revision(),
+            time: Millis(membership.revision() * 1000),
+            who: who.to_owned(),
+            what: what.to_vec(),
+            file: Arc::clone(membership.file()),
+            cli: Arc::clone(membership.cli_objects()),
+            overrides: membership.overrides(),
+            set_aside: membership.set_aside().cloned(),
+        };
+        self.state.write(&record).unwrap();
+    }
+
+    fn revisions(&self) -> RevisionList {
+        let current = self.membership.revision();
+        let revisions = self.state.history().map(|summary| Revision {
+            revision: summary.revision,
+            time: summary.time,
+            who: summary.who.clone(),
+            what: summary.what.clone(),
+            current: summary.revision == current,
+        });
+        RevisionList { revisions: revisions.collect() }
+    }
+
+    fn revision(&self, number: u64, against: Option<u64>) -> Result<RevisionDetail, ApiError> {
+        let record = self.state.record(number)?;
+        let against = against.unwrap_or(number - 1);
+        let other = self.state.record(against)?;
+        Ok(RevisionDetail {
+            summary: self.revisions().revisions.into_iter().find(|one| one.revision == number).unwrap(),
+            against: Some(against),
+            changes: differences(&merged(&other.file, &other.cli), &merged(&record.file, &record.cli)),
+            configuration: (*record.file).clone(),
+            cli: (*record.cli).clone(),
+            overrides: record.overrides,
+        })
+    }
+
+    fn put_back(&mut self, who: &str, back: BackTo, options: &Options) -> Result<ChangeDone, ApiError> {
+        let back = match back {
+            BackTo::Revision(number) => {
+                let Record { file, cli, overrides, .. } = self.state.record(number)?;
+                Back { name: format!("revision {number}"), file, cli, overrides }
+            }
+            BackTo::Backup(backup) => Back {
+                name: backup.name(),
+                file: Arc::new(backup.configuration),
+                cli: Arc::new(backup.cli),
+                overrides: backup.overrides,
+            },
+        };
+        let candidate = self.membership.put_back(Millis(1), who, back, options)?;
+        self.put_whole(candidate, who, options)
+    }
+
+    fn backup(&self) -> Backup {
+        Backup {
+            version: "0".to_owned(),
+            revision: self.membership.revision(),
+            time: Millis(1),
+            configuration: (**self.membership.file()).clone(),
+            cli: (**self.membership.cli_objects()).clone(),
+            overrides: self.membership.overrides(),
+        }
     }
 
     fn handle(&mut self, event: Event) {
@@ -250,15 +326,22 @@ impl Core {
         };
         let candidate = self.membership.reload(Millis(1), Arc::new(spec), &Options::default())?;
         let (revision, report) = (self.membership.revision(), self.foresee(&candidate));
-        Ok(PlanAnswer { revision, file, report, ..PlanAnswer::default() })
+        let aside = candidate.membership.set_aside();
+        let notes = aside.map(|_| candidate.outcome.notes.clone()).unwrap_or_default();
+        Ok(PlanAnswer { revision, file, report, notes, ..PlanAnswer::default() })
     }
 
     fn apply(&mut self, options: &Options) -> Result<ChangeDone, ApiError> {
         let candidate = self.membership.reload(Millis(1), Arc::new(self.file.clone()), options)?;
-        self.put_whole(candidate, options)
+        self.put_whole(candidate, "uid 0", options)
     }
 
-    fn put_whole(&mut self, candidate: Candidate, options: &Options) -> Result<ChangeDone, ApiError> {
+    fn put_whole(
+        &mut self,
+        candidate: Candidate,
+        who: &str,
+        options: &Options,
+    ) -> Result<ChangeDone, ApiError> {
         let plan = self.foresee(&candidate);
         if options.max_moved.is_some_and(|most| most < MOVED && !plan.changes.is_empty()) {
             return Err(ApiError::new(ErrorCode::MaxMoved, "it would move 25% of pool web's tracked flows"));
@@ -276,6 +359,9 @@ impl Core {
         if !options.dry_run {
             self.membership = membership;
             done.revision = self.membership.revision();
+            if outcome.revised {
+                self.save(who, &outcome.notes);
+            }
             self.done(outcome);
         }
         Ok(done)
@@ -300,6 +386,9 @@ impl Core {
         if !change.options.dry_run {
             self.membership = candidate.membership;
             done.revision = self.membership.revision();
+            if outcome.revised {
+                self.save(who, &outcome.notes);
+            }
             self.done(outcome);
         }
         Ok(done)
@@ -317,6 +406,14 @@ async fn answer(core: Arc<Mutex<Core>>, mut inbox: mpsc::Receiver<Command>) {
             Command::Plan { candidate, reply } => {
                 drop(reply.send(core.lock().unwrap().plan(candidate.map(|candidate| *candidate))));
             }
+            Command::Revisions { reply } => drop(reply.send(Ok(core.lock().unwrap().revisions()))),
+            Command::Revision { number, against, reply } => {
+                drop(reply.send(core.lock().unwrap().revision(number, against)));
+            }
+            Command::PutBack { who, back, options, reply } => {
+                drop(reply.send(core.lock().unwrap().put_back(&who, back, &options)));
+            }
+            Command::Backup { reply } => drop(reply.send(Ok(Box::new(core.lock().unwrap().backup())))),
             Command::Apply { options, reply, .. } => {
                 drop(reply.send(core.lock().unwrap().apply(&options)));
             }

@@ -3,6 +3,7 @@
 mod batch;
 mod daemon;
 mod plan;
+mod revisions;
 mod terminal;
 mod trouble;
 

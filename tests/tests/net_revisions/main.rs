@@ -2,6 +2,7 @@
 //! come back whole; drains are counted down by the flows themselves.
 
 mod plan;
+mod revisions;
 
 use std::time::Duration;
 

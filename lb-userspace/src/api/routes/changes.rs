@@ -67,7 +67,7 @@ pub(super) async fn plan_candidate(State(handle): State<Handle>, body: Body) -> 
 }
 
 /// The conditions, with the revision of the header If-Match.
-fn options(headers: &HeaderMap, conditions: &Conditions) -> Result<Options> {
+pub(super) fn options(headers: &HeaderMap, conditions: &Conditions) -> Result<Options> {
     let if_revision = match headers.get(header::IF_MATCH) {
         Some(value) => Some(revision_of(value.to_str().unwrap_or_default())?),
         None => conditions.if_revision,
@@ -80,7 +80,7 @@ fn options(headers: &HeaderMap, conditions: &Conditions) -> Result<Options> {
 }
 
 /// Answers a change of the whole, after the wait for the backends it added.
-async fn served_whole(handle: &Handle, done: ChangeDone, wait: Option<f64>) -> Result {
+pub(super) async fn served_whole(handle: &Handle, done: ChangeDone, wait: Option<f64>) -> Result {
     let admitted: Vec<Admitted> = done.admitted.iter().cloned().map(Admitted::Backend).collect();
     served(handle, done, &admitted, wait).await
 }
