@@ -17,6 +17,7 @@ mod owners;
 mod standby;
 mod table;
 mod tables;
+mod whole;
 
 /// One service with two backends that are checked by tcp.
 const WEB: &str = r#"

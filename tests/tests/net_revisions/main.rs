@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use lbd_tests::client::{Round, UdpFlows};
 use lbd_tests::server::echo::UdpEcho;
 use lbd_tests::topology::{Family, Lbd, Mode, Plan, Settings, Topology};
+use lbd_tests::web::until;
 use serde_json::Value;
 
 const ECHO: u16 = 7;
@@ -53,6 +54,10 @@ impl Stage {
         self.round(&mut flows)?;
         // The second packet of its client establishes a flow.
         self.round(&mut flows)?;
+        // A count stands for another for four times as long as it took.
+        until("all flows are counted", || {
+            Ok(self.lbctl(0, &["status"])?["flows"]["v4"]["used"] == FLOWS as u64)
+        })?;
         Ok(flows)
     }
 

@@ -124,7 +124,10 @@ fn a_start_with_an_invalid_file_runs_the_last_good_revision() -> Result<()> {
     stage.lbd.start_again(&stage.topology)?;
     let status = stage.lbctl(7, &["status", "--check"])?;
     let degraded = status["degraded"].to_string();
-    ensure!(degraded.contains("wieght") && degraded.contains(&format!("revision {good} is in force")), "{degraded}");
+    ensure!(
+        degraded.contains("wieght") && degraded.contains(&format!("revision {good} is in force")),
+        "{degraded}"
+    );
     ensure!(picture(&stage)? == wanted, "{:?}", picture(&stage)?);
     ensure!(stage.round(&mut flows)?.moved == 0, "a flow moved");
     fs::write(&path, text)?;
