@@ -13,8 +13,8 @@ use super::types::{
     PlanAnswer, PlanRequest, RevisionDetail, RevisionList,
 };
 use super::{ApiError, Counters, ErrorCode, EventLog, Snapshot};
-use crate::discovery::Board;
 use crate::backup::Backup;
+use crate::discovery::Board;
 use crate::membership::{Change, Options};
 
 /// How an answer comes back.

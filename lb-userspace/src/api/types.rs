@@ -6,8 +6,8 @@
 mod changes;
 mod flows;
 mod objects;
-mod source;
 mod revisions;
+mod source;
 mod status;
 
 use serde::{Deserialize, Serialize};
@@ -32,8 +32,8 @@ pub use flows::{
 pub use objects::{
     Backend, BackendDetail, BackendList, Pool, PoolDetail, PoolList, Service, ServiceDetail, ServiceList,
 };
-pub use source::{Source, SourceStateWord};
 pub use revisions::{Back, RestoreRequest, Revision, RevisionDetail, RevisionList, RevisionQuery};
+pub use source::{Source, SourceStateWord};
 pub use status::{
     BackendStats, Drops, FlowTable, FlowTables, Interface, NameQuery, PoolSummary, ReasonCount, ServiceStats,
     Stats, Status, Totals,
