@@ -223,7 +223,10 @@ impl Controller {
                         // A caller that has gone away has read the log.
                         let _ = answer.send(result);
                     }
-                    Some(Order::Stop) | None => return self,
+                    Some(Order::Stop) | None => {
+                        self.save_answers(usize::MAX);
+                        return self;
+                    }
                 },
                 Some(command) = self.inbox.commands.recv() => self.command(command).await,
                 Some(event) = self.inbox.health.recv() => self.observe(found(event)),
@@ -266,6 +269,7 @@ impl Controller {
     }
 
     fn beat(&mut self) {
+        self.save_answers(discovery::AT_A_TIME);
         self.mend_interfaces();
         let is_news =
             [self.look_at_interfaces(), self.keep_pins(), self.look_at_damage(), self.observe_return_paths()]

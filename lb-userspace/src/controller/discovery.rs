@@ -1,6 +1,6 @@
 //! What discovery sources say, on its way into the membership.
 //!
-//! In: answers and failures of [`Sources`]. Out: an [`Event::Discovered`] for each answer, as far as this host can take it; the board
+//! In: answers and failures of [`Sources`]. Out: each answer, as far as this host can take it, for the membership; the board
 //! of how sources are doing; sentences for `degraded` and `notices`; each answer written down for the next start. Invariants: a
 //! failure changes no member; a backend that is taken stays judged as the file's are (said, not removed) when the host changes;
 //! a new one that this host cannot serve is left out and named.
@@ -11,14 +11,16 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{Controller, Fault, Notice};
-use crate::discovery::{Board, Found, SourceEvent, SourceState, Sources};
-use crate::membership::{DomainEvent, Event, EventKind, Level, Membership};
+use crate::discovery::{Board, SourceEvent, SourceState, Sources};
+use crate::membership::{DomainEvent, EventKind, Level, Membership};
 use crate::reach::{HostNetwork, judge_backend};
-use crate::spec::{BackendSpec, Backends, Origin, Place, Problem, ServiceSpec, SourceId};
+use crate::spec::{BackendSpec, Backends, Name, Origin, Place, Problem, ServiceSpec, SourceId};
 use crate::state::Said;
 
 /// Entries of one answer that a sentence names.
 const NAMED: usize = 5;
+/// Answers that are written down before the controller sees to something else.
+pub(super) const AT_A_TIME: usize = 8;
 
 /// Everything about sources that is no membership.
 pub(super) struct Discovery {
@@ -26,6 +28,8 @@ pub(super) struct Discovery {
     board: Arc<Board>,
     /// What each said last.
     heard: BTreeMap<SourceId, Heard>,
+    /// Answers that are perhaps to be written down.
+    to_save: BTreeSet<SourceId>,
     /// Why answers could not be written down.
     unsaved: BTreeMap<SourceId, String>,
 }
@@ -50,6 +54,7 @@ impl Discovery {
             sources: Sources::new(events),
             board: Arc::default(),
             heard: kept.into_iter().map(|(id, said)| (id, heard(said))).collect(),
+            to_save: BTreeSet::new(),
             unsaved: BTreeMap::new(),
         }
     }
@@ -70,6 +75,7 @@ impl Controller {
         }
         self.discovery.heard.retain(|id, _| wanted.contains_key(id));
         self.discovery.unsaved.retain(|id, _| wanted.contains_key(id));
+        self.discovery.to_save.retain(|id| wanted.contains_key(id));
         self.discovery.board.keep(|id| wanted.contains_key(id));
         self.state.forget_discovered(wanted.keys());
         for (id, spec) in &wanted {
@@ -93,103 +99,126 @@ impl Controller {
         let refused =
             |id: &SourceId| self.membership.answer(id).is_some_and(|answer| !answer.refused.is_empty());
         let heard = self.discovery.heard.iter().filter(|(id, heard)| !heard.barred.is_empty() || refused(id));
-        for id in heard.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-            self.offer(&id);
-        }
+        let ids: BTreeSet<SourceId> = heard.map(|(id, _)| id.clone()).collect();
+        self.offer(&ids);
     }
 
-    /// Takes what a source has to say.
+    /// Takes what sources have to say, and all that waits behind it, as one change of the maps.
     pub(super) fn hear(&mut self, event: SourceEvent) {
-        if !self.discovery.sources.is_current(&event) {
-            return;
+        let mut events = vec![event];
+        while let Ok(event) = self.inbox.sources.try_recv() {
+            events.push(event);
         }
-        let id = event.id;
-        let was_failing = self.discovery.board.read().get(&id).is_some_and(|state| state.failing.is_some());
-        let result = match event.answer {
-            Ok(found) => self.answered(&id, found),
-            Err(why) => Err(why),
-        };
-        let now = self.clock.now();
-        self.discovery.board.note(&id, |state| match &result {
-            Ok(()) => {
-                state.answers += 1;
-                (state.answered, state.is_fresh, state.failing) = (Some(now), true, None);
+        events.retain(|event| self.discovery.sources.is_current(event));
+        let mut answered = BTreeSet::new();
+        for event in &events {
+            if let Ok(found) = &event.answer {
+                let heard = self.discovery.heard.entry(event.id.clone()).or_default();
+                (heard.said, heard.left_out) = (found.backends.clone(), found.left_out.clone());
+                answered.insert(event.id.clone());
             }
-            Err(why) => {
-                state.failures += 1;
-                state.failing = Some(why.clone());
-            }
-        });
-        match (&result, was_failing) {
-            (Err(why), false) => self.tell(vec![failed(&id, why)]),
-            (Ok(()), true) => self.tell(vec![answers_again(&id)]),
-            _ => {}
         }
-        if self.tell_of_sources() || result.is_err() != was_failing {
+        let taken = self.offer(&answered);
+        let mut is_news = false;
+        for SourceEvent { id, answer, .. } in events {
+            let result = match answer {
+                Ok(found) if found.backends.is_empty() || taken.contains(&id) => Ok(()),
+                Ok(found) => Err(self.nothing_taken(&id, found.backends.len())),
+                Err(why) => Err(why),
+            };
+            is_news |= self.note_result(&id, result);
+        }
+        self.save_answers(AT_A_TIME);
+        if self.tell_of_sources() || is_news {
             self.publish();
         }
     }
 
-    /// An answer, which may come to nothing.
-    fn answered(&mut self, id: &SourceId, found: Found) -> Result<(), String> {
-        let heard = self.discovery.heard.entry(id.clone()).or_default();
-        (heard.said, heard.left_out) = (found.backends, found.left_out);
-        let is_taken = self.offer(id);
-        let (said, barred) = self.discovery.heard.get(id).map(|heard| (&heard.said, &heard.barred)).unzip();
-        let (said, barred) = (said.map_or(0, Backends::len), barred.into_iter().flatten());
-        let refused = self.membership.answer(id).into_iter().flat_map(|answer| &answer.refused);
-        let first = barred.chain(refused).next().map(ToString::to_string);
-        match is_taken || said == 0 {
-            true => Ok(()),
-            false => Err(format!(
-                "none of the {said} backends that it names can be taken: {}",
-                first.unwrap_or_default()
-            )),
+    /// Remembers what became of a question. True: the source fails and did not before, or the other way round.
+    fn note_result(&self, id: &SourceId, result: Result<(), String>) -> bool {
+        let now = self.clock.now();
+        let mut was_failing = false;
+        self.discovery.board.note(id, |state| {
+            was_failing = state.failing.is_some();
+            match &result {
+                Ok(()) => {
+                    state.answers += 1;
+                    (state.answered, state.is_fresh, state.failing) = (Some(now), true, None);
+                }
+                Err(why) => {
+                    state.failures += 1;
+                    state.failing = Some(why.clone());
+                }
+            }
+        });
+        match (&result, was_failing) {
+            (Err(why), false) => self.tell(vec![failed(id, why)]),
+            (Ok(()), true) => self.tell(vec![answers_again(id)]),
+            _ => return false,
         }
+        true
     }
 
-    /// Gives the membership what a source said last, as far as this host can take it. True: some of it is in force.
-    fn offer(&mut self, id: &SourceId) -> bool {
-        let Some(heard) = self.discovery.heard.get(id) else { return false };
-        let known = self.membership.answer(id).map(|answer| answer.taken.clone()).unwrap_or_default();
-        let Offer { fitting, barred, warnings } = fit(&self.membership, &self.host, id, &heard.said, &known);
-        let is_all_barred = fitting.is_empty() && !heard.said.is_empty();
-        if let Some(heard) = self.discovery.heard.get_mut(id) {
-            heard.barred = barred;
+    /// Why an answer comes to nothing.
+    fn nothing_taken(&self, id: &SourceId, said: usize) -> String {
+        let barred = self.discovery.heard.get(id).into_iter().flat_map(|heard| &heard.barred);
+        let refused = self.membership.answer(id).into_iter().flat_map(|answer| &answer.refused);
+        let first = barred.chain(refused).next().map(sentence).unwrap_or_default();
+        format!("of the {} that it names none can be taken: {first}", backends(said))
+    }
+
+    /// Gives the membership what sources said last, as far as this host can take it. Returns those of which something is in force.
+    fn offer(&mut self, ids: &BTreeSet<SourceId>) -> BTreeSet<SourceId> {
+        let (mut answers, mut warnings) = (Vec::new(), Vec::new());
+        for id in ids {
+            let Some(heard) = self.discovery.heard.get_mut(id) else { continue };
+            let known = self.membership.answer(id).map(|answer| answer.taken.clone()).unwrap_or_default();
+            let offer = fit(&self.membership, &self.host, id, &heard.said, &known);
+            heard.barred = offer.barred;
+            warnings.extend(offer.warnings);
+            // An answer of which nothing is left is not one of nothing.
+            if !offer.fitting.is_empty() || heard.said.is_empty() {
+                answers.push((id.clone(), offer.fitting));
+            }
         }
-        // An answer of which nothing is left is not one of nothing.
-        if is_all_barred {
-            return false;
-        }
-        let outcome =
-            self.membership.handle(self.clock.now(), Event::Discovered { id: id.clone(), backends: fitting });
+        let offered: Vec<SourceId> = answers.iter().map(|(id, _)| id.clone()).collect();
+        let outcome = self.membership.take_answers(self.clock.now(), answers);
         if outcome.members_changed {
-            self.locate(id);
-            self.warn(warnings);
+            offered
+                .iter()
+                .map(|id| &id.pool)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .for_each(|pool| self.locate(pool));
+            self.warn(&warnings);
         }
         if outcome.revised || outcome.desired_changed || outcome.members_changed || !outcome.events.is_empty()
         {
             self.follow(outcome);
         }
-        self.keep(id);
-        self.note_members(id);
-        let answer = self.membership.answer(id);
-        answer.is_some_and(|answer| answer.said.keys().any(|address| answer.taken.contains_key(address)))
+        ids.iter().for_each(|id| self.note_members(id));
+        let in_force = |id: &SourceId| {
+            let answer = self.membership.answer(id);
+            answer.is_some_and(|answer| answer.said.keys().any(|address| answer.taken.contains_key(address)))
+        };
+        let taken: BTreeSet<SourceId> = offered.into_iter().filter(in_force).collect();
+        self.discovery.to_save.extend(ids.iter().cloned());
+        taken
     }
 
     /// Where the backends of this pool are.
-    fn locate(&mut self, id: &SourceId) {
-        let listed = self.membership.file().datapath.interfaces.clone();
-        let Some(view) = self.membership.pool_view(&id.pool) else { return };
+    fn locate(&mut self, name: &Name) {
+        let listed = &self.membership.file().datapath.interfaces;
+        let Some(view) = self.membership.pool_view(name) else { return };
         let members: BTreeSet<_> = view.backends.iter().map(|backend| backend.id.address).collect();
-        self.reach.retain(|(pool, address), _| *pool != id.pool || members.contains(address));
+        self.reach.retain(|(pool, address), _| pool != name || members.contains(address));
         for address in members {
-            self.reach.insert((id.pool.clone(), address), self.host.locate(address.ip, &listed));
+            self.reach.insert((name.clone(), address), self.host.locate(address.ip, listed));
         }
     }
 
     /// What the host makes of new backends stands beside what it makes of the file's.
-    fn warn(&mut self, warnings: Vec<Problem>) {
+    fn warn(&mut self, warnings: &[Problem]) {
         let new: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         let mut sentences = self.notices.get(&Notice::Host).cloned().unwrap_or_default();
         sentences.extend(new);
@@ -197,20 +226,26 @@ impl Controller {
         self.set_notices(Notice::Host, &sentences);
     }
 
-    /// Writes the answer in force down, if it is another than is written.
-    fn keep(&mut self, id: &SourceId) {
-        let Some(answer) = self.membership.answer(id) else { return };
-        let Some(heard) = self.discovery.heard.get_mut(id) else { return };
-        if heard.saved.as_ref().is_some_and(|saved| saved.backends == answer.said) {
-            return;
-        }
-        let said = Said { time: self.clock.now(), backends: answer.said.clone() };
-        match self.state.write_discovered(id, &said) {
-            Ok(()) => {
-                heard.saved = Some(said);
-                self.discovery.unsaved.remove(id);
+    /// Writes down what sources said last, as many as `most`; the others when it is called next. The disk takes its time over each.
+    pub(super) fn save_answers(&mut self, most: usize) {
+        let mut written = 0;
+        while let Some(id) = self.discovery.to_save.first().cloned().filter(|_| written < most) {
+            self.discovery.to_save.remove(&id);
+            let Some(answer) = self.membership.answer(&id) else { continue };
+            let Some(heard) = self.discovery.heard.get_mut(&id) else { continue };
+            if heard.saved.as_ref().is_some_and(|saved| saved.backends == answer.said) {
+                continue;
             }
-            Err(error) => drop(self.discovery.unsaved.insert(id.clone(), error.to_string())),
+            written += 1;
+            let said = Said { time: self.clock.now(), backends: answer.said.clone() };
+            match self.state.write_discovered(&id, &said) {
+                Ok(()) => {
+                    heard.saved = Some(said);
+                    self.discovery.unsaved.remove(&id);
+                }
+                // Tried again with its next answer.
+                Err(error) => drop(self.discovery.unsaved.insert(id, error.to_string())),
+            }
         }
     }
 

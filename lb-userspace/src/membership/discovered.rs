@@ -6,11 +6,13 @@
 //! source may say nothing; a backend that is no longer named goes only when its pool's services do not lose the last one they
 //! can use by it. Answers are no configuration: they make no revision, unless an override ends with its backend.
 
+mod hear;
+mod judge;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::draft::Draft;
-use super::{Candidate, Membership, Millis, Outcome, Refusal, RefusalCode};
+use super::Membership;
 use crate::spec::{BackendAddress, BackendSpec, Backends, Name, Origin, Place, PoolSpec, Problem};
 use crate::spec::{ServiceSpec, SourceId, SourceSpec, unfit};
 
@@ -116,97 +118,6 @@ fn backend(source: &str, address: BackendAddress, weight: u16) -> BackendSpec {
     BackendSpec { address, weight, origin: Origin::Discovery { source: source.to_owned() } }
 }
 
-/// What became of an answer.
-enum Tried {
-    /// It is in force.
-    Taken(Outcome),
-    /// Some of its entries contradict something, and nothing has changed.
-    Contradicts,
-}
-
-/// Takes of `entries` as many as `refusal` has nothing against, together with those that are taken already; the others are
-/// refused one by one.
-fn sift(
-    entries: &[(BackendAddress, u16)],
-    answer: &mut Answer,
-    place: &Place,
-    refusal: &mut dyn FnMut(&Backends) -> Option<Refusal>,
-) {
-    let mut candidate = answer.taken.clone();
-    candidate.extend(entries.iter().copied());
-    let Some(refused) = refusal(&candidate) else {
-        answer.taken = candidate;
-        return;
-    };
-    match entries {
-        [] => {}
-        [(address, _)] => {
-            let hint = refused.hint.unwrap_or_default();
-            let message = match refused.message.contains(&address.to_string()) {
-                true => refused.message,
-                false => format!("backend {address} cannot be taken: {}", refused.message),
-            };
-            answer.refused.push(Problem::error(place.clone(), message, hint));
-        }
-        many => {
-            let (first, second) = many.split_at(many.len() / 2);
-            sift(first, answer, place, refusal);
-            sift(second, answer, place, refusal);
-        }
-    }
-}
-
-impl Draft<'_> {
-    /// Judges everything that is defined. Answers that contradict it lose the entries that do; they refuse nothing.
-    pub(super) fn judge_with_answers(&mut self) -> Result<(), Refusal> {
-        let answers = Arc::clone(&self.next.definitions.discovered);
-        let mut kept = Discovered::clone(&answers);
-        for id in answers.ids() {
-            let Some(answer) = answers.get(&id) else { continue };
-            let mut fitting = self.next.fitting(&id, &answer.said);
-            let lingering = answer.taken.iter().filter(|(address, _)| answer.lingering.contains(address));
-            fitting.taken.extend(lingering);
-            fitting.lingering.clone_from(&answer.lingering);
-            kept.put(&id, fitting);
-        }
-        self.next.definitions.discovered = Arc::new(kept.clone());
-        let warnings = self.outcome.warnings.len();
-        let refusal = self.judge(&self.next.definitions.merged());
-        if refusal.is_ok() || kept.is_empty() {
-            return refusal;
-        }
-        self.outcome.warnings.truncate(warnings);
-        self.next.definitions.discovered = Arc::default();
-        self.judge(&self.next.definitions.merged())?;
-        for id in kept.ids() {
-            let Some(answer) = kept.get(&id) else { continue };
-            let entries: Vec<_> = answer.taken.iter().map(|(address, weight)| (*address, *weight)).collect();
-            let mut fitting =
-                Answer { taken: Backends::new(), lingering: BTreeSet::new(), ..Answer::clone(answer) };
-            sift(&entries, &mut fitting, &id.place(), &mut |candidate| {
-                let mut definitions = self.next.definitions.clone();
-                let answer = Answer { taken: candidate.clone(), ..Answer::default() };
-                Arc::make_mut(&mut definitions.discovered).put(&id, answer);
-                Refusal::of_problems(crate::spec::validate(&definitions.merged()))
-            });
-            Arc::make_mut(&mut self.next.definitions.discovered).put(&id, fitting);
-        }
-        Ok(())
-    }
-
-    /// Takes an answer in the place of the source's last one.
-    fn put_answer(&mut self, id: &SourceId, answer: Answer) {
-        Arc::make_mut(&mut self.next.definitions.discovered).put(id, answer);
-        self.sync_pool(&id.pool);
-    }
-
-    /// As [`Draft::finish`]; an override that has ended with its backend is to be written down.
-    fn finish_answer(mut self, overridden: usize, force: bool) -> Result<Candidate, Refusal> {
-        self.revised = self.next.overridden.len() != overridden;
-        self.finish(force)
-    }
-}
-
 impl Membership {
     /// Every source with what it said, by pool, in the order of the file.
     pub fn sources(&self) -> Vec<SourceView> {
@@ -248,139 +159,6 @@ impl Membership {
             }
         }
         answer
-    }
-
-    /// Takes an answer as far as it can be taken.
-    pub(super) fn observe_answer(&mut self, now: Millis, id: &SourceId, said: Backends) -> Outcome {
-        // A source that ended while its answer was on its way; one that has nothing to say.
-        let Some(spec) = self.source(id) else { return Outcome::default() };
-        let (allow_empty, before) = (spec.allow_empty, self.answer(id).cloned());
-        if said.is_empty() && !allow_empty {
-            return Outcome::default();
-        }
-        let is_known = |answer: &Arc<Answer>| {
-            answer.said == said && answer.refused.is_empty() && answer.lingering.is_empty()
-        };
-        if before.as_ref().is_some_and(is_known) {
-            return Outcome::default();
-        }
-        let (fitting, before) = (self.fitting(id, &said), before.unwrap_or_default());
-        match self.try_answer(now, id, &fitting, &before, allow_empty) {
-            Tried::Taken(outcome) => outcome,
-            Tried::Contradicts => {
-                let mut sifted = fitting;
-                self.sift_together(now, id, &mut sifted);
-                match self.try_answer(now, id, &sifted, &before, allow_empty) {
-                    Tried::Taken(outcome) => outcome,
-                    Tried::Contradicts => Outcome::default(),
-                }
-            }
-        }
-    }
-
-    /// Takes an answer whose entries contradict nothing by themselves.
-    fn try_answer(
-        &mut self,
-        now: Millis,
-        id: &SourceId,
-        answer: &Answer,
-        before: &Answer,
-        allow_empty: bool,
-    ) -> Tried {
-        if answer.taken.is_empty() && !allow_empty {
-            // Nothing can be taken: what was taken before stays, and why is known.
-            let kept =
-                Answer { said: answer.said.clone(), refused: answer.refused.clone(), ..before.clone() };
-            return self.note_answer(id, kept);
-        }
-        if answer.taken == before.taken {
-            return self.note_answer(id, answer.clone());
-        }
-        match self.with_answer(now, id, answer, answer.said.is_empty()) {
-            Ok(candidate) => Tried::Taken(self.become_candidate(candidate)),
-            Err(refusal) if refusal.code == RefusalCode::LastBackend => {
-                Tried::Taken(self.linger(now, id, answer.clone(), before))
-            }
-            Err(_) => Tried::Contradicts,
-        }
-    }
-
-    /// Remembers what was said where it changes no member.
-    fn note_answer(&mut self, id: &SourceId, answer: Answer) -> Tried {
-        Arc::make_mut(&mut self.definitions.discovered).put(id, answer);
-        Tried::Taken(Outcome::default())
-    }
-
-    /// Takes an answer whose new backends cannot yet take the place of those that are gone: these stay until they can.
-    fn linger(&mut self, now: Millis, id: &SourceId, mut answer: Answer, before: &Answer) -> Outcome {
-        let gone = before.taken.iter().filter(|(address, _)| !answer.taken.contains_key(address));
-        let gone: Backends = gone.map(|(address, weight)| (*address, *weight)).collect();
-        answer.lingering = gone.keys().copied().collect();
-        answer.taken.extend(gone);
-        match self.with_answer(now, id, &answer, true) {
-            Ok(candidate) => self.become_candidate(candidate),
-            // What stays and what comes contradict one another: all stays as it was, and the next answer finds it so.
-            Err(refusal) => {
-                let refused =
-                    vec![Problem::error(id.place(), refusal.message, refusal.hint.unwrap_or_default())];
-                let kept = Answer { refused, said: answer.said, ..before.clone() };
-                Arc::make_mut(&mut self.definitions.discovered).put(id, kept);
-                Outcome::default()
-            }
-        }
-    }
-
-    /// Lets the backends go that are no longer named, where others can take their place by now.
-    pub(super) fn let_go(&mut self, now: Millis, outcome: &mut Outcome) {
-        for id in self.definitions.discovered.lingering() {
-            let Some(answer) = self.answer(&id) else { continue };
-            let mut without = Answer::clone(answer);
-            without.taken.retain(|address, _| !answer.lingering.contains(address));
-            without.lingering.clear();
-            if let Ok(candidate) = self.with_answer(now, &id, &without, false) {
-                outcome.absorb(self.become_candidate(candidate));
-            }
-        }
-    }
-
-    /// Refuses the entries that contradict something only together with what else there is.
-    fn sift_together(&self, now: Millis, id: &SourceId, answer: &mut Answer) {
-        let entries: Vec<_> = std::mem::take(&mut answer.taken).into_iter().collect();
-        sift(&entries, answer, &id.place(), &mut |candidate| {
-            let answer = Answer { taken: candidate.clone(), ..Answer::default() };
-            self.with_answer(now, id, &answer, true).err()
-        });
-    }
-
-    /// A membership in which this is the source's answer.
-    fn with_answer(
-        &self,
-        now: Millis,
-        id: &SourceId,
-        answer: &Answer,
-        force: bool,
-    ) -> Result<Candidate, Refusal> {
-        let mut draft = Draft::new(self, now, &id.source);
-        draft.put_answer(id, answer.clone());
-        draft.finish_answer(self.overridden.len(), force)
-    }
-
-    fn become_candidate(&mut self, candidate: Candidate) -> Outcome {
-        *self = candidate.membership;
-        candidate.outcome
-    }
-}
-
-impl Candidate {
-    /// What a change brings may take the place of backends that are no longer named.
-    pub(super) fn let_go(mut self, now: Millis) -> Self {
-        let (revision, is_revised) = (self.membership.revision, self.outcome.revised);
-        self.membership.let_go(now, &mut self.outcome);
-        if is_revised {
-            // One change is one revision, whatever ends with it.
-            self.membership.revision = revision;
-        }
-        self
     }
 }
 
