@@ -1,4 +1,5 @@
-//! Per-CPU counters. Every field counts up from 0 and survives restarts of the daemon (the maps are pinned).
+//! Per-CPU counters. Every field counts up from 0 and survives restarts of the daemon (the maps are pinned), and upgrades too: a new
+//! field goes to the end, where the counters of an older version count as 0.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -42,16 +43,16 @@ pub struct BackendCounters {
     pub bytes: u64,
     /// Flows begun with it.
     pub new_flows: u64,
+    /// Replies from it translated (nat, full-nat); 0 while `new_flows` rises means no return path.
+    pub reply_packets: u64,
+    /// Their bytes.
+    pub reply_bytes: u64,
     /// TCP flows begun with it whose client went on: a packet came after the SYN.
     pub continued_flows: u64,
     /// SYNs that came again: the client has had no answer.
     pub repeated_syns: u64,
     /// TCP flows that it refused: a reset before the client went on (nat, full-nat).
     pub refused_flows: u64,
-    /// Replies from it translated (nat, full-nat); 0 while `new_flows` rises means no return path.
-    pub reply_packets: u64,
-    /// Their bytes.
-    pub reply_bytes: u64,
 }
 
 /// One flow table; map index 0 = IPv4, 1 = wide (IPv6 and any-port).

@@ -129,6 +129,11 @@ impl Maps {
         self.handles.iter().map(move |(name, (map, _))| (directory.join(name), map.as_fd()))
     }
 
+    /// Length of a map's values, bytes; `None` for a name that is none of lbd's.
+    pub(super) fn value_size(&self, name: &str) -> Option<u32> {
+        self.handles.get(name).map(|(_, shape)| shape.value_size)
+    }
+
     /// A map's number of entries; 0 for a name that is none of lbd's.
     pub(super) fn entries(&self, name: &str) -> u32 {
         self.handles.get(name).map_or(0, |(_, shape)| shape.max_entries)

@@ -29,6 +29,11 @@ fn is_by_index(map: &str) -> bool {
     !matches!(map, "directory" | "flows4" | "flows6" | "replies4" | "replies6" | "devices" | "route_cache")
 }
 
+/// Whether it holds counters, of which a later version may have more: they are added at the end (`lb_common::counters`).
+fn is_counter(map: &str) -> bool {
+    map.ends_with("_counters")
+}
+
 /// Fills the new maps from those in `staged.replaced`; whether the new set is as good for packets as the old one.
 pub(super) fn carry_over(
     staged: &Staged,
@@ -37,8 +42,10 @@ pub(super) fn carry_over(
 ) -> Result<bool, DatapathError> {
     let mut is_whole = !staged.missing.iter().any(|name| is_planned(name));
     for (&name, (old, found)) in &staged.replaced {
-        let fits = wanted.get(name).is_some_and(|shape| shape.has_layout_of(found));
-        if fits && is_by_index(name) {
+        let wanted = wanted.get(name);
+        let fits = wanted.is_some_and(|shape| shape.has_layout_of(found));
+        let has_grown = is_counter(name) && wanted.is_some_and(|shape| shape.has_grown_from(found));
+        if (fits || has_grown) && is_by_index(name) {
             copy(old, found, maps, name)?;
         } else if is_planned(name) {
             is_whole = false;
@@ -89,10 +96,11 @@ fn is_planned(map: &str) -> bool {
 }
 
 fn copy(old: &OwnedFd, found: &Shape, maps: &Maps, name: &'static str) -> Result<(), DatapathError> {
-    let new = maps.handle(name, found.value_size as usize)?;
+    let value_size = maps.value_size(name).unwrap_or(found.value_size);
+    let new = maps.handle(name, value_size as usize)?;
     let entries = found.max_entries.min(maps.entries(name));
     let copied = if found.kind == MapType::PerCpuArray as u32 {
-        copy_per_cpu(old.as_fd(), new, entries, found.value_size)
+        copy_per_cpu(old.as_fd(), new, entries, [found.value_size, value_size])
     } else {
         copy_words(old.as_fd(), new, entries, found.value_size)
     };
@@ -116,8 +124,15 @@ fn copy_words(old: BorrowedFd<'_>, new: BorrowedFd<'_>, entries: u32, value_size
     Ok(())
 }
 
-fn copy_per_cpu(old: BorrowedFd<'_>, new: BorrowedFd<'_>, entries: u32, value_size: u32) -> io::Result<()> {
-    let element = possible_cpus()? * value_size.next_multiple_of(8) as usize;
+/// Copies values that are as long as the new ones or shorter; the rest of a longer one is 0.
+fn copy_per_cpu(
+    old: BorrowedFd<'_>,
+    new: BorrowedFd<'_>,
+    entries: u32,
+    value_sizes: [u32; 2],
+) -> io::Result<()> {
+    let [from, to] = value_sizes.map(|size| size.next_multiple_of(8) as usize);
+    let element = possible_cpus()? * from;
     let mut first = 0;
     while first < entries {
         let count = BATCH.min(entries - first) as usize;
@@ -126,7 +141,9 @@ fn copy_per_cpu(old: BorrowedFd<'_>, new: BorrowedFd<'_>, entries: u32, value_si
         let read = syscall::lookup_batch(old, first, &mut keys, &mut values)?;
         for (key, value) in keys.iter().zip(values.chunks_exact(element)).take(read) {
             if value.iter().any(|byte| *byte != 0) {
-                syscall::update(new, *key, value)?;
+                let of_cpu = |value: &[u8]| [value, &vec![0; to.saturating_sub(from)]].concat();
+                let grown: Vec<u8> = value.chunks_exact(from).flat_map(of_cpu).collect();
+                syscall::update(new, *key, &grown)?;
             }
         }
         if read == 0 {

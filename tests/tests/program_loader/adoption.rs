@@ -71,6 +71,43 @@ fn a_map_that_does_not_fit_is_found_and_made_anew() -> Result<()> {
 }
 
 #[test]
+fn counters_of_an_older_version_go_on_where_they_were() -> Result<()> {
+    if !may_run("counters_of_an_older_version_go_on_where_they_were") {
+        return Ok(());
+    }
+    let place = Place::new("older")?;
+    drop(place.start()?);
+    let path = place.maps().join("backend_counters");
+    fs::remove_file(&path)?;
+    // The first five fields, which were all there were.
+    let cpus = fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let cpus: usize = cpus.trim().rsplit('-').next().context("no CPU")?.parse::<usize>()? + 1;
+    let mut values = vec![[0_u64; 5]; cpus];
+    values[0] = [1, 2, 3, 4, 5];
+    values[cpus - 1] = [10, 20, 30, 40, 50];
+    let sums: Vec<u64> = (0..5).map(|field| values.iter().map(|value| value[field]).sum()).collect();
+    let older = Map::new(MapKind::PerCpuArray, 4, 40, 16)?;
+    older.set(7, values[0].first().context("no CPU")?)?;
+    older.pin(&path)?;
+    drop(older);
+
+    let mut datapath = place.open()?;
+    let Adoption::Migrated { what } = datapath.adoption() else {
+        bail!("older counters were adopted as they are")
+    };
+    ensure!(what.iter().any(|what| what.contains("value size 40 instead of 64")), "{what:?}");
+    place.attach(&mut datapath)?;
+    let counted = datapath.counters().backends(7, 1)?;
+    let [one] = &counted[..] else { bail!("{counted:?}") };
+    let first = [one.packets, one.bytes, one.new_flows, one.reply_packets, one.reply_bytes];
+    ensure!(first[..] == sums[..], "{one:?}");
+    ensure!((one.continued_flows, one.repeated_syns, one.refused_flows) == (0, 0, 0), "{one:?}");
+    drop(datapath);
+    ensure!(*place.open()?.adoption() == Adoption::Adopted, "made anew again");
+    Ok(())
+}
+
+#[test]
 fn what_a_crash_left_is_made_whole() -> Result<()> {
     if !may_run("what_a_crash_left_is_made_whole") {
         return Ok(());

@@ -26,6 +26,12 @@ impl Shape {
         Self { max_entries: 0, ..*self } == Self { max_entries: 0, ..*other }
     }
 
+    /// Whether only the values are larger than those of `older`, and perhaps more.
+    pub(in crate::datapath) fn has_grown_from(&self, older: &Self) -> bool {
+        self.value_size > older.value_size
+            && self.has_layout_of(&Self { value_size: self.value_size, ..*older })
+    }
+
     /// How `found` differs, for people; `None` if it does not.
     pub(super) fn difference(&self, found: &Self) -> Option<String> {
         let fields = [

@@ -23,6 +23,8 @@ pub enum MapKind {
     Array = 2,
     /// Programs by index, for tail calls.
     Programs = 3,
+    /// A value for each CPU by index.
+    PerCpuArray = 6,
 }
 
 /// A map of our own.
@@ -49,8 +51,8 @@ impl Map {
         self.0.as_raw_fd()
     }
 
-    /// Stores a value in a map with 32-bit keys.
-    pub(in crate::program) fn set<T>(&self, key: u32, value: &T) -> Result<()> {
+    /// Stores a value in a map with 32-bit keys; of a per-CPU map, one after the other for every possible CPU.
+    pub fn set<T>(&self, key: u32, value: &T) -> Result<()> {
         let mut attribute = [u64::from(raw(&self.0)), address(&raw const key), address(value), 0];
         bpf(MAP_UPDATE_ELEM, &mut attribute).map(drop).context("cannot store in a map")
     }
