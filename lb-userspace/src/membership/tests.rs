@@ -15,6 +15,7 @@ mod model;
 mod operations;
 mod owners;
 mod standby;
+mod standby_model;
 mod table;
 mod tables;
 mod whole;
@@ -32,6 +33,11 @@ backends = ["10.0.0.1", "10.0.0.2:81"]
 
 const ONE: &str = "10.0.0.1";
 const TWO: &str = "10.0.0.2:81";
+
+/// How many random histories a test goes through: 10,000, or what `LBD_HISTORIES` says.
+fn histories() -> u32 {
+    std::env::var("LBD_HISTORIES").map_or(10_000, |count| count.parse().expect("LBD_HISTORIES is a number"))
+}
 
 /// A membership with a clock and shorthands.
 struct World {
