@@ -21,5 +21,6 @@ pub mod state;
 pub use counters::{CheckMetrics, DURATION_BOUNDS_SECONDS, DurationHistogram, HealthMetrics};
 pub use engine::{HealthEngine, default_probe_limit};
 pub use probe::ProbeResult;
+pub(crate) use probe::encrypted;
 pub use questions::{HealthEvent, Target, TargetId};
 pub use state::Health;

@@ -32,7 +32,9 @@ type Reader = fn(&Section<'_>) -> Option<SourceKind>;
 const COMMON: [&str; 3] = ["type", "allow_empty", "max_backends"];
 const DNS: [&str; 7] = ["name", "record", "port", "server", "min_interval", "max_interval", "timeout"];
 const FILE: [&str; 1] = ["path"];
-const HTTP: [&str; 3] = ["url", "interval", "timeout"];
+const HTTP: [&str; 5] = ["url", "ca", "insecure", "interval", "timeout"];
+/// Keys that say whom to trust.
+const TRUST: [&str; 2] = ["ca", "insecure"];
 
 /// The sources of this pool, in their order.
 pub(super) fn read(pool: &Section<'_>) -> Vec<SourceSpec> {
@@ -173,5 +175,18 @@ fn http(section: &Section<'_>) -> Option<SourceKind> {
     let mut http = HttpSource::new(url.as_ref().map(ToString::to_string).unwrap_or_default());
     set(&mut http.interval, section.duration("interval", RHYTHM));
     set(&mut http.timeout, section.duration("timeout", TIMEOUT));
+    if let Some((path, line)) = section.string("ca") {
+        match path.starts_with('/') {
+            true => http.ca = Some(path.into()),
+            false => section.fault(line, format!("ca = {path:?} is no absolute path"), "begin it with \"/\""),
+        }
+    }
+    set(&mut http.insecure, section.boolean("insecure"));
+    if url.as_ref().is_some_and(|url| !url.is_encrypted) {
+        for key in TRUST.into_iter().filter(|key| section.has(key)) {
+            let message = format!("{key} means nothing for a url that is not https");
+            section.fault(section.line_of(key), message, "remove it, or write https://");
+        }
+    }
     url.map(|_| SourceKind::Http(http))
 }

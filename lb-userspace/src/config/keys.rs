@@ -113,6 +113,8 @@ pub(super) const DISCOVER: &[Key] = &[
     key("max_interval", "\"60s\""),
     key("path", "\"/etc/lbd/web.list\""),
     key("url", "\"http://10.0.0.1:8080/backends\""),
+    key("ca", "\"/etc/lbd/ca.pem\""),
+    key("insecure", "true"),
     key("interval", "\"10s\""),
     key("timeout", "\"2s\""),
     key("allow_empty", "false"),

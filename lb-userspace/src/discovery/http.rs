@@ -20,7 +20,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Answer, Found, MOST_BYTES, backends};
-use crate::spec::{HttpSource, HttpUrl, format_duration};
+use crate::health::encrypted;
+use crate::spec::{HttpSource, HttpUrl, TlsCheck, format_duration};
 
 /// A head longer than this is no answer.
 const HEAD_LEN: usize = 16 * 1024;
@@ -50,7 +51,7 @@ impl Endpoint {
         let url = &self.source.url;
         let parts: HttpUrl = url.parse().map_err(|error: crate::spec::SyntaxError| error.to_string())?;
         let tag = self.last.as_ref().map(|(tag, _)| tag.clone());
-        let reply = match timeout(self.source.timeout, request(&parts, tag)).await {
+        let reply = match timeout(self.source.timeout, request(&self.source, &parts, tag)).await {
             Ok(reply) => reply.map_err(|why| format!("{url} {why}"))?,
             Err(_elapsed) => {
                 let limit = format_duration(self.source.timeout);
@@ -74,7 +75,7 @@ impl Endpoint {
 }
 
 /// One request on a connection of its own; the sentence of an error goes on after the URL.
-async fn request(url: &HttpUrl, tag: Option<HeaderValue>) -> Result<Reply, String> {
+async fn request(source: &HttpSource, url: &HttpUrl, tag: Option<HeaderValue>) -> Result<Reply, String> {
     let mut request = Request::get(url.path.as_str())
         .header(HOST, url.authority())
         .header(USER_AGENT, AGENT)
@@ -84,11 +85,20 @@ async fn request(url: &HttpUrl, tag: Option<HeaderValue>) -> Result<Reply, Strin
         request = request.header(IF_NONE_MATCH, tag);
     }
     let request = request.body(Empty::new()).map_err(|error| format!("makes no request: {error}"))?;
-    exchange(connect(url).await?, request).await
+    let (stream, address) = connect(url).await?;
+    if !url.is_encrypted {
+        return exchange(stream, request).await;
+    }
+    let trust = TlsCheck { sni: None, ca: source.ca.clone(), insecure: source.insecure };
+    let stream = encrypted(stream, address, &url.host, &trust, source.timeout).await;
+    // Health checks, whose words these are, know backends only.
+    let stream =
+        stream.map_err(|why| format!("cannot be trusted: {}", why.replace("the backend", "the endpoint")))?;
+    exchange(stream, request).await
 }
 
-/// The way to the endpoint. TLS would begin here.
-async fn connect(url: &HttpUrl) -> Result<impl AsyncRead + AsyncWrite + Unpin + use<>, String> {
+/// The way to the endpoint.
+async fn connect(url: &HttpUrl) -> Result<(TcpStream, SocketAddr), String> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((url.host.as_str(), url.port))
         .await
         .map_err(|error| format!("names a host that is not found: {error}"))?
@@ -96,7 +106,7 @@ async fn connect(url: &HttpUrl) -> Result<impl AsyncRead + AsyncWrite + Unpin + 
     let mut fault = "names a host without an address".to_owned();
     for address in addresses {
         match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => return Ok((stream, address)),
             Err(error) => fault = format!("cannot be reached at {address}: {error}"),
         }
     }

@@ -19,9 +19,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 
-use crate::spec::{HealthKind, HealthSpec};
+use crate::spec::{HealthKind, HealthSpec, TlsCheck};
 
 /// How lbd names itself to the backend.
 const AGENT: &str = concat!("lbd-health/", env!("CARGO_PKG_VERSION"));
@@ -205,6 +207,22 @@ async fn either(asking: impl Future<Output = Result<Finding, Finding>>) -> Findi
 /// Whether these bytes are somewhere in those.
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     wanted.is_empty() || bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// Makes a connection an encrypted one for others than probes: to `host`, which the certificate has to be for.
+///
+/// # Errors
+/// Why there is none, in a sentence.
+pub(crate) async fn encrypted(
+    stream: TcpStream,
+    address: SocketAddr,
+    host: &str,
+    trust: &TlsCheck,
+    timeout: Duration,
+) -> Result<TlsStream<TcpStream>, String> {
+    let deadline = Deadline { at: Instant::now() + timeout, timeout };
+    let connected = tls::connect(stream, address, Some(host), trust, tls::Alpn::Http1, deadline).await;
+    connected.map_err(|(_, text)| text.into_owned())
 }
 
 /// The end of a probe's time.

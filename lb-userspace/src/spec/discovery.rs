@@ -187,8 +187,14 @@ pub struct FileSource {
 /// A JSON document served over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpSource {
-    /// `http://HOST[:PORT]/PATH`
+    /// `http://HOST[:PORT]/PATH`, or `https://…`
     pub url: String,
+    /// https: a PEM file of the certificates to trust instead of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// https: any certificate will do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
     /// From one request to the next.
     #[serde(with = "seconds")]
     pub interval: Duration,
@@ -200,6 +206,12 @@ pub struct HttpSource {
 impl HttpSource {
     /// This URL with the default of everything else.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), interval: Duration::from_secs(10), timeout: Duration::from_secs(5) }
+        Self {
+            url: url.into(),
+            ca: None,
+            insecure: false,
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+        }
     }
 }

@@ -88,8 +88,8 @@ fn mistakes_are_named_and_nothing_follows_from_them() {
             "lbd.toml:5: path = \"web.list\" is no absolute path of a file in discover of pool \"web\": write \"/etc/lbd/web.list\"",
         ),
         (
-            "discover = { type = \"http\", url = \"https://a/\" }",
-            "lbd.toml:5: url \"https://a/\" is https, which is not asked yet in discover of pool \"web\": use an http endpoint that this host trusts",
+            "discover = { type = \"http\", url = \"http://a/\", ca = \"/ca.pem\" }",
+            "lbd.toml:5: ca means nothing for a url that is not https in discover of pool \"web\": remove it, or write https://",
         ),
         (
             "discover = { type = \"file\", path = \"/a\", max_backends = 0 }",

@@ -119,6 +119,7 @@ fn defaults(table: &str) -> BTreeMap<&'static str, String> {
                 ("min_interval", duration(dns.min_interval)),
                 ("max_interval", duration(dns.max_interval)),
                 ("interval", duration(http.interval)),
+                ("insecure", http.insecure.to_string()),
                 ("allow_empty", "false".to_owned()),
                 ("max_backends", MAX_DISCOVERED.to_string()),
             ]

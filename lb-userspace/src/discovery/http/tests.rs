@@ -133,3 +133,52 @@ async fn an_endpoint_that_hangs_ends_at_its_time_out() {
     let error = Endpoint::new(&gone).ask().await.err().unwrap();
     assert!(error.starts_with("http://127.0.0.1:1/ cannot be reached at 127.0.0.1:1: "), "{error}");
 }
+
+/// A certificate for 127.0.0.1 that signs itself, in a file, and a server that has it and says one backend.
+async fn serve_encrypted() -> (String, tempfile::NamedTempFile) {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), cert.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // Who does not trust us hangs up.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(whole("200 OK", "", r#"["10.0.0.1:80"]"#).0.as_bytes()).await.unwrap();
+            let _closed_early = stream.shutdown().await;
+        }
+    });
+    (url, file)
+}
+
+#[tokio::test]
+async fn an_encrypted_endpoint_is_believed_if_it_is_trusted() {
+    let (url, certificate) = serve_encrypted().await;
+    let (_, other) = serve_encrypted().await;
+    let ask =
+        |source: HttpSource| async move { Endpoint::new(&source).ask().await.map(|answer| answer.found) };
+    let trusting = |ca: &std::path::Path| HttpSource { ca: Some(ca.to_owned()), ..HttpSource::new(&url) };
+    assert_eq!(ask(trusting(certificate.path())).await.unwrap().backends.len(), 1);
+    let error = ask(trusting(other.path())).await.unwrap_err();
+    assert!(error.starts_with(&format!("{url} cannot be trusted: the endpoint's certificate")), "{error}");
+    let insecure = HttpSource { insecure: true, ..HttpSource::new(&url) };
+    assert_eq!(ask(insecure).await.unwrap().backends.len(), 1);
+    let plain = HttpSource::new(url.replace("https", "http"));
+    assert!(ask(plain).await.is_err());
+}
