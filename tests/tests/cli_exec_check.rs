@@ -5,8 +5,8 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use lbd_tests::root_or_skip;
@@ -21,6 +21,7 @@ const NOBODYS_RIGHTS: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", 
 
 /// A place that the program's user may write to, and lbd where that user may read it.
 struct Place {
+    _alone: MutexGuard<'static, ()>,
     _run_dir: Arc<RunDir>,
     dir: PathBuf,
     lbd: PathBuf,
@@ -31,6 +32,9 @@ struct Place {
 impl Place {
     fn new() -> Result<Place> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        // A fork of another test while a script is open for writing would keep it from running (ETXTBSY).
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let run_dir = RunDir::current()?;
         let dir = run_dir.path().join(format!("exec-{number}"));
@@ -40,7 +44,7 @@ impl Place {
         fs::copy(Binaries::find()?.lbd, &lbd)?;
         // Seconds for `sleep`.
         let mark = format!("{}.{number}", 1_000_000 + std::process::id());
-        Ok(Place { _run_dir: run_dir, dir, lbd, mark })
+        Ok(Place { _alone: alone, _run_dir: run_dir, dir, lbd, mark })
     }
 
     /// A shell script; `MARK` in it stands for the mark, `DIR` for the directory.

@@ -165,19 +165,29 @@ pub(super) struct ProbeReport {
 pub(super) async fn ask(address: SocketAddr, spec: &HealthSpec, pools: &str) -> ProbeReport {
     let started = Instant::now();
     let deadline = Deadline { at: started + spec.timeout, timeout: spec.timeout };
+    let mut known = None;
+    // Boxed, or every probe would be as large as the largest: ten kilobytes for a connection that opens.
     let finding = match &spec.kind {
         HealthKind::Tcp => tcp::ask(address, deadline).await,
-        HealthKind::Http(check) => either(http::ask(address, check, deadline)).await,
-        HealthKind::Https(check) => either(http::ask_tls(address, check, deadline)).await,
-        HealthKind::Grpc(check) => either(grpc::ask(address, check, deadline)).await,
-        HealthKind::Icmp => either(icmp::ask(address, deadline)).await,
-        HealthKind::Udp(check) => either(udp::ask(address, check, deadline)).await,
-        HealthKind::Dns(check) => either(dns::ask(address, check, deadline)).await,
-        HealthKind::Exec(check) => either(exec::ask(address, pools, check, deadline)).await,
+        HealthKind::Http(check) => either(Box::pin(http::ask(address, check, deadline))).await,
+        HealthKind::Https(check) => either(Box::pin(http::ask_tls(address, check, deadline))).await,
+        HealthKind::Grpc(check) => either(Box::pin(grpc::ask(address, check, deadline))).await,
+        HealthKind::Icmp => either(Box::pin(icmp::ask(address, deadline))).await,
+        HealthKind::Udp(check) => either(Box::pin(udp::ask(address, check, deadline))).await,
+        HealthKind::Dns(check) => either(Box::pin(dns::ask(address, check, deadline))).await,
+        HealthKind::Exec(check) => {
+            let (finding, at) = Box::pin(exec::ask(address, pools, check, deadline)).await;
+            known = Some(at);
+            finding
+        }
         HealthKind::None => (ProbeResult::Success, Cow::Borrowed(NOT_CHECKED)),
     };
-    let latency = started.elapsed();
-    let (result, detail) = if stalled(finding.0, latency, spec.timeout) {
+    report(finding, known.unwrap_or_else(Instant::now) - started, spec.timeout)
+}
+
+/// A finding that was known after this time.
+fn report(finding: Finding, latency: Duration, timeout: Duration) -> ProbeReport {
+    let (result, detail) = if stalled(finding.0, latency, timeout) {
         (ProbeResult::Stalled, Cow::Borrowed("lbd itself did not get to run while the check waited"))
     } else {
         finding

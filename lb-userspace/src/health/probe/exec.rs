@@ -6,13 +6,14 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Deadline, Finding, ProbeResult};
 use crate::confine::Report;
@@ -32,40 +33,56 @@ const REPORT_LIMIT_LEN: u64 = 1024;
 /// Where a program finds others.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The whole check. `pools`: their names, with a space between two.
-///
-/// # Errors
-/// A finding other than the program's.
+/// The whole check: the finding, and when it was known. The probe goes on after that until all that ran is gone. `pools`: their
+/// names, with a space between two.
 pub(super) async fn ask(
     address: SocketAddr,
     pools: &str,
     check: &ExecCheck,
     deadline: Deadline,
-) -> Result<Finding, Finding> {
-    let local = |text: String| (ProbeResult::Local, Cow::Owned(text));
-    let Ok(permit) = timeout_at(deadline.at, RUNNING.acquire()).await else {
-        return Err(local(format!(
-            "{MOST} exec checks are running: this one had to wait for longer than it may take"
-        )));
-    };
-    let _permit = permit;
-    let mut child =
-        start(address, pools, check).map_err(|error| local(format!("cannot start the check: {error}")))?;
-    let report = timeout_at(deadline.at, report(&mut child)).await;
-    end(&mut child).await.map_err(local)?;
-    match report {
-        Err(_elapsed) => {
-            let text = format!("did not end within {}, and was killed", format_duration(deadline.timeout));
-            Err((ProbeResult::Timeout, Cow::Owned(text)))
-        }
-        Ok(Some(report)) => Ok(judge(report)),
-        Ok(None) => Err(local("the check ended without a report: lbd exec-check was killed".to_owned())),
-    }
+) -> (Finding, Instant) {
+    // This very program, also when its file has been replaced.
+    ask_through(Path::new("/proc/self/exe"), address, pools, check, deadline).await
 }
 
-fn start(address: SocketAddr, pools: &str, check: &ExecCheck) -> std::io::Result<Child> {
-    // This very program, also when its file has been replaced.
-    let mut command = Command::new("/proc/self/exe");
+/// As [`ask`], by another program than this one that understands `exec-check`.
+async fn ask_through(
+    lbd: &Path,
+    address: SocketAddr,
+    pools: &str,
+    check: &ExecCheck,
+    deadline: Deadline,
+) -> (Finding, Instant) {
+    let local = |text: String| ((ProbeResult::Local, Cow::Owned(text)), Instant::now());
+    let Ok(permit) = timeout_at(deadline.at, RUNNING.acquire()).await else {
+        return local(format!(
+            "{MOST} exec checks are running: this one had to wait for longer than it may take"
+        ));
+    };
+    let _permit = permit;
+    let mut child = match start(lbd, address, pools, check) {
+        Ok(child) => child,
+        Err(error) => return local(format!("cannot start the check: {error}")),
+    };
+    let report = timeout_at(deadline.at, report(&mut child)).await;
+    // How long it takes to kill says nothing about the backend, nor about how busy lbd is.
+    let known = Instant::now();
+    if let Err(why) = end(&mut child).await {
+        return local(why);
+    }
+    let finding = match report {
+        Err(_elapsed) => {
+            let text = format!("did not end within {}, and was killed", format_duration(deadline.timeout));
+            (ProbeResult::Timeout, Cow::Owned(text))
+        }
+        Ok(Some(report)) => judge(report),
+        Ok(None) => return local("the check ended without a report: lbd exec-check was killed".to_owned()),
+    };
+    (finding, known)
+}
+
+fn start(lbd: &Path, address: SocketAddr, pools: &str, check: &ExecCheck) -> std::io::Result<Child> {
+    let mut command = Command::new(lbd);
     command.arg0("lbd").args(["exec-check", "--user", &check.user, "--"]).args(&check.command);
     command.env_clear().env("PATH", PATH).env("LBD_ADDRESS", address.ip().to_string()).env("LBD_POOL", pools);
     if address.port() != 0 {
@@ -100,5 +117,59 @@ fn judge(report: Report) -> Finding {
         }
         Report::Killed(signal) => (ProbeResult::Status, Cow::Owned(format!("ended by signal {signal}"))),
         Report::Failed(why) => (ProbeResult::Local, Cow::Owned(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::report as judged;
+    use super::*;
+
+    /// What a script in the place of `lbd exec-check` comes to, and how long the probe took until that was known, and in all.
+    async fn through(script: &str, timeout: Duration) -> (Finding, Duration, Duration) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lbd");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        let check =
+            ExecCheck { command: vec!["/bin/check".to_owned(), "-x".to_owned()], ..ExecCheck::default() };
+        let address = "192.0.2.1:80".parse().unwrap();
+        loop {
+            let begun = Instant::now();
+            let deadline = Deadline { at: begun + timeout, timeout };
+            let (finding, known) = ask_through(&path, address, "a b", &check, deadline).await;
+            // A test beside this one forked while the script was open for writing.
+            if !finding.1.contains("Text file busy") {
+                return (finding, known - begun, begun.elapsed());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_is_told_what_it_is_to_check() {
+        let script = "[ \"$*\" = 'exec-check --user nobody -- /bin/check -x' ] || exit 1\n\
+                      [ \"$LBD_ADDRESS $LBD_PORT $LBD_POOL\" = '192.0.2.1 80 a b' ] && echo exited 0";
+        let (finding, ..) = through(script, Duration::from_secs(20)).await;
+        assert_eq!(finding, (ProbeResult::Success, Cow::Borrowed("exited with 0")));
+        let (finding, ..) = through("echo exited 3", Duration::from_secs(20)).await;
+        assert_eq!(finding, (ProbeResult::Status, Cow::Borrowed("exited with 3, expected 0")));
+        let (finding, ..) = through("exit 0", Duration::from_secs(20)).await;
+        assert_eq!(finding.0, ProbeResult::Local, "{finding:?}");
+    }
+
+    /// A kill that takes its time is not lbd that did not get to run: the failure counts.
+    #[tokio::test]
+    async fn a_slow_end_does_not_excuse_the_backend() {
+        let timeout = Duration::from_millis(100);
+        let (finding, known, whole) = through("exec sleep 0.6", timeout).await;
+        assert_eq!(finding.0, ProbeResult::Timeout, "{finding:?}");
+        assert!(whole >= Duration::from_millis(600), "{whole:?}: it ended before what it ran");
+        assert!(known < whole, "{known:?} of {whole:?}");
+        let latest = judged(finding.clone(), timeout, timeout);
+        assert_eq!(latest.result, ProbeResult::Timeout);
+        assert_eq!(judged(finding, whole, timeout).result, ProbeResult::Stalled, "what it would have been");
     }
 }
