@@ -10,6 +10,7 @@ mod backend;
 mod batch;
 mod change;
 mod completions;
+mod drain;
 mod drops;
 mod events;
 mod explain;

@@ -193,7 +193,12 @@ impl StateDir {
         for directory in [path.to_owned(), path.join(REVISIONS), path.join(CONFIGURATIONS)] {
             DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(system("make"))?;
         }
-        let lock = File::create(path.join("lock")).map_err(system("lock"))?;
+        let lock = match File::create(path.join("lock")) {
+            // What was written down is of use although nothing can be added to it.
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => File::open(path.join("lock")),
+            lock => lock,
+        };
+        let lock = lock.map_err(system("lock"))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
             nix::errno::Errno::EWOULDBLOCK => StateError::Held { path: path.display().to_string() },
             error => system("lock")(error.into()),

@@ -191,9 +191,9 @@ pub enum Command {
 #[derive(Args, Debug, Clone, Default, PartialEq)]
 pub struct ChangeArguments {
     /// Return when the change is in the kernel's tables and new backends take flows: checked, with a known way (default 10s).
-    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "10s",
-          value_parser = words::duration)]
-    pub wait: Option<Duration>,
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "",
+          value_parser = words::wait)]
+    pub wait: Option<Wait>,
     /// Only if the configuration is still at this revision.
     #[arg(long, value_name = "N")]
     pub if_revision: Option<u64>,
@@ -209,6 +209,25 @@ pub struct ChangeArguments {
     /// Do not ask.
     #[arg(short, long)]
     pub yes: bool,
+}
+
+/// The time of `--wait`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// None was given.
+    AsUsual,
+    /// This one.
+    For(Duration),
+}
+
+impl Wait {
+    /// How long, where nothing else says it.
+    pub const fn length(self) -> Duration {
+        match self {
+            Self::AsUsual => Duration::from_secs(10),
+            Self::For(length) => length,
+        }
+    }
 }
 
 /// `lbctl flows …`
@@ -310,7 +329,7 @@ mod tests {
         let parse = |words: &[&str]| {
             let all = ["lbctl", "backend", "add", "web", "10.0.0.1"].iter().chain(words);
             match Arguments::try_parse_from(all).map(|a| a.command) {
-                Ok(Command::Backend(BackendCommand::Add { change, .. })) => change.wait,
+                Ok(Command::Backend(BackendCommand::Add { change, .. })) => change.wait.map(Wait::length),
                 other => panic!("{other:?}"),
             }
         };

@@ -3,6 +3,7 @@
 use super::Outcome;
 use super::args::{BackendCommand, BackendTarget};
 use super::change::Wanted;
+use super::drain::Drain;
 use super::print::{Align, Cell, Table, Tone, count, span};
 use super::session::{Session, Style, now};
 use crate::api::types::{Backend, BackendList, Commanded, Operation, StateOverride};
@@ -13,10 +14,14 @@ use crate::spec::Name;
 pub(super) async fn run(session: &Session, command: BackendCommand) -> Outcome {
     match command {
         BackendCommand::List { pool } => list(session, pool.as_ref()).await,
-        command => match wanted(command) {
-            Some(wanted) => wanted.submit(session).await,
-            None => Ok(0),
-        },
+        command => {
+            let drain = Drain::of(&command);
+            match (wanted(command), drain) {
+                (Some(wanted), Some(drain)) => drain.run(session, wanted).await,
+                (Some(wanted), None) => wanted.submit(session).await,
+                (None, _) => Ok(0),
+            }
+        }
     }
 }
 
@@ -134,14 +139,21 @@ fn weight(backend: &Backend) -> Cell {
 
 /// The state, with what is left of a drain.
 fn state(backend: &Backend, now: Millis) -> Cell {
-    let text = backend.state.as_str();
-    let pending = backend.over.as_ref().and_then(|over| over.state).and_then(StateOverride::pending);
-    match (backend.state, pending) {
-        (Commanded::Active, _) => text.into(),
-        (Commanded::Draining, Some(deadline)) => {
-            Cell::toned(format!("{text} {} left", span(deadline.since(now).as_secs())), Tone::Warn)
-        }
-        (Commanded::Draining | Commanded::Disabled, _) => Cell::toned(text, Tone::Warn),
+    match backend.state {
+        Commanded::Active => backend.state.as_str().into(),
+        Commanded::Draining => Cell::toned(drained(backend, now), Tone::Warn),
+        Commanded::Disabled => Cell::toned(backend.state.as_str(), Tone::Warn),
+    }
+}
+
+/// `draining, 37 flows left, 42s`
+pub(super) fn drained(backend: &Backend, now: Millis) -> String {
+    let over = backend.over.as_ref().and_then(|over| over.state);
+    let flows = format!("{} flow{} left", count(backend.flows), if backend.flows == 1 { "" } else { "s" });
+    match (over, over.and_then(StateOverride::pending)) {
+        (Some(StateOverride::Draining { expired: true, .. }), _) => "drained".to_owned(),
+        (_, Some(deadline)) => format!("draining, {flows}, {}", span(deadline.since(now).as_secs())),
+        (_, None) => format!("draining, {flows}"),
     }
 }
 
@@ -222,7 +234,7 @@ mod tests {
             ..backend()
         };
         let text = table(&[held], Style::default(), Millis(30_000));
-        for part in ["0 (file: 10)", "draining 1m0s left", "no ", "no_return_path; draining"] {
+        for part in ["0 (file: 10)", "draining, 12 flows left, 1m0s", "no ", "no_return_path; draining"] {
             assert!(text.contains(part), "{text}");
         }
     }

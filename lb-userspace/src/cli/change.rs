@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::args::ChangeArguments;
+use super::args::{ChangeArguments, Wait};
 use super::session::{Session, Style};
 use super::{Outcome, plan};
 use crate::api::types::{ChangeDone, ChangeRequest, Conditions, Operation};
@@ -65,7 +65,8 @@ fn request(operations: Vec<Operation>, how: &ChangeArguments) -> Result<ChangeRe
 
 /// The conditions of a change as the API has them.
 pub(super) fn conditions(how: &ChangeArguments) -> Result<Conditions, ApiError> {
-    if how.wait.is_some_and(|wait| wait > LONGEST_WAIT) {
+    let wait = how.wait.map(Wait::length);
+    if wait.is_some_and(|wait| wait > LONGEST_WAIT) {
         let longest = LONGEST_WAIT.as_secs();
         return Err(ApiError::new(ErrorCode::Usage, format!("the longest wait is {longest}s")));
     }
@@ -74,7 +75,7 @@ pub(super) fn conditions(how: &ChangeArguments) -> Result<Conditions, ApiError> 
         force: how.force,
         dry_run: how.dry_run,
         max_moved: how.max_moved,
-        wait: how.wait.map(|wait| wait.as_secs_f64()),
+        wait: wait.map(|wait| wait.as_secs_f64()),
     })
 }
 
@@ -99,7 +100,7 @@ fn judged(done: &ChangeDone, style: Style) -> String {
 }
 
 /// The last word to the person.
-fn epilogue(done: &ChangeDone) -> String {
+pub(super) fn epilogue(done: &ChangeDone) -> String {
     if done.dry_run {
         return "dry run: nothing was changed".to_owned();
     }

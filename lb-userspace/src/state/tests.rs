@@ -28,6 +28,18 @@ fn record(revision: u64, text: &str) -> Record {
     }
 }
 
+std::thread_local! {
+    /// Steps that writes of this thread may still make; `None`: as many as they want.
+    static STEPS: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+}
+
+/// Ends the write, as `kill -9` would: nothing is tidied up after it.
+pub(super) fn step() {
+    let left = STEPS.get();
+    STEPS.set(left.map(|left| left.saturating_sub(1)));
+    assert!(left != Some(0), "killed");
+}
+
 const ONE: &str = r#"
 [daemon]
 metrics = ""
@@ -360,4 +372,76 @@ fn a_write_that_fails_leaves_the_revision_before_it() {
     let (_state, left) = open(directory.path());
     assert_eq!(left.last, Some(record(1, ONE)));
     assert!(left.damaged.is_empty(), "{:?}", left.damaged);
+}
+
+/// Writes a revision and is killed after so many steps; true: it was not.
+fn write_killed(state: &mut StateDir, record: &Record, steps: u32) -> bool {
+    STEPS.set(Some(steps));
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| state.write(record)));
+    std::panic::set_hook(hook);
+    STEPS.set(None);
+    written.is_ok()
+}
+
+#[test]
+fn whoever_is_killed_at_any_step_of_a_write_leaves_the_old_or_the_new() {
+    // The new one's configuration is another, and then one that something was put in the place of as well.
+    let aside = SetAside { file: Arc::clone(&record(1, ONE).file), instead: "revision 0".to_owned() };
+    for set_aside in [None, Some(Arc::new(aside))] {
+        let new = Record { set_aside, ..record(2, TWO) };
+        let mut steps = 0;
+        loop {
+            let directory = tempfile::tempdir().unwrap();
+            let (mut state, _) = open(directory.path());
+            state.write(&record(1, ONE)).unwrap();
+            let is_whole = write_killed(&mut state, &new, steps);
+            drop(state);
+            let (mut state, left) = open(directory.path());
+            assert!(left.damaged.is_empty() && left.objects.is_none(), "step {steps}: {:?}", left.damaged);
+            let last = left.last.unwrap();
+            assert!(last == record(1, ONE) || last == new, "step {steps}: {last:?}");
+            assert!(!is_whole || last == new, "what was acknowledged is there");
+            // And goes on.
+            state.write(&record(3, ONE)).unwrap();
+            drop(state);
+            assert_eq!(open(directory.path()).1.last, Some(record(3, ONE)));
+            if is_whole {
+                break;
+            }
+            steps += 1;
+        }
+        assert!(steps >= 10, "only {steps} steps");
+    }
+}
+
+#[test]
+fn a_file_cut_off_anywhere_or_with_any_byte_changed_is_never_a_wrong_state() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(directory.path());
+    state.write(&record(1, TWO)).unwrap();
+    state.write(&record(2, ONE)).unwrap();
+    let configuration = state.configuration_path(&state.kept[&2].configurations[0]);
+    drop(state);
+    for path in [directory.path().join("revisions/2"), configuration] {
+        let whole = fs::read(&path).unwrap();
+        let cut = (0..whole.len()).map(|length| whole[..length].to_vec());
+        let flipped = (0..whole.len()).map(|position| {
+            let mut bad = whole.clone();
+            bad[position] ^= 0x20;
+            bad
+        });
+        for bad in cut.chain(flipped) {
+            fs::write(&path, &bad).unwrap();
+            let left = open(directory.path()).1;
+            assert_eq!(left.last, Some(record(1, TWO)), "at most the last change is lost");
+            assert_eq!(left.damaged.len(), 1, "and that is said: {:?}", left.damaged);
+            let Record { cli, .. } = record(2, ONE);
+            assert!(left.objects.is_none_or(|objects| objects.cli == *cli));
+            fs::remove_file(path.with_extension("damaged")).unwrap();
+        }
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(open(directory.path()).1.last, Some(record(2, ONE)));
+    }
 }

@@ -59,6 +59,7 @@ struct Core {
 /// A daemon and the lbctl that speaks with it.
 pub(crate) struct Daemon {
     core: Arc<Mutex<Core>>,
+    flows: Arc<Mutex<BTreeMap<MemberId, u64>>>,
     directory: tempfile::TempDir,
     _stop: watch::Sender<bool>,
     _runtime: Runtime,
@@ -73,12 +74,13 @@ impl Daemon {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (stop, stopping) = watch::channel(false);
         let (commands, inbox) = mpsc::channel(8);
+        let flows = Arc::<Mutex<BTreeMap<MemberId, u64>>>::default();
         let handle = {
             let core = core.lock().unwrap();
             Handle {
                 snapshot: Arc::clone(&core.snapshot),
                 published: core.published.subscribe(),
-                counters: Arc::new(Given),
+                counters: Arc::new(Given { flows: Arc::clone(&flows) }),
                 events: Arc::clone(&core.events),
                 sources: Arc::default(),
                 commands,
@@ -90,7 +92,7 @@ impl Daemon {
         };
         runtime.spawn(api::serve(socket, handle, Access::of_this_process(), stopping));
         runtime.spawn(answer(Arc::clone(&core), inbox));
-        let daemon = Self { core, directory, _stop: stop, _runtime: runtime };
+        let daemon = Self { core, flows, directory, _stop: stop, _runtime: runtime };
         for address in ["10.0.0.11", "10.0.0.12:8443"] {
             daemon.report("web", address, Health::Healthy);
         }
@@ -110,6 +112,19 @@ impl Daemon {
     /// What the configuration file says from now on.
     pub(crate) fn rewrite(&self, text: &str) {
         self.core.lock().unwrap().file = config::parse(text, "lbd.toml").unwrap().spec;
+    }
+
+    /// How many flows a backend has from now on.
+    pub(crate) fn flows(&self, pool: &str, address: &str, count: u64) {
+        let id = MemberId { pool: pool.parse().unwrap(), address: address.parse().unwrap() };
+        self.flows.lock().unwrap().insert(id, count);
+    }
+
+    /// Every deadline there is has come.
+    pub(crate) fn pass_deadlines(&self) {
+        let mut core = self.core.lock().unwrap();
+        let outcome = core.membership.handle(Millis(86_400_000), Event::Tick);
+        core.done(outcome);
     }
 
     /// What status says needs attention from now on.
@@ -460,7 +475,9 @@ fn flows(filter: &FlowFilter) -> FlowList {
 }
 
 /// Counters that stand still.
-struct Given;
+struct Given {
+    flows: Arc<Mutex<BTreeMap<MemberId, u64>>>,
+}
 
 impl Counters for Given {
     fn services(&self) -> BTreeMap<Name, Totals> {
@@ -474,7 +491,7 @@ impl Counters for Given {
     fn count_flows(&self) {}
 
     fn backend_flows(&self) -> BTreeMap<MemberId, u64> {
-        BTreeMap::new()
+        self.flows.lock().unwrap().clone()
     }
 
     fn reasons(&self) -> Vec<(Option<Name>, Reason, u64)> {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod daemon;
+mod drain;
 mod plan;
 mod revisions;
 mod terminal;

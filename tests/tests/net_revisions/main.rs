@@ -1,6 +1,8 @@
 //! Changes as people make them, on the real kernel: what `plan` says moves is what moves; what is refused moves nothing; revisions
 //! come back whole; drains are counted down by the flows themselves.
 
+mod drain;
+mod faults;
 mod plan;
 mod revisions;
 
@@ -30,6 +32,11 @@ struct Stage {
 impl Stage {
     /// `backends` hosts, of which the first `used` are in the pool.
     fn build(name: &str, backends: u8, used: usize) -> Result<Stage> {
+        Stage::build_with(name, backends, used, "")
+    }
+
+    /// The same with more lines of the file.
+    fn build_with(name: &str, backends: u8, used: usize, more: &str) -> Result<Stage> {
         let topology = Topology::build(Plan { backends, ..Plan::new(name, Mode::FullNat, Family::V4) })?;
         let start = |(index, backend): (usize, &lbd_tests::topology::Backend)| {
             UdpEcho::start(
@@ -39,7 +46,7 @@ impl Stage {
             )
         };
         let servers = topology.backends.iter().enumerate().map(start).collect::<Result<_>>()?;
-        let mut lbd = Lbd::start(&topology, &settings(&topology, used, ""))?;
+        let mut lbd = Lbd::start(&topology, &settings(&topology, used, more))?;
         lbd.wait_eligible(POOL, used, PATIENCE)?;
         Ok(Stage { lbd, _servers: servers, topology })
     }

@@ -52,7 +52,12 @@ pub enum BackendCommand {
         #[command(flatten)]
         change: ChangeArguments,
     },
-    /// No new flows; tracked ones stay.
+    /// No new flows; tracked ones stay. With --wait it shows how many are left, until there are none or the deadline is over.
+    #[command(
+        after_help = "Exit status with --wait: 0 no flow is left, or the deadline is over and --then is done; 6 waited in vain \
+        (until the deadline, or 10s, or as long as --wait=TIME says).\n\n\
+        Example: lbctl backend drain web 10.0.0.11 --deadline 5m --then disable --wait"
+    )]
     Drain {
         /// Which backend.
         #[command(flatten)]

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::Wait;
 use crate::api::types::{NewBackend, Then};
 use crate::spec::{DEFAULT_WEIGHT, DnsCheck, GrpcCheck, HealthKind, HttpCheck, parse_duration};
 
@@ -66,6 +67,11 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     };
     let share = share.filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| "write a share from 0% to 100%, such as 5%".to_owned())
+}
+
+/// What follows `--wait=`; nothing, if nothing does.
+pub(super) fn wait(text: &str) -> Result<Wait, String> {
+    if text.is_empty() { Ok(Wait::AsUsual) } else { duration(text).map(Wait::For) }
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
