@@ -22,7 +22,7 @@ fn give_disk(state: &Path) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("no mount namespace")?;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).context("/ is not made private")?;
     let mut kept = Vec::new();
-    collect(state, state, &mut kept)?;
+    collect(state, &mut kept)?;
     mount(Some("tmpfs"), state, Some("tmpfs"), MsFlags::empty(), Some(DISK)).context("no tmpfs")?;
     for (path, content) in kept {
         fs::create_dir_all(path.parent().context("a file without a directory")?)?;
@@ -31,11 +31,11 @@ fn give_disk(state: &Path) -> Result<()> {
     Ok(())
 }
 
-fn collect(root: &Path, directory: &Path, kept: &mut Vec<(std::path::PathBuf, Vec<u8>)>) -> Result<()> {
+fn collect(directory: &Path, kept: &mut Vec<(std::path::PathBuf, Vec<u8>)>) -> Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         match path.is_dir() {
-            true => collect(root, &path, kept)?,
+            true => collect(&path, kept)?,
             false => kept.push((path.clone(), fs::read(&path)?)),
         }
     }
