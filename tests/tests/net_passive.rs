@@ -1,19 +1,23 @@
-//! A backend whose checks are well and which answers no connections: it is ejected by what becomes of them, and comes back.
+//! A backend whose checks are well and which answers no connections: it is ejected by what becomes of them, and comes back. A flood ejects
+//! nobody.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lbd_tests::load::Kind;
 use lbd_tests::netns::output_of;
+use lbd_tests::program::{Clients, Frame, Generator, Payload, Program, Variation};
 use lbd_tests::root_or_skip;
 use lbd_tests::server::nginx::Nginx;
 use lbd_tests::topology::{Family, Mode, Plan, Settings, Topology};
-use lbd_tests::web::{HTTP, POOL, Web, until, until_answered};
+use lbd_tests::web::{HTTP, POOL, Web, expect_no_failure, until, until_answered};
 use serde_json::Value;
 
 /// Where the checks go.
 const CHECKED: u16 = 8080;
 const PER_SECOND: u32 = 100;
+const SYN: u8 = 0x02;
 /// Connections that are looked at before and after.
 const LOOKED_AT: u64 = 150;
 /// From the cut on: what the issue allows.
@@ -103,5 +107,79 @@ fn is_ejected(name: &str, mode: Mode, family: Family, rule: &str) -> Result<()> 
         Ok(now["eligible"] == true && now["new_flows"].as_u64() > then["new_flows"].as_u64())
     })?;
     drop(checked);
+    Ok(())
+}
+
+macro_rules! floods {
+    ($($name:ident: $mode:ident;)*) => {$(
+        #[test]
+        fn $name() -> Result<()> {
+            if !root_or_skip(stringify!($name)) {
+                return Ok(());
+            }
+            ejects_nobody(&stringify!($name).replace('_', ""), Mode::$mode)
+        }
+    )*};
+}
+
+floods! {
+    flood_full_nat: FullNat;
+    flood_nat: Nat;
+    flood_dsr: Dsr;
+    flood_ipip: Ipip;
+}
+
+/// How long, in seconds; `LBD_FLOOD_SECONDS` says otherwise.
+const FLOOD_SECONDS: u32 = 5;
+const SYNS_PER_SECOND: u32 = 200_000;
+/// They come in bursts, as many a second.
+const BURSTS_PER_SECOND: u32 = 20;
+
+/// SYNs with forged sources into the very program that is at work, while clients connect: nobody is ejected, and nobody fails but for
+/// want of source ports.
+fn ejects_nobody(name: &str, mode: Mode) -> Result<()> {
+    let health = r#"{ type = "http", path = "/healthz", interval = "500ms", fall = 10 }"#;
+    let settings = |topology: &Topology| Settings::new(topology.service(POOL, &["80/tcp"], health));
+    let web = Web::start(Plan::new(name, mode, Family::V4), settings)?;
+    let load = web.load(PER_SECOND)?;
+    let recorder = load.recorder();
+    until_answered(recorder, Instant::now(), LOOKED_AT)?;
+
+    let seconds = std::env::var("LBD_FLOOD_SECONDS").map_or(Ok(FLOOD_SECONDS), |text| text.parse())?;
+    let begin = Instant::now();
+    let front: u32 = web.topology.balancer.run(|| nix::net::if_::if_nametoindex("front"))??;
+    web.topology.balancer.run(|| flood(&web, front, seconds))??;
+    until_answered(recorder, Instant::now(), LOOKED_AT)?;
+    for backend in web.lbd.backends(POOL)? {
+        ensure!(backend["eligible"] == true && backend["ejected"] == false, "{backend}");
+    }
+    let status = web.lbd.lbctl(&["status"])?;
+    let front = status["interfaces"][0]["packets"].as_object().context("no counters")?;
+    let came: u64 = front.values().filter_map(Value::as_u64).sum();
+    ensure!(came >= u64::from(SYNS_PER_SECOND) * u64::from(seconds), "the flood did not come: {status}");
+    let events = web.lbd.lbctl(&["events"])?.to_string();
+    ensure!(!events.contains("ejected"), "{events}");
+    // Forged SYNs take the source ports of full-nat (docs/limitations.md), so new connections fail there as long as the flood lasts.
+    if mode == Mode::FullNat {
+        return Ok(());
+    }
+    expect_no_failure(recorder, begin)
+}
+
+fn flood(web: &Web, interface: u32, seconds: u32) -> Result<()> {
+    let program = Program::from_pin(&web.lbd.pin().join("v1/programs/lbd"))?;
+    let first = Ipv4Addr::new(11, 0, 0, 0);
+    let frame =
+        Frame::new(SocketAddr::new(first.into(), 1024), web.topology.vip_port(HTTP), Payload::Tcp(SYN))?;
+    let generator = Generator::new(&frame, Variation::Clients(Clients { first, flows: None }), &program)?;
+    let begin = Instant::now();
+    for burst in 1..=seconds * BURSTS_PER_SECOND {
+        generator.send(SYNS_PER_SECOND / BURSTS_PER_SECOND, interface)?;
+        // A rate, not a wait for something to happen.
+        std::thread::sleep(
+            (begin + Duration::from_secs(1) * burst / BURSTS_PER_SECOND)
+                .saturating_duration_since(Instant::now()),
+        );
+    }
     Ok(())
 }
