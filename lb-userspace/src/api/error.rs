@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::types::ErrorBody;
 use crate::membership::{Refusal, RefusalCode};
-use crate::spec::Place;
+use crate::spec::{Place, Problem};
 
 /// The kind of error; the `code` of JSON errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -141,6 +141,14 @@ impl ApiError {
             operation: None,
             problems: Vec::new(),
         }))
+    }
+
+    /// The errors among what was said of the configuration called `name`, as one.
+    pub fn of_problems(problems: Vec<Problem>, name: impl std::fmt::Display) -> Self {
+        match Refusal::of_problems(problems) {
+            Some(refusal) => refusal.into(),
+            None => Self::new(ErrorCode::Invalid, format!("{name} is invalid")),
+        }
     }
 
     /// The same with a remedy.

@@ -108,7 +108,7 @@ pub enum Command {
         change: ChangeArguments,
     },
     /// Writes what is in force, whole, into one plain file.
-    #[command(after_help = "Example: lbctl backup /root/lbd-$(date +%F).backup")]
+    #[command(after_help = "Example: lbctl backup /srv/lbd-$(date +%F).backup")]
     Backup {
         /// The file; - is standard output.
         file: PathBuf,
@@ -119,7 +119,7 @@ pub enum Command {
     /// Puts a backup in force, whole, as one change, or refuses it and says why.
     #[command(
         after_help = "The configuration file itself stays as it is, and out of force until it changes.\n\n\
-        Example: lbctl restore /root/lbd.backup --dry-run"
+        Example: lbctl restore /srv/lbd.backup --dry-run"
     )]
     Restore {
         /// The file; - is standard input.

@@ -134,7 +134,7 @@ fn shown(detail: &RevisionDetail) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::CliObjects;
+    use crate::api::types::CliObjects;
     use crate::moment::Millis;
     use crate::spec::Spec;
 

@@ -13,7 +13,6 @@ use super::args::ImportCommand;
 use super::session::Session;
 use crate::api::{ApiError, ErrorCode};
 use crate::config;
-use crate::membership::Refusal;
 use serde::Serialize;
 
 /// What an import comes to, under `-j`.
@@ -41,10 +40,10 @@ pub(super) fn run(session: &Session, command: ImportCommand) -> Outcome {
             .hint("name a file with what ipvsadm-save -n printed, or write that to standard input")
     })?;
     let (configuration, warnings) = ipvsadm::import(&text, &name, &interfaces)
-        .map_err(|problems| refused(Refusal::of_problems(problems), &name))?;
+        .map_err(|problems| ApiError::of_problems(problems, &name))?;
     // What is printed is accepted: by the very reader that will read it.
     if let Err(errors) = config::parse(&configuration, "what would be printed") {
-        return Err(refused(Refusal::of_problems(errors.problems), &name));
+        return Err(ApiError::of_problems(errors.problems, &name));
     }
     let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     for warning in &warnings {
@@ -52,11 +51,4 @@ pub(super) fn run(session: &Session, command: ImportCommand) -> Outcome {
     }
     session.show(&Imported { configuration, warnings }, |imported, _| imported.configuration.clone())?;
     Ok(0)
-}
-
-fn refused(refusal: Option<Refusal>, name: &str) -> ApiError {
-    match refusal {
-        Some(refusal) => refusal.into(),
-        None => ApiError::new(ErrorCode::Invalid, format!("{name} cannot be taken over")),
-    }
 }

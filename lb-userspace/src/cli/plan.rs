@@ -11,10 +11,9 @@ use super::args::ChangeArguments;
 use super::change::{conditions, report};
 use super::print::{Align, Table, count};
 use super::session::{Session, Style};
+use crate::api::ApiError;
 use crate::api::types::{PlanAnswer, PlanReport, PlanRequest, PoolMoves};
-use crate::api::{ApiError, ErrorCode};
 use crate::config;
-use crate::membership::Refusal;
 use crate::spec::{Problem, Spec};
 
 /// `lbctl plan` when something would change.
@@ -60,10 +59,7 @@ fn read(file: &Path) -> Result<(Spec, Vec<Problem>), ApiError> {
         true => config::load_from(&mut io::stdin().lock(), "-", Some(Path::new("."))),
         false => config::load(file),
     };
-    let loaded = loaded.map_err(|errors| match Refusal::of_problems(errors.problems) {
-        Some(refusal) => refusal.into(),
-        None => ApiError::new(ErrorCode::Invalid, format!("{} is invalid", file.display())),
-    })?;
+    let loaded = loaded.map_err(|errors| ApiError::of_problems(errors.problems, file.display()))?;
     Ok((loaded.spec, loaded.warnings))
 }
 
