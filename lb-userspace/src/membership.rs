@@ -209,6 +209,7 @@ impl Membership {
 
     /// Takes what has been observed.
     pub fn handle(&mut self, now: Millis, event: Event) -> Outcome {
+        let revision = self.revision;
         let mut outcome = match event {
             Event::Health { id, health, detail } => self.observe_health(now, &id, health, detail),
             Event::Way { ip, state } => self.observe_way(now, ip, state),
@@ -219,6 +220,10 @@ impl Membership {
         // Whoever stays for want of others may go when there are some.
         if outcome.desired_changed || outcome.members_changed {
             self.let_go(now, &mut outcome);
+        }
+        if outcome.revised {
+            // One observation is one revision, whatever ends with it.
+            self.revision = revision + 1;
         }
         outcome
     }
