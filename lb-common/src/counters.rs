@@ -51,7 +51,7 @@ pub struct BackendCounters {
     pub continued_flows: u64,
     /// SYNs that came again: the client has had no answer.
     pub repeated_syns: u64,
-    /// TCP flows that it refused: a reset before the client went on (nat, full-nat).
+    /// TCP flows that it refused: it ended them (a reset) before the client went on (nat, full-nat).
     pub refused_flows: u64,
 }
 

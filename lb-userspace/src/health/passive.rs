@@ -1,8 +1,8 @@
 //! Passive health: backends to which new connections are sent and do not go on, while those of their neighbours do.
 //!
 //! In: the counters of every backend of a table, sampled again and again, and the time. Out: [`Suspect`]s. Invariants: pure; a backend is
-//! judged against the other backends of its table alone, so whatever hits all alike (a flood of SYNs with forged sources, a port
-//! scan, slow clients) makes nobody a suspect; no table is judged over a change of its shares.
+//! judged against the other backends of its table alone, so whatever hits all alike (a flood of SYNs with forged sources, slow
+//! clients) makes nobody a suspect; no table is judged over a change of its shares.
 //!
 //! How it is told. Clients are spread over a table by a secret hash, so a backend differs from its neighbours by chance alone, in two ways
 //! that are both asked for. Of the connections begun with it as large a part *goes on* (the client's packet after its SYN comes) as of
