@@ -7,7 +7,7 @@ use lb_common::Address;
 
 use crate::{
     classify,
-    flow_table::{self, Kind, Place, State},
+    flow_table::{self, Kind, Place},
     hash, nat, reply_index,
     tables::Tables,
 };
@@ -39,19 +39,12 @@ pub fn hint<K: Kind, T: Tables>(tables: &T, hash: u64, home: bool) -> u64 {
     reply_index::hint::<K, T>(tables, hash, home).map_or(0, |number| number as u64 + 1)
 }
 
-/// The flow has seen FIN or RST.
-const ENDING: u64 = 1;
-
-/// Who holds an entry: 0 if there is no live flow of nat or full-nat in it; else the hash of what its replies carry, and in its lowest
-/// bit, which is 0, whether the flow is ending.
+/// Who holds an entry: 0 if there is no live flow of nat or full-nat in it; else the hash of what its replies carry.
 #[inline(always)]
 pub fn occupant<K: Kind, T: Tables>(tables: &T, number: u32, now: u16) -> u64 {
     match nat::flow_in::<K, T>(tables, number, now) {
         None => 0,
-        Some((holder, key)) => {
-            let is_ending = matches!(holder.value.state(), State::TcpEnding);
-            key.hash(tables.constants()) | if is_ending { ENDING } else { 0 }
-        }
+        Some((_, key)) => key.hash(tables.constants()),
     }
 }
 
@@ -88,18 +81,11 @@ impl Occupant {
     /// Whether its replies carry what hashes to `hash`.
     #[inline(always)]
     pub const fn replies_as(self, hash: u64) -> bool {
-        self.0 != 0 && self.0 & !ENDING == hash
+        self.0 != 0 && self.0 == hash
     }
 
     /// Whether a word of the reply index is its own.
     #[inline(always)]
     pub const fn wrote(self, word: u64) -> bool {
-        self.0 != 0 && reply_index::entry_of(word, self.0 & !ENDING).is_some()
-    }
-
-    /// Whether the flow saw FIN or RST.
-    #[inline(always)]
-    pub const fn is_ending(self) -> bool {
-        self.0 & ENDING != 0
-    }
-}
+        self.0 != 0 && reply_index::entry_of(word, self.0).is_some()
+    }}

@@ -11,7 +11,7 @@ use lb_common::{Address, WAYS};
 
 pub use self::{
     kind::{Entry, Kind, Narrow, Wide},
-    search::{Place, Slot, entry, find, place, rank, refresh, write},
+    search::{Place, Slot, entry, find, greater, place, rank, refresh, write},
 };
 use crate::{classify::same, constants::Constants, hash};
 
@@ -78,7 +78,9 @@ impl State {
 }
 
 /// Rank of a free or expired entry, and above.
-const FREE: u64 = 0x4_0000;
+pub const FREE: u64 = 0x4_0000;
+/// Rank of an entry that is ending, and above.
+pub const ENDING: u64 = 0x2_0000;
 
 /// A value word unpacked; see lb-common/src/flow.rs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -143,7 +143,7 @@ pub fn endpoint_of(constants: impl Constants, backend: u64, port_be: u16, protoc
 }
 
 /// The hash of what a reply carries: from where (backend, port), to where (destination, port), protocol. The addresses as their
-/// [`address_word`]s. Its lowest bit is 0: room for what is said of the flow beside it (`cold::Occupant`).
+/// [`address_word`]s.
 #[inline(always)]
 pub fn reply(
     constants: impl Constants,
@@ -155,7 +155,7 @@ pub fn reply(
     // Added, not or-ed: an IPv6 word fills all 64 bits.
     let from = backend.wrapping_add((backend_port_be as u64) << 48);
     let to = destination.wrapping_add(pair(0, destination_port_be as u32 | (protocol as u32) << 16));
-    mix(round(from ^ constants.seed(3), ROUND_3).wrapping_add(to), constants.seed(2), constants.seed(1)) & !1
+    mix(round(from ^ constants.seed(3), ROUND_3).wrapping_add(to), constants.seed(2), constants.seed(1))
 }
 
 /// `word` scaled from the whole of 32 bits to `0..count`, without a division.

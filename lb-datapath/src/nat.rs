@@ -18,7 +18,7 @@ use crate::{
 
 mod claim;
 
-pub use self::claim::{Contender, claim, contender, make_room, room};
+pub use self::claim::{Offer, claim, make_room, offer, room};
 
 /// Step between attempts: an odd constant near 2^32 / golden ratio spreads them over the ports and sources.
 const ATTEMPT_STEP: u32 = 0x9e37_79b1;

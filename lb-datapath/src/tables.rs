@@ -169,10 +169,10 @@ pub trait Tables: Sized {
         cold::rank::<K, Self>(self, number, now)
     }
 
-    /// Who has the 4-tuple that attempt `step` would give a flow that begins: `nat::contender::<K>`.
+    /// Whether a flow that begins may have the 4-tuple that attempt `step` would give: `nat::offer::<K>`.
     #[inline(always)]
-    fn contender<K: Kind>(&self, wish: &Wish, step: u32) -> u64 {
-        nat::contender::<K, Self>(self, wish, step)
+    fn offer<K: Kind>(&self, wish: &Wish, step: u32) -> u64 {
+        nat::offer::<K, Self>(self, wish, step)
     }
 
     /// Writes to the explanation; called only with `OBSERVE`.

@@ -88,14 +88,14 @@ macro_rules! cold_of_wish {
         extern "C" fn $name(wish: *const Wish, step: u64) -> u64 {
             // SAFETY: the caller's wish; the verifier demands that null is looked for.
             let Some(wish) = (unsafe { wish.as_ref() }) else { return 0 };
-            nat::contender::<$kind, _>(&Kernel::<false>::new(null_mut()), wish, step as u32)
+            nat::offer::<$kind, _>(&Kernel::<false>::new(null_mut()), wish, step as u32)
         })+
     };
 }
 
 cold_of_wish! {
-    cold_contender4 = Narrow;
-    cold_contender6 = Wide;
+    cold_offer4 = Narrow;
+    cold_offer6 = Wide;
 }
 
 #[unsafe(no_mangle)]
@@ -365,9 +365,9 @@ impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
     }
 
     #[inline(always)]
-    fn contender<K: Kind>(&self, wish: &Wish, step: u32) -> u64 {
+    fn offer<K: Kind>(&self, wish: &Wish, step: u32) -> u64 {
         let step = u64::from(step);
-        if K::INDEX == Narrow::INDEX { cold_contender4(wish, step) } else { cold_contender6(wish, step) }
+        if K::INDEX == Narrow::INDEX { cold_offer4(wish, step) } else { cold_offer6(wish, step) }
     }
 
     #[inline(always)]

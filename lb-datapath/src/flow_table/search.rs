@@ -106,7 +106,7 @@ fn candidate<K: Kind, T: Tables>(tables: &T, bucket: u32, now: u16) -> Candidate
 
 /// The greater of two numbers below 2^63.
 #[inline(always)]
-const fn greater(a: u64, b: u64) -> u64 {
+pub const fn greater(a: u64, b: u64) -> u64 {
     let difference = b.wrapping_sub(a);
     // All ones unless b is less.
     let mask = (difference >> 63).wrapping_sub(1);

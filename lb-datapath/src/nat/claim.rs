@@ -1,14 +1,14 @@
 //! A 4-tuple towards a backend for a flow that begins.
 //!
 //! In: a wish. Out: a claim (backend and source-port attempt that no other live flow has), and room for its word in the reply index.
-//! Invariant: nothing of a flow that lives and is not ending is taken away, but in a flood one on probation.
+//! Invariant: nothing is taken from an established flow, and from one on probation only where nothing else is left.
 
 use lb_common::{Forward, Reason, Word};
 
 use super::reply_key;
 use crate::{
     cold::{self, Occupant},
-    flow_table::{self, Entry, Kind},
+    flow_table::{self, ENDING, Entry, FREE, Kind, greater},
     hash,
     maglev::{Pick, maglev_hash, pick},
     reply_index::{self, ReplyKey},
@@ -16,66 +16,44 @@ use crate::{
     tables::{FlowEvent, Tables},
 };
 
-/// No attempt's number.
-const NO_STEP: u32 = u32::MAX;
-
 /// Takes a 4-tuple towards a backend that no other live flow has: full-nat tries 32 source ports (the attempt has five bits), nat
-/// 8 Maglev slots. Failing that one whose flow is ending, which then has to end. Leaves backend, attempt and the hash of the replies in `begun`.
+/// 8 Maglev slots. Failing that one whose flow gives way, which then has to end: one that is ending, else the oldest on probation. In a flood all
+/// are on probation, and what begins shall have a place for as long as it takes a client to answer. Leaves backend, attempt and the hash of the
+/// replies in `begun`.
 #[inline(always)]
 pub fn claim<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &mut Begun) -> Result<(), Reason> {
     let is_full_nat = wish.policy.is(Forward::FullNat);
-    let mut found = Free { step: NO_STEP, ending: NO_ENTRY };
-    let mut is_done = try_eight::<K, T>(tables, wish, 0, &mut found)?;
+    let mut best = best_of_eight::<K, T>(tables, wish, 0, Offer::NONE);
     if is_full_nat {
-        for first in [8, 16, 24] {
-            is_done = is_done || try_eight::<K, T>(tables, wish, first, &mut found)?;
-        }
+        best = best_of_eight::<K, T>(tables, wish, 8, best);
+        best = best_of_eight::<K, T>(tables, wish, 16, best);
+        best = best_of_eight::<K, T>(tables, wish, 24, best);
     }
-    let Free { step, ending } = found;
-    if step == NO_STEP {
+    // Of attempt 0 if there is none: the reason may be that there is no such 4-tuple at all.
+    let (local, attempt, key) = proposal(tables, wish, best.step())?;
+    // In nat the flow that would give way is the same client's, and no flood: its connection to another service is as good as this one.
+    if best.rank() < if is_full_nat { 1 } else { ENDING } {
         return Err(if is_full_nat { Reason::SnatExhausted } else { Reason::NatCollision });
     }
-    let (local, attempt, key) = proposal(tables, wish, step)?;
     begun.local = local;
     begun.attempt = attempt;
-    begun.ending = ending;
+    begun.ending = if best.is_free() { NO_ENTRY } else { best.number() };
     begun.reply_hash = key.hash(tables.constants());
     Ok(())
 }
 
-/// The first attempt that a new flow may have. VERIFIER: "invalid read from stack": numbers, because the compiler carries along what an empty
-/// option leaves unset.
-struct Free {
-    /// Its number, or [`NO_STEP`].
-    step: u32,
-    /// The number of the entry whose flow has to end for it, or [`NO_ENTRY`].
-    ending: u32,
-}
-
-/// Looks at eight attempts, until one is nobody's: then it is done. VERIFIER: "The sequence of 8193 jumps is too complex": eight, which the compiler
-/// writes out; of a loop the verifier takes it that a CPU that guesses wrong never leaves it.
+/// Looks at eight attempts, until one is nobody's. VERIFIER: "The sequence of 8193 jumps is too complex": written out, because of a loop the verifier
+/// takes it that a CPU that guesses wrong never leaves it.
 #[inline(always)]
-fn try_eight<K: Kind, T: Tables>(
-    tables: &T,
-    wish: &Wish,
-    first: u32,
-    found: &mut Free,
-) -> Result<bool, Reason> {
-    for step in first..first + 8 {
-        match Contender::unpack(tables.contender::<K>(wish, step)) {
-            Contender::Nobody => {
-                *found = Free { step, ending: NO_ENTRY };
-                return Ok(true);
-            }
-            Contender::Ending(ending) if found.step == NO_STEP => *found = Free { step, ending },
-            Contender::Ending(_) | Contender::Live => {}
-            Contender::Refused(reason) => return Err(reason),
-        }
-    }
-    Ok(false)
+fn best_of_eight<K: Kind, T: Tables>(tables: &T, wish: &Wish, first: u32, best: Offer) -> Offer {
+    let better = |best: Offer, step: u32| {
+        if best.is_free() { best } else { best.or(Offer(tables.offer::<K>(wish, first + step))) }
+    };
+    let best = better(better(better(better(best, 0), 1), 2), 3);
+    better(better(better(better(best, 4), 5), 6), 7)
 }
 
-/// Where the word of a claim goes in the reply index; the flow that has to end for it is ended. `None` if there is no free word. The word is to be
+/// Where the word of a claim goes in the reply index; the flow that has to end for it is ended, and counted as evicted. `None` if there is no free word. The word is to be
 /// written after the flow's entry: before, another CPU would find that the entry is not the word's, and take it for stale.
 #[inline(always)]
 pub fn room<'t, K: Kind, T: Tables>(tables: &'t T, begun: &Begun) -> Option<&'t Word> {
@@ -85,6 +63,7 @@ pub fn room<'t, K: Kind, T: Tables>(tables: &'t T, begun: &Begun) -> Option<&'t 
         && let Some(entry) = flow_table::entry::<K, T>(tables, begun.ending)
     {
         entry.value().store(0);
+        tables.count_flow(K::INDEX, FlowEvent::Evicted);
     }
     Some(word)
 }
@@ -117,67 +96,78 @@ pub fn make_room<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &Begun) -> 
     true
 }
 
-/// Who has a 4-tuple that a new flow would like.
+/// Whether a new flow may have the 4-tuple of an attempt, in one word: how gladly the flow that has it gives way (see [`flow_table::rank`];
+/// 0 = not at all, [`FREE`] = it is nobody's) × 2^40, the attempt × 2^32, the number of that flow's entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Contender {
-    /// Nobody, or the new flow itself.
-    Nobody,
-    /// A flow that needs it.
-    Live,
-    /// There is no such 4-tuple.
-    Refused(Reason),
-    /// A flow that is ending, in the entry of this number.
-    Ending(u32),
-}
+pub struct Offer(pub u64);
 
-impl Contender {
-    /// As one word: what it is, and above 32 bits its number.
+impl Offer {
+    /// None that may be had.
+    pub const NONE: Self = Self(0);
+
     #[inline(always)]
-    const fn pack(self) -> u64 {
-        match self {
-            Self::Nobody => 0,
-            Self::Live => 1,
-            Self::Refused(reason) => 2 | (reason as u64) << 32,
-            Self::Ending(entry) => 3 | (entry as u64) << 32,
-        }
+    const fn new(rank: u64, step: u32, number: u32) -> Self {
+        Self(rank << 40 | (step as u64) << 32 | number as u64)
     }
 
-    /// From one word.
+    /// How gladly its flow gives way.
     #[inline(always)]
-    fn unpack(word: u64) -> Self {
-        match word & 3 {
-            0 => Self::Nobody,
-            1 => Self::Live,
-            2 => Self::Refused(Reason::from_number((word >> 32) as u8).unwrap_or(Reason::BackendMissing)),
-            _ => Self::Ending((word >> 32) as u32),
-        }
+    pub const fn rank(self) -> u64 {
+        self.0 >> 40
+    }
+
+    /// The attempt.
+    #[inline(always)]
+    const fn step(self) -> u32 {
+        (self.0 >> 32) as u32 & 31
+    }
+
+    /// The number of the entry of the flow that has it.
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        hash::low(self.0)
+    }
+
+    /// Whether nobody has it.
+    #[inline(always)]
+    pub const fn is_free(self) -> bool {
+        self.rank() >= FREE
+    }
+
+    /// The better of two. VERIFIER: without a branch, as in `flow_table::place`.
+    #[inline(always)]
+    const fn or(self, other: Self) -> Self {
+        Self(greater(self.0, other.0))
     }
 }
 
-/// Who has the 4-tuple of attempt `step`: a [`Contender`], packed ([`Tables::contender`]).
+/// Whether the 4-tuple of attempt `step` may be had: an [`Offer`] ([`Tables::offer`]).
 #[inline(always)]
-pub fn contender<K: Kind, T: Tables>(tables: &T, wish: &Wish, step: u32) -> u64 {
-    match proposal(tables, wish, step) {
-        Ok((_, _, key)) => holder_of::<K, T>(tables, wish, key.hash(tables.constants())),
-        Err(reason) => Contender::Refused(reason),
-    }
-    .pack()
+pub fn offer<K: Kind, T: Tables>(tables: &T, wish: &Wish, step: u32) -> u64 {
+    let Ok((_, _, key)) = proposal(tables, wish, step) else { return Offer::NONE.0 };
+    let offer = match holder_of::<K, T>(tables, wish, key.hash(tables.constants())) {
+        None => Offer::new(FREE, step, 0),
+        // A late answer to the flow before would come to the new one's client: of TCP that is a segment which is not its, by the numbers
+        // in it; of UDP somebody else's data.
+        Some(_) if !wish.state.is_tcp() => Offer::NONE,
+        Some(number) => Offer::new(tables.rank::<K>(number, wish.now), step, number),
+    };
+    offer.0
 }
 
+/// The number of the entry of the other live flow whose replies hash to `hash`.
 #[inline(always)]
-fn holder_of<K: Kind, T: Tables>(tables: &T, wish: &Wish, hash: u64) -> Contender {
-    // VERIFIER: an array's iterator would be memory on the stack with a variable index, which takes CAP_PERFMON.
-    for turn in 0..2 {
-        let home = turn == 0;
-        let Some(number) = cold::hinted::<K, T>(tables, hash, home) else { continue };
-        let occupant = Occupant::of::<K, T>(tables, number, wish.now);
-        // The hash in place of the key: at worst a free 4-tuple is not taken. What holds this one is the new flow itself if its
-        // key is there: in the entry it will have, or in a doublet that another CPU entered at the same moment.
-        if occupant.replies_as(hash) && !is_own::<K, T>(tables, wish, number) {
-            return if occupant.is_ending() { Contender::Ending(number) } else { Contender::Live };
-        }
-    }
-    Contender::Nobody
+fn holder_of<K: Kind, T: Tables>(tables: &T, wish: &Wish, hash: u64) -> Option<u32> {
+    // The hash in place of the key: at worst a free 4-tuple is not taken.
+    let is_it = |number: u32| Occupant::of::<K, T>(tables, number, wish.now).replies_as(hash);
+    let number = match cold::hinted::<K, T>(tables, hash, true) {
+        Some(number) if is_it(number) => number,
+        // VERIFIER: no loop over the two, as in `best_of_eight`.
+        _ => cold::hinted::<K, T>(tables, hash, false).filter(|number| is_it(*number))?,
+    };
+    // What holds this 4-tuple is the new flow itself if its key is there: in the entry it will have, or in a doublet that another CPU
+    // entered at the same moment.
+    (!is_own::<K, T>(tables, wish, number)).then_some(number)
 }
 
 #[inline(always)]

@@ -24,7 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(any_port_of_one_protocol(family));
         cases.extend(shared_endpoint(family));
     }
-    cases.push(snat_exhausted());
+    cases.extend(without_a_free_source_port());
     cases
 }
 
@@ -171,13 +171,30 @@ fn goes_to(frame: &[u8], ip: IpAddr) -> bool {
 /// Flows that take every source port there is: 4,536 ports, of which each flow tries 32.
 const CROWD: u32 = 10_000;
 
-fn snat_exhausted() -> Case {
-    let family = Family::V4;
-    let world = World::simple(Forward::FullNat, family, 17).with(|world| world.flows = 8192);
-    let from = |number: u32| {
-        let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 9, 0, 0)) + number);
-        Frame::udp(SocketAddr::new(ip.into(), 7), end(family.vip(), PORT))
+/// A newcomer when every source port that it tries is taken. Flows of UDP keep theirs (a late answer would come to somebody else), and so do
+/// established ones of TCP; one on probation gives way, or forged SYNs would keep everybody out.
+fn without_a_free_source_port() -> Vec<Case> {
+    let case = |name: &str, protocol: u8, flags: &[u8]| {
+        let from = |number: u32, flags: u8| {
+            let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 9, 0, 0)) + number);
+            let (client, vip) = (SocketAddr::new(ip.into(), 7), end(Family::V4.vip(), PORT));
+            if protocol == 6 { Frame::tcp(client, vip, flags) } else { Frame::udp(client, vip) }
+        };
+        let crowd = (0..CROWD).flat_map(|number| flags.iter().map(move |flags| from(number, *flags).bytes()));
+        let world =
+            World::simple(Forward::FullNat, Family::V4, protocol).with(|world| world.flows = 2 * CROWD);
+        let newcomer = from(CROWD, SYN);
+        (Case::new(name, world, &newcomer).after_many(crowd.collect()), newcomer)
     };
-    let crowd = (0..CROWD).map(|number| from(number).bytes()).collect();
-    Case::new("snat_exhausted", world, &from(CROWD)).after_many(crowd).drops(1, Reason::SnatExhausted)
+    let (in_a_flood, syn) = case("snat_of_a_flow_on_probation", 6, &[SYN]);
+    let len = syn.packet_len();
+    vec![
+        case("snat_exhausted_udp", 17, &[0]).0.drops(1, Reason::SnatExhausted),
+        case("snat_exhausted_tcp", 6, &[SYN, ACK]).0.drops(1, Reason::SnatExhausted),
+        in_a_flood
+            .sends(move |_, out| sent_on(&syn, Forward::FullNat, Family::V4.backend(0), BACKEND_PORT, out))
+            .counts("flows v4 evicted", 1)
+            .forwards(1, FIRST, len)
+            .begins(1, FIRST, Family::V4.flow_table()),
+    ]
 }
