@@ -88,4 +88,5 @@ impl Occupant {
     #[inline(always)]
     pub const fn wrote(self, word: u64) -> bool {
         self.0 != 0 && reply_index::entry_of(word, self.0).is_some()
-    }}
+    }
+}
