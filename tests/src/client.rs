@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+pub(crate) use udp::raise_file_limit;
 pub use udp::{Round, UdpFlows};
 
 use crate::content::{self, hex};

@@ -6,8 +6,6 @@
 
 mod judge;
 mod phases;
-mod screen;
-mod signals;
 mod stage;
 
 use std::time::Duration;
@@ -15,10 +13,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::run_dir;
+use crate::screen::{self, Screen};
+use crate::signals::{Interrupted, Signals};
 use crate::topology::{Family, Mode};
 use judge::Report;
-use screen::Screen;
-use signals::{Interrupted, Signals};
 use stage::Stage;
 
 /// What to show.
@@ -70,7 +68,7 @@ pub fn run(options: &Options) -> Result<Ending> {
 
 /// Puts this process and all it starts before what else the machine does: the demo measures the balancer, and a compiler
 /// beside it makes stalls that nobody's packets saw. Where that is refused, the measurement says that the client was late.
-fn go_first() {
+pub(crate) fn go_first() {
     const PRIORITY: libc::c_int = -10;
     // SAFETY: setpriority takes three integers; 0 is the calling thread, whose children and later threads inherit it.
     unsafe {

@@ -19,7 +19,10 @@ pub mod netns;
 pub mod process;
 pub mod program;
 pub mod run_dir;
+mod screen;
 pub mod server;
+mod signals;
+pub mod soak;
 pub mod topology;
 pub mod web;
 

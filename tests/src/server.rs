@@ -38,6 +38,19 @@ fn wait_listening(namespace: &Namespace, address: SocketAddr, process: &mut Proc
     }
 }
 
+/// A listening socket that waits for nobody; of one family alone, so that both may have the port.
+pub(crate) fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
 /// A server of our own on a thread inside a namespace, ended by dropping it.
 #[derive(Debug)]
 struct InProcess {

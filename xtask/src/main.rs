@@ -64,6 +64,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         arguments: Vec<OsString>,
     },
+    /// Change everything by a seeded script, for as long as asked, under a load that counts every loss
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// Options of the soak; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+        arguments: Vec<OsString>,
+    },
     /// Measure: ns a packet and more
     #[command(disable_help_flag = true)]
     Bench {
@@ -95,6 +102,7 @@ fn run(verb: Verb) -> Result<bool> {
         Verb::Test { only, filter } => return test::run(&workspace, test::Options { only, filter }),
         Verb::Check { accept_abi } => return check::run(&workspace, accept_abi),
         Verb::Demo { arguments } => run::program(&workspace, "lbd-demo", &arguments)?,
+        Verb::Soak { arguments } => run::program(&workspace, "lbd-soak", &arguments)?,
         Verb::Bench { arguments } => run::program(&workspace, "lbd-bench", &arguments)?,
     }
     Ok(true)

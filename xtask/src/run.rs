@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `cargo xtask bench`: set up, build, hand over to a program of the tests crate.
+//! `cargo xtask demo`, `soak` and `bench`: set up, build, hand over to a program of the tests crate.
 //!
 //! In: the program's name and its arguments, passed on untouched. Out: its exit status.
 //! Invariant: the program has the terminal, and signals reach it.

@@ -156,7 +156,7 @@ impl Flow {
     }
 }
 
-fn raise_file_limit(wanted: u64) -> Result<()> {
+pub(crate) fn raise_file_limit(wanted: u64) -> Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft >= wanted {
         return Ok(());

@@ -7,9 +7,9 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::screen;
 use super::stage::{PROMISED_PER_SECOND, detection_time};
 use crate::load::{Attempt, Failure, Kind, Summary};
+use crate::screen;
 
 /// The longest stall that is allowed outside the kill phase.
 const ALLOWED_STALL: Duration = Duration::from_secs(1);

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::judge::{self, Report, Scene};
-use super::screen::{self, Screen};
-use super::signals::Signals;
 use super::stage::Stage;
+use crate::screen::{self, Screen};
+use crate::signals::Signals;
 
 /// Time between two pictures.
 const FRAME: Duration = Duration::from_millis(100);

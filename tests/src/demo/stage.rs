@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::Options;
-use super::screen::Screen;
-use super::signals::Signals;
 use crate::load::{Body, Downloads, KeepAlive, Load, LoadPlan, OpenLoop, Recorder};
 use crate::netns::counters::Counters;
+use crate::screen::Screen;
 use crate::server::nginx::Nginx;
+use crate::signals::Signals;
 use crate::topology::{Binaries, Family, Lbd, Mode, Plan, Settings, Topology};
 
 /// The pool and the service.

@@ -89,6 +89,13 @@ impl Recorder {
         state.ended_since(from).filter(|attempt| (from..to).contains(&attempt.when())).cloned().collect()
     }
 
+    /// Takes what has ended out of the book, with the times at which the client was late (when it was due, by how much): for loads so
+    /// long that the book would outgrow the machine. Nothing of it is in any later summary.
+    pub fn take(&self) -> (Vec<Attempt>, Vec<(Instant, Duration)>) {
+        let mut state = self.lock();
+        (std::mem::take(&mut state.ended), std::mem::take(&mut state.delays))
+    }
+
     /// The time from `from` up to `to` in numbers. A stall belongs to when it began; one that lasts counts up to now.
     pub fn summary(&self, from: Instant, to: Instant) -> Summary {
         let mut summary = Summary::default();

@@ -50,7 +50,7 @@ impl UdpEcho {
     }
 }
 
-fn bind(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
     // A test sends thousands of datagrams at once; what is lost here would be blamed on the balancer.
     socket.set_recv_buffer_size(8 * 1024 * 1024)?;
@@ -59,7 +59,7 @@ fn bind(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
     Ok(socket.into())
 }
 
-async fn serve(socket: std::net::UdpSocket, backend: String, received: Arc<AtomicU64>) {
+pub(crate) async fn serve(socket: std::net::UdpSocket, backend: String, received: Arc<AtomicU64>) {
     let Ok(socket) = UdpSocket::from_std(socket) else { return };
     let mut answer = format!("{backend} ").into_bytes();
     let name_len = answer.len();

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The error that a signal makes of a wait.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Interrupted;
+pub(crate) struct Interrupted;
 
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,13 +30,13 @@ struct Shared {
 
 /// The process's wish to end.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     shared: Arc<Shared>,
 }
 
 impl Signals {
     /// Takes the three signals over.
-    pub(super) fn install() -> Result<Signals> {
+    pub(crate) fn install() -> Result<Signals> {
         let shared = Arc::new(Shared::default());
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
@@ -65,12 +65,12 @@ impl Signals {
     }
 
     /// An error once a signal came.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         self.wait(Duration::ZERO)
     }
 
     /// Waits so long, or less if a signal comes, which is an error.
-    pub(super) fn wait(&self, time: Duration) -> Result<()> {
+    pub(crate) fn wait(&self, time: Duration) -> Result<()> {
         let came = self.shared.came.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let waited = self.shared.changed.wait_timeout_while(came, time, |came| !*came);
         let (came, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -5,38 +5,38 @@
 
 use std::io::{IsTerminal, Write};
 
-pub(super) use lb_userspace::cli::print::grouped;
+pub(crate) use lb_userspace::cli::print::grouped;
 
 const DEFAULT_WIDTH: usize = 80;
 
 /// Standard output.
 #[derive(Debug)]
-pub(super) struct Screen {
+pub(crate) struct Screen {
     is_terminal: bool,
     coloured: bool,
     drawn_lines: usize,
 }
 
 impl Screen {
-    pub(super) fn new() -> Screen {
+    pub(crate) fn new() -> Screen {
         let is_terminal = std::io::stdout().is_terminal();
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Screen { is_terminal, coloured: is_terminal && wanted, drawn_lines: 0 }
     }
 
     /// Whether a live picture is worth drawing.
-    pub(super) fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.is_terminal
     }
 
     /// Prints a line that stays.
-    pub(super) fn say(&mut self, line: &str) {
+    pub(crate) fn say(&mut self, line: &str) {
         self.write(&format!("{}{line}\n", self.erase()));
         self.drawn_lines = 0;
     }
 
     /// Draws the live block in place of the one before.
-    pub(super) fn draw(&mut self, lines: &[String]) {
+    pub(crate) fn draw(&mut self, lines: &[String]) {
         if self.is_terminal {
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
             self.write(&format!("{}{text}", self.erase()));
@@ -45,13 +45,13 @@ impl Screen {
     }
 
     /// Takes the live block away.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.write(&self.erase());
         self.drawn_lines = 0;
     }
 
     /// Columns a line of the live block may fill.
-    pub(super) fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         // SAFETY: winsize is plain data for which all zeros is a value, and TIOCGWINSZ fills one.
         let columns = unsafe {
             let mut size: libc::winsize = std::mem::zeroed();
@@ -64,19 +64,19 @@ impl Screen {
         if columns == 0 { DEFAULT_WIDTH } else { usize::from(columns) }
     }
 
-    pub(super) fn red(&self, text: &str) -> String {
+    pub(crate) fn red(&self, text: &str) -> String {
         self.paint("31", text)
     }
 
-    pub(super) fn green(&self, text: &str) -> String {
+    pub(crate) fn green(&self, text: &str) -> String {
         self.paint("32", text)
     }
 
-    pub(super) fn cyan(&self, text: &str) -> String {
+    pub(crate) fn cyan(&self, text: &str) -> String {
         self.paint("36", text)
     }
 
-    pub(super) fn dim(&self, text: &str) -> String {
+    pub(crate) fn dim(&self, text: &str) -> String {
         self.paint("2", text)
     }
 
@@ -96,7 +96,7 @@ impl Screen {
 }
 
 /// A bar of `width` columns filled to `share` (0 to 1), in eighths of a column.
-pub(super) fn bar(share: f64, width: usize) -> String {
+pub(crate) fn bar(share: f64, width: usize) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     #[expect(
         clippy::cast_possible_truncation,

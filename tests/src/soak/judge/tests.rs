@@ -1,0 +1,208 @@
+//! The judge with planted faults: each has to be found, and what a change explains may not be complained of.
+
+use super::super::change::{Change, Hand, How, Then};
+use super::super::chronicle::Look;
+use super::super::model::Model;
+use super::*;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+
+/// Five backends of the file, all in service from the begin on.
+fn chronicle() -> Chronicle {
+    let mut chronicle = Chronicle::new(Model::new(5, &(0..5).map(|index| (index, 1)).collect()));
+    for backend in 0..5 {
+        chronicle.look(Look { at: MS(0), backend, eligible: Some(true), healthy: Some(true) });
+    }
+    chronicle
+}
+
+/// b3 is killed at 10 s, known as dead at 10.6 s, revived at 20 s, in service at 22 s.
+fn killed() -> Chronicle {
+    let mut chronicle = chronicle();
+    chronicle.made(1, &Change::Kill(2), (MS(10_000), MS(10_010)));
+    chronicle.look(Look { at: MS(10_600), backend: 2, eligible: Some(false), healthy: Some(false) });
+    chronicle.made(2, &Change::Revive(2), (MS(20_000), MS(20_100)));
+    chronicle.look(Look { at: MS(22_000), backend: 2, eligible: Some(true), healthy: Some(true) });
+    chronicle
+}
+
+fn stream(backend: &str, opened: u64, ended: u64, outcome: Result<(), Fault>) -> Ended {
+    let (opened, ended) = (MS(opened), MS(ended));
+    Ended { number: 1, backend: Some(backend.to_owned()), opened, ended, heard: 9, outcome }
+}
+
+fn lost(from: u64, to: u64, failure: Failure) -> Evidence {
+    let lost = Lost { stretch: (MS(from), MS(to)), failure, backend: None };
+    Evidence { lost: vec![lost], ..Evidence::default() }
+}
+
+fn streams(ended: Ended) -> Evidence {
+    Evidence { streams: vec![ended], ..Evidence::default() }
+}
+
+fn slow(backend: &str, from: u64, to: u64) -> Evidence {
+    let slow = Slow { number: 1, backend: backend.to_owned(), stretch: (MS(from), MS(to)) };
+    Evidence { slow: vec![slow], ..Evidence::default() }
+}
+
+fn hole(backend: &str, from: u64, to: u64, lost: u64) -> Evidence {
+    let hole = Hole { flow: 4, backend: backend.to_owned(), stretch: (MS(from), MS(to)), lost };
+    Evidence { holes: vec![hole], ..Evidence::default() }
+}
+
+fn moved(from: &str, left: u64, arrived: u64) -> Evidence {
+    let stretch = (MS(left), MS(arrived));
+    let moved = Move { flow: 4, from: from.to_owned(), to: "b1".to_owned(), stretch };
+    Evidence { moves: vec![moved], ..Evidence::default() }
+}
+
+#[track_caller]
+fn holds(chronicle: &Chronicle, evidence: &Evidence) {
+    assert_eq!(judge(chronicle, evidence).complaints, Vec::<String>::new());
+}
+
+#[track_caller]
+fn breaks(chronicle: &Chronicle, evidence: &Evidence, about: &str) {
+    let complaints = judge(chronicle, evidence).complaints;
+    assert!(complaints.len() == 1 && complaints[0].contains(about), "{complaints:?}");
+}
+
+#[test]
+fn a_run_without_losses_holds() {
+    holds(&chronicle(), &Evidence::default());
+    holds(&killed(), &Evidence::default());
+}
+
+#[test]
+fn a_stream_that_breaks_on_a_surviving_backend_is_found_whatever_breaks_it() {
+    for fault in [Fault::Reset, Fault::Closed, Fault::Silent, Fault::Gap, Fault::WrongBytes] {
+        breaks(&killed(), &streams(stream("b1", 5_000, 10_100, Err(fault))), &fault.to_string());
+    }
+    holds(&killed(), &streams(stream("b1", 5_000, 10_100, Ok(()))));
+}
+
+#[test]
+fn a_stream_to_a_killed_backend_may_break_but_not_lose_bytes() {
+    for (opened, ended) in [(5_000, 10_005), (10_300, 10_301), (5_000, 25_000)] {
+        holds(&killed(), &streams(stream("b3", opened, ended, Err(Fault::Reset))));
+        breaks(&killed(), &streams(stream("b3", opened, ended, Err(Fault::Gap))), "gap");
+    }
+    for (opened, ended) in [(1_000, 9_000), (22_000, 25_000)] {
+        breaks(&killed(), &streams(stream("b3", opened, ended, Err(Fault::Reset))), "reset");
+    }
+}
+
+#[test]
+fn a_new_connection_may_fail_within_the_detection_window_alone() {
+    holds(&killed(), &lost(10_300, 10_301, Failure::Refused));
+    holds(&killed(), &lost(9_999, 10_002, Failure::Reset));
+    for (from, to) in [(9_000, 9_002), (11_500, 11_501), (20_500, 20_501), (9_000, 14_000)] {
+        breaks(&killed(), &lost(from, to, Failure::Refused), "refused");
+    }
+    // Who answered says whose fault it is.
+    let mut evidence = lost(10_300, 10_301, Failure::Reset);
+    evidence.lost[0].backend = Some("b1".to_owned());
+    breaks(&killed(), &evidence, "answered by b1");
+    evidence.lost[0].backend = Some("b3".to_owned());
+    holds(&killed(), &evidence);
+}
+
+#[test]
+fn a_backend_that_is_found_out_late_is_told() {
+    let mut chronicle = chronicle();
+    chronicle.made(1, &Change::Kill(2), (MS(10_000), MS(10_010)));
+    chronicle.look(Look {
+        at: MS(10_000) + KILL_KNOWN + MS(100),
+        backend: 2,
+        eligible: Some(false),
+        healthy: Some(false),
+    });
+    breaks(&chronicle, &Evidence::default(), "b3 was killed and in service");
+    // Without lbd nobody finds out.
+    chronicle.down.push((MS(10_100), MS(10_500)));
+    holds(&chronicle, &Evidence::default());
+}
+
+#[test]
+fn a_stall_of_more_than_a_second_is_found_and_a_busy_machine_is_none() {
+    breaks(&killed(), &slow("b1", 10_000, 11_001), "stalled for 1001 ms");
+    holds(&killed(), &slow("b1", 10_000, 10_999));
+    holds(&killed(), &slow("b3", 10_000, 14_000));
+    let mut evidence = slow("b1", 10_000, 12_000);
+    evidence.late = vec![(MS(9_000), MS(10_900)), (MS(10_800), MS(11_100))];
+    holds(&killed(), &evidence);
+    assert_eq!(judge(&killed(), &evidence).longest_stall, MS(900));
+    evidence.late.truncate(1);
+    breaks(&killed(), &evidence, "stalled for 1100 ms");
+}
+
+#[test]
+fn what_only_the_server_saw_is_found() {
+    let mut evidence = streams(stream("b1", 5_000, 9_000, Ok(())));
+    evidence.servers = vec![("b1".to_owned(), 1, Fault::Gap)];
+    breaks(&killed(), &evidence, "not for b1");
+    evidence.streams.clear();
+    evidence.abandoned.insert(1);
+    holds(&killed(), &evidence);
+    evidence.abandoned.clear();
+    breaks(&killed(), &evidence, "not for b1");
+}
+
+#[test]
+fn a_lost_datagram_needs_a_reason_and_a_flow_that_moves_too() {
+    breaks(&killed(), &hole("b1", 10_100, 10_600, 1), "1 lost");
+    holds(&killed(), &hole("b3", 10_100, 11_500, 3));
+    breaks(&killed(), &hole("b3", 10_100, 13_500, 6), "6 lost");
+    holds(&killed(), &hole("b1", 10_100, 10_400, 0));
+    breaks(&killed(), &hole("b1", 10_100, 11_200, 0), "0 lost");
+    holds(&killed(), &moved("b3", 9_900, 11_000));
+    breaks(&killed(), &moved("b3", 3_000, 3_500), "moved from b3");
+    breaks(&killed(), &moved("b1", 9_900, 11_000), "moved from b1");
+    let crossed = Evidence { crossed: 2, ..Evidence::default() };
+    breaks(&killed(), &crossed, "2 answers");
+}
+
+#[test]
+fn a_cut_excuses_tcp_until_it_is_known_and_udp_never() {
+    let mut chronicle = chronicle();
+    chronicle.made(1, &Change::Cut(2, How::Drop), (MS(10_000), MS(10_010)));
+    chronicle.look(Look { at: MS(10_900), backend: 2, eligible: Some(false), healthy: Some(true) });
+    holds(&chronicle, &lost(10_500, 15_500, Failure::TimedOut));
+    breaks(&chronicle, &lost(11_500, 16_500, Failure::TimedOut), "timed out");
+    breaks(&chronicle, &hole("b3", 10_500, 11_000, 1), "1 lost");
+    breaks(&chronicle, &moved("b3", 10_500, 11_000), "moved from b3");
+    // It is let in again while it is still cut: another window.
+    chronicle.look(Look { at: MS(12_000), backend: 2, eligible: Some(true), healthy: Some(true) });
+    chronicle.look(Look { at: MS(12_800), backend: 2, eligible: Some(false), healthy: Some(true) });
+    holds(&chronicle, &lost(12_500, 17_500, Failure::TimedOut));
+    breaks(&chronicle, &lost(13_500, 18_500, Failure::TimedOut), "timed out");
+}
+
+#[test]
+fn a_drain_keeps_its_streams_until_its_deadline() {
+    let mut chronicle = chronicle();
+    let drain = Hand::Drain { deadline: Some((MS(3_000), Then::Disable)) };
+    chronicle.made(1, &Change::Hand(2, drain), (MS(10_000), MS(10_050)));
+    chronicle.pass(MS(14_000));
+    breaks(&chronicle, &streams(stream("b3", 5_000, 12_900, Err(Fault::Reset))), "reset");
+    holds(&chronicle, &streams(stream("b3", 5_000, 13_010, Err(Fault::Reset))));
+    breaks(&chronicle, &moved("b3", 12_000, 12_500), "moved from b3");
+    holds(&chronicle, &moved("b3", 12_900, 13_400));
+    breaks(&chronicle, &hole("b3", 12_900, 16_000, 5), "5 lost");
+}
+
+#[test]
+fn a_mac_that_changes_costs_a_datagram_and_no_stall() {
+    let mut chronicle = chronicle();
+    chronicle.made(1, &Change::Mac(2), (MS(10_000), MS(10_020)));
+    holds(&chronicle, &hole("b3", 10_010, 10_600, 1));
+    breaks(&chronicle, &hole("b3", 11_000, 11_500, 1), "1 lost");
+    breaks(&chronicle, &hole("b1", 10_010, 10_600, 1), "1 lost");
+    // A machine on which nothing ran could not follow.
+    let mut evidence = hole("b3", 10_600, 11_100, 1);
+    breaks(&chronicle, &evidence, "1 lost");
+    evidence.late = vec![(MS(10_100), MS(10_500))];
+    holds(&chronicle, &evidence);
+    breaks(&chronicle, &slow("b3", 10_010, 11_100), "stalled");
+    breaks(&chronicle, &streams(stream("b3", 5_000, 10_100, Err(Fault::Reset))), "reset");
+}
