@@ -5,6 +5,7 @@
 //! neither maps nor files. Invariants: `api_version` comes first in every answer; an error has a code, a sentence and a
 //! remedy; a client can hold up nobody but itself.
 
+mod access;
 pub mod client;
 mod error;
 pub mod events;
@@ -16,10 +17,11 @@ mod snapshot;
 mod socket;
 pub mod types;
 
+pub use access::{Access, Group, NoGroup, Rights, Role};
 pub use error::{ApiError, ErrorCode};
 pub use events::EventLog;
 pub use handle::{Command, Handle, Reply};
-pub use server::{Access, serve, serve_starting};
+pub use server::{serve, serve_starting};
 pub use snapshot::{Counters, Placement, Snapshot, TableInfo};
 pub use socket::{Socket, SocketError, bind};
 

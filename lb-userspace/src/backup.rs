@@ -3,6 +3,7 @@
 //! In: what the daemon has in force. Out: a checksum line, then JSON that a person can read; and back. Invariant: what is read is what
 //! was written, or it is refused whole.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::membership::{CliObjects, OverrideEntry};
 use crate::moment::Millis;
 use crate::spec::Spec;
+use crate::state::file::{Misplaced, checksum, place_among_others};
 
 /// `GET /v1/backup`, and what `POST /v1/restore` puts in force.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +42,7 @@ impl Backup {
     /// In a sentence: it cannot be JSON.
     pub fn text(&self) -> Result<String, String> {
         let body = serde_json::to_string_pretty(self).map_err(|error| error.to_string())? + "\n";
-        Ok(format!("{HEAD}{}\n{body}", crate::state::file::checksum(&body)))
+        Ok(format!("{HEAD}{}\n{body}", checksum(&body)))
     }
 
     /// What a file says.
@@ -50,7 +52,7 @@ impl Backup {
     pub fn read(text: &str) -> Result<Self, String> {
         let parts = text.strip_prefix(HEAD).and_then(|rest| rest.split_once('\n'));
         let (wanted, body) = parts.ok_or("it does not begin as a backup of lbd does, with its checksum")?;
-        if crate::state::file::checksum(body) != wanted {
+        if checksum(body) != wanted {
             return Err("its checksum does not match: it was cut off or edited".to_owned());
         }
         serde_json::from_str(body).map_err(|error| {
@@ -58,13 +60,33 @@ impl Backup {
         })
     }
 
-    /// Writes it to `path`, which has it whole afterwards or is as before.
+    /// Writes it to `path`, which has it whole afterwards or is as before. `replaces`: also where a file is already.
     ///
     /// # Errors
-    /// The system's.
-    pub fn write(text: &str, path: &Path) -> std::io::Result<()> {
-        crate::state::file::place(path, text.as_bytes())
+    /// In a sentence, the system's.
+    pub fn write(text: &str, path: &Path, replaces: bool) -> Result<(), Unwritten> {
+        place_among_others(path, text.as_bytes(), replaces).map_err(|Misplaced { error, name }| {
+            match error.kind() {
+                ErrorKind::AlreadyExists => Unwritten::Taken,
+                _ if name => Unwritten::Unsynced(error.to_string()),
+                _ => Unwritten::System(error.to_string()),
+            }
+        })
     }
+}
+
+/// Why a backup was not written.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unwritten {
+    /// There is a file of this name.
+    #[error("it is there already")]
+    Taken,
+    /// It is written, but may be gone after a power cut.
+    #[error("it is written, but the disk does not say that it has its name: {0}")]
+    Unsynced(String),
+    /// The system refuses; nothing has changed.
+    #[error("{0}")]
+    System(String),
 }
 
 /// Before the checksum.
@@ -102,15 +124,45 @@ mod tests {
     }
 
     #[test]
+    fn a_name_without_a_directory_is_one_here() {
+        // Tests run in the directory of the crate.
+        let name = format!("relative-{}.backup", std::process::id());
+        let written = Backup::write("one", Path::new(&name), false);
+        let read = std::fs::read_to_string(&name);
+        let _tidied = std::fs::remove_file(&name);
+        assert_eq!((written, read.ok()), (Ok(()), Some("one".to_owned())));
+    }
+
+    #[test]
     fn a_file_is_written_whole_and_for_its_owner_alone() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("backup");
-        Backup::write("one", &path).unwrap();
-        Backup::write("two", &path).unwrap();
+        Backup::write("one", &path, false).unwrap();
+        assert_eq!(Backup::write("two", &path, false), Err(Unwritten::Taken));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one");
+        Backup::write("two", &path, true).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
-        assert!(Backup::write("three", &directory.path().join("none/backup")).is_err());
+        assert!(Backup::write("three", &directory.path().join("none/backup"), true).is_err());
+    }
+
+    #[test]
+    fn what_others_put_beside_it_is_neither_followed_nor_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, theirs) = (directory.path().join("backup"), directory.path().join("theirs"));
+        std::fs::write(&theirs, "theirs").unwrap();
+        // The names that a backup is written under before it is in place, of old and now.
+        let fresh = [".new".to_owned(), format!(".{}.new", std::process::id())];
+        for name in &fresh {
+            std::os::unix::fs::symlink(&theirs, format!("{}{name}", path.display())).unwrap();
+        }
+        let refused = Backup::write("ours", &path, true).unwrap_err();
+        assert!(matches!(refused, Unwritten::System(_)), "{refused:?}");
+        std::fs::remove_file(format!("{}{}", path.display(), fresh[1])).unwrap();
+        Backup::write("ours", &path, true).unwrap();
+        assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "theirs");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3, "what is theirs stays");
     }
 }

@@ -20,6 +20,7 @@ mod import;
 mod offline;
 mod overrides;
 mod plan;
+mod pool;
 mod service;
 mod session;
 mod sources;
@@ -66,6 +67,7 @@ async fn dispatch(session: &Session, command: Command) -> Outcome {
     match command {
         Command::Status { check, pin, config } => status::run(session, check, pin.as_deref(), &config).await,
         Command::Service(command) => service::run(session, command).await,
+        Command::Pool(command) => pool::run(session, command).await,
         Command::Backend(command) => backend::run(session, command).await,
         Command::Override(command) => overrides::run(session, command).await,
         Command::Plan { file } => plan::run(session, file.as_deref()).await,

@@ -21,24 +21,25 @@ mod revisions;
 mod start;
 mod whole;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{self, EventLog, Snapshot};
+use crate::clock::Clock;
 use crate::datapath::{Datapath, InterfaceState};
 use crate::discovery::SourceEvent;
 use crate::health::{HealthEngine, HealthEvent};
 use crate::image::Image;
-use crate::membership::{Event, MemberId, Membership, Millis};
+use crate::membership::{Event, MemberId, Membership};
 use crate::netlink::{NetworkEvent, NextHopResolver};
 use crate::reach::{HostNetwork, Reach};
-use crate::spec::{BackendAddress, Name, OnExit, format_duration};
+use crate::spec::{BackendAddress, Name, OnExit};
 use crate::state::{Record, StateDir, StateError};
 pub use counters::{Counters, Shared};
 pub use names::Names;
@@ -51,8 +52,6 @@ pub use start::{Given, Senders};
 const BEAT: Duration = Duration::from_millis(500);
 /// How often the flow tables are walked: to count, to free what is past its time, to give resting ids back.
 const WALK: Duration = Duration::from_secs(3);
-/// A clock that is behind by less was put right, not set back.
-const CLOCK_STEP: Duration = Duration::from_secs(60);
 
 /// What the daemon's signal task asks for.
 #[derive(Debug)]
@@ -89,51 +88,6 @@ pub struct Published {
     pub flows: Arc<counters::FlowCount>,
 }
 
-/// Wall time at the start plus monotonic time since: it never goes back.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    started: Millis,
-    since: Instant,
-    /// By how much the system's clock was behind what an earlier run had written down.
-    behind: Duration,
-}
-
-impl Clock {
-    /// A clock that begins now.
-    pub fn start() -> Self {
-        Self::start_after(Millis::default())
-    }
-
-    /// A clock that begins now, or, where the system's clock has been set back, with the last moment that an earlier run has written
-    /// down: deadlines of that run are not put off by a day because the clock was.
-    pub fn start_after(last: Millis) -> Self {
-        let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let wall = Millis::default().after(unix);
-        Self { started: wall.max(last), since: Instant::now(), behind: last.since(wall) }
-    }
-
-    /// A sentence where the system's clock has been set back.
-    fn behind(&self) -> Option<String> {
-        (self.behind > CLOCK_STEP).then(|| {
-            let behind = format_duration(Duration::from_secs(self.behind.as_secs()));
-            format!(
-                "the system's clock is {behind} behind the newest revision: it was set back, or ahead then; times are counted from that \
-                 revision on until lbd is started again"
-            )
-        })
-    }
-
-    /// Now.
-    pub fn now(&self) -> Millis {
-        self.started.after(self.since.elapsed())
-    }
-
-    /// How long until `moment`.
-    fn until(&self, moment: Millis) -> Duration {
-        moment.since(self.now())
-    }
-}
-
 /// See the module.
 pub struct Controller {
     clock: Clock,
@@ -144,6 +98,10 @@ pub struct Controller {
     state: StateDir,
     /// Files of the state directory that could not be used, and what that means.
     damaged: BTreeMap<PathBuf, String>,
+    /// Those of them that the next revision which is written ends: it misses nothing.
+    missing: BTreeSet<PathBuf>,
+    /// What could not be written down.
+    unsaved: Option<enforce::Unsaved>,
     health: HealthEngine<MemberId>,
     resolver: NextHopResolver,
     host: HostNetwork,
@@ -271,9 +229,14 @@ impl Controller {
     fn beat(&mut self) {
         self.save_answers(discovery::AT_A_TIME);
         self.mend_interfaces();
-        let is_news =
-            [self.look_at_interfaces(), self.keep_pins(), self.look_at_damage(), self.observe_return_paths()]
-                .contains(&true);
+        let is_news = [
+            self.save_again(),
+            self.look_at_interfaces(),
+            self.keep_pins(),
+            self.look_at_damage(),
+            self.observe_return_paths(),
+        ]
+        .contains(&true);
         if is_news {
             self.publish();
         }
@@ -290,6 +253,16 @@ impl Controller {
     /// The shared datapath, for the counters of the API.
     pub fn shared(&self) -> Shared {
         Arc::clone(&self.datapath)
+    }
+
+    /// What is left behind at the end, as the configuration in force has it.
+    pub fn on_exit(&self) -> OnExit {
+        self.membership.file().daemon.on_exit
+    }
+
+    /// The clock that everything here is of.
+    pub const fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// What readers look at.
@@ -335,7 +308,11 @@ impl Controller {
             cli: Arc::clone(membership.cli_objects()),
             overrides: membership.overrides(),
             set_aside: membership.set_aside().cloned(),
-        })
+        })?;
+        for path in std::mem::take(&mut self.missing) {
+            self.damaged.remove(&path);
+        }
+        Ok(())
     }
 
     /// The sentences worth knowing of a matter; those that are new are logged.

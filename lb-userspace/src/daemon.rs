@@ -116,7 +116,8 @@ fn given(options: &RunOptions) -> anyhow::Result<Result<Given, ExitCode>> {
 /// The newest revision of the state directory. Where that is stands in the invalid file: if that much can still be read of it
 /// it counts, else the default.
 fn last_good(config: &Path) -> Option<(StateDir, Left, Arc<Spec>, u64)> {
-    let path = state_path(config).unwrap_or_else(|| DaemonSpec::default().state);
+    let path = state_path(config).inspect_err(|error| eprintln!("lbd: {error}")).ok()?;
+    let path = path.unwrap_or_else(|| DaemonSpec::default().state);
     if !path.is_dir() {
         return None;
     }
@@ -130,29 +131,39 @@ fn last_good(config: &Path) -> Option<(StateDir, Left, Arc<Spec>, u64)> {
     Some((state, left, spec, revision))
 }
 
-/// `state = "…"` of a file that may be wrong everywhere else.
-fn state_path(config: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(config).ok()?;
-    let is_key =
-        |line: &&str| line.strip_prefix("state").is_some_and(|rest| rest.trim_start().starts_with('='));
-    let line = text.lines().map(str::trim).find(is_key)?;
-    let (_, value) = line.split_once('=')?;
-    let value = value.trim().strip_prefix('"')?;
-    Some(PathBuf::from(value.split_once('"')?.0))
+/// `state` of a file that may be wrong everywhere else. `None`: no line there sets it.
+///
+/// # Errors
+/// A line sets it, and to what cannot be told: another directory than the one that is meant must not be taken for it.
+fn state_path(config: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let Ok(text) = std::fs::read_to_string(config) else { return Ok(None) };
+    let key =
+        |line: &str| line.split_once('=').map(|(key, _)| key.trim().trim_matches(['"', '\'']).to_owned());
+    let mut lines =
+        text.lines().filter(|line| key(line).is_some_and(|key| matches!(&*key, "state" | "daemon.state")));
+    let Some(line) = lines.next() else { return Ok(None) };
+    let value = line.parse::<toml::Table>().ok().and_then(|mut table| {
+        let daemon = table.remove("daemon").and_then(|daemon| daemon.as_table().cloned());
+        daemon.unwrap_or(table).remove("state")
+    });
+    match value.as_ref().and_then(toml::Value::as_str).filter(|path| path.starts_with('/')) {
+        Some(path) => Ok(Some(path.into())),
+        None => anyhow::bail!("the directory of the last good revision cannot be read of {line:?}"),
+    }
 }
 
 /// From the start of the controller to its end.
 async fn serve(given: Given) -> anyhow::Result<()> {
     let daemon = given.spec.daemon.clone();
-    let socket = api::bind(&daemon.socket)?;
+    let access = Access::of_daemon(&daemon)?;
+    let socket = api::bind(&daemon.socket, access.rights())?;
     let metrics_listener = match daemon.metrics {
         Some(address) => Some(metrics::listen(address).await?),
         None => None,
     };
     // The kernel takes its time over the programs: who asks meanwhile is told so.
     let (started, starting) = watch::channel(false);
-    let access = Access::of_this_process();
-    let greeter = tokio::spawn(api::serve_starting(socket, access, starting));
+    let greeter = tokio::spawn(api::serve_starting(socket, access.clone(), starting));
     let (controller, senders) = Controller::start(given).await?;
     let handle = handle(&controller, &senders);
     drop(started);
@@ -173,8 +184,10 @@ async fn serve(given: Given) -> anyhow::Result<()> {
     signals.abort();
     drop(stop_api);
     api.await.context("the API has failed; this is a fault of lbd")?;
-    controller.end(daemon.on_exit)?;
-    if daemon.on_exit == OnExit::Detach
+    // As it is by now: a reload, a rollback or a restore may have changed it.
+    let on_exit = controller.on_exit();
+    controller.end(on_exit)?;
+    if on_exit == OnExit::Detach
         && let Err(error) = netlink::release_neighbours().await
     {
         tracing::warn!("the backends' neighbours stay resolved: {error}");
@@ -191,6 +204,7 @@ pub(crate) fn handle(controller: &Controller, senders: &Senders) -> Handle {
         counters: Arc::new(controller.counters()),
         events: Arc::clone(&published.events),
         sources: controller.sources(),
+        clock: controller.clock(),
         commands: senders.commands.clone(),
     }
 }
@@ -230,5 +244,32 @@ impl Controller {
             OnExit::Detach => tracing::info!("stopped; the program is removed, nothing is balanced any more"),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_directory_of_an_invalid_file_is_found_however_it_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lbd.toml");
+        for line in [
+            "state = \"/srv/lbd\"",
+            "  state='/srv/lbd' # a literal string",
+            "\"state\" = \"/srv/\\u006cbd\"",
+        ] {
+            std::fs::write(&path, format!("[daemon]\n{line}\n[datapath]\nwieght = 1\n")).unwrap();
+            assert_eq!(state_path(&path).unwrap(), Some(PathBuf::from("/srv/lbd")), "{line}");
+        }
+        std::fs::write(&path, "daemon.state = '/srv/lbd'\nwieght = 1\n").unwrap();
+        assert_eq!(state_path(&path).unwrap(), Some(PathBuf::from("/srv/lbd")));
+        std::fs::write(&path, "[daemon]\nsocket = 1\n").unwrap();
+        assert_eq!(state_path(&path).unwrap(), None, "the default counts");
+        for line in ["state = \"/srv/lbd", "state = srv", "state = 7", "state = 'srv'"] {
+            std::fs::write(&path, format!("[daemon]\n{line}\n")).unwrap();
+            assert!(state_path(&path).is_err(), "{line}: no other directory is taken for it");
+        }
     }
 }

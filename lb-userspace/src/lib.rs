@@ -5,6 +5,7 @@ pub mod backup;
 pub mod change;
 pub mod check;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod confine;
 pub mod controller;

@@ -48,7 +48,10 @@ use crate::health::{Health, Target, TargetId};
 use crate::spec::{BackendAddress, Backends, Name, PassiveSpec, Problem, ServiceSpec, SourceId, Spec};
 
 pub use crate::moment::Millis;
-pub use change::{Change, NewBackend, Operation, Options, PoolAdd, ServiceAdd, ServiceSet, Then};
+pub use change::{
+    BackupKey, Change, False, NewBackend, Operation, Options, PassiveKey, PoolAdd, PoolKeys, PoolSet,
+    ServiceAdd, ServiceSet, Then,
+};
 pub use definitions::CliObjects;
 pub use discovered::{Answer, SourceView};
 pub use eligibility::{Held, Verdict};

@@ -11,6 +11,7 @@ mod discovery;
 mod duration;
 mod endpoint;
 mod health;
+pub(crate) mod limits;
 mod loopback;
 mod name;
 mod origin;
@@ -40,6 +41,7 @@ pub use health::{
     DnsCheck, ExecCheck, GrpcCheck, HealthKind, HealthSpec, HttpCheck, HttpsCheck, MAX_JITTER, RecordType,
     TlsCheck, UdpCheck, unescape,
 };
+pub use limits::LONGEST;
 pub(crate) use loopback::LOOPBACK;
 pub use loopback::on_loopback;
 pub use name::Name;
@@ -83,13 +85,20 @@ impl Spec {
     /// The keys in which `new` differs from this spec and which only a restart can change, as the configuration names them.
     /// A reload that changes one of them is refused (a restart is hitless).
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
-        let (old_path, new_path) = (&self.datapath, &new.datapath);
+        let DaemonSpec { socket, state, metrics, on_exit: _, admin, read } = &self.daemon;
+        let DatapathSpec { interfaces, mode, flows, pin, seed_file, snat: _, tunnel_source: _, timeouts: _ } =
+            &self.datapath;
         let changed = [
-            ("daemon.socket", self.daemon.socket != new.daemon.socket),
-            ("datapath.interfaces", old_path.interfaces != new_path.interfaces),
-            ("datapath.mode", old_path.mode != new_path.mode),
-            ("datapath.flows", old_path.flows != new_path.flows),
-            ("datapath.pin", old_path.pin != new_path.pin),
+            ("daemon.socket", *socket != new.daemon.socket),
+            ("daemon.state", *state != new.daemon.state),
+            ("daemon.metrics", *metrics != new.daemon.metrics),
+            ("daemon.admin", *admin != new.daemon.admin),
+            ("daemon.read", *read != new.daemon.read),
+            ("datapath.interfaces", *interfaces != new.datapath.interfaces),
+            ("datapath.mode", *mode != new.datapath.mode),
+            ("datapath.flows", *flows != new.datapath.flows),
+            ("datapath.pin", *pin != new.datapath.pin),
+            ("datapath.seed_file", *seed_file != new.datapath.seed_file),
         ];
         changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }

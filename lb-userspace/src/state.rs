@@ -18,12 +18,12 @@
 mod discovered;
 pub(crate) mod file;
 mod kept;
+mod leftovers;
 mod unusable;
 
-use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,6 +38,7 @@ pub use discovered::Said;
 use file::Unread;
 use kept::Kept;
 pub use kept::{Summary, Unkept};
+use leftovers::{make, remove_all};
 use unusable::{ACKNOWLEDGE, DAMAGED, Loss, Unusable, aside_of};
 
 /// Revisions that are kept.
@@ -162,6 +163,8 @@ pub struct Left {
     /// Files that could not be used, now or at an earlier start, where they are now, each with what that means. They are
     /// somebody's to look at and to remove.
     pub damaged: BTreeMap<PathBuf, String>,
+    /// Those of them that are whole but for a file that is gone: there is nothing to look at, and the next revision misses nothing.
+    pub missing: BTreeSet<PathBuf>,
 }
 
 impl Left {
@@ -191,7 +194,7 @@ impl StateDir {
             move |error: io::Error| StateError::System { what, path: path.display().to_string(), error }
         };
         for directory in [path.to_owned(), path.join(REVISIONS), path.join(CONFIGURATIONS)] {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(system("make"))?;
+            make(&directory).map_err(system("make"))?;
         }
         let lock = match File::create(path.join("lock")) {
             // What was written down is of use although nothing can be added to it.
@@ -207,6 +210,7 @@ impl StateDir {
         let before = state.put_aside_before().map_err(system("read"))?;
         let numbers = state.numbers().map_err(system("read"))?;
         let left = state.read(before, numbers)?;
+        state.clear_leftovers();
         Ok((state, left))
     }
 
@@ -233,6 +237,8 @@ impl StateDir {
                 }
             }
         }
+        let missing = unusable.iter().filter(|(_, fault)| fault.is_missing());
+        left.missing = missing.map(|(path, _)| path.clone()).collect();
         left.damaged
             .extend(unusable.into_iter().map(|(path, fault)| fault.see_to(&path, left.last.as_ref())));
         Ok(left)
@@ -327,6 +333,17 @@ impl StateDir {
     /// # Errors
     /// It could not be written: then the directory is as before, and the change must not be done.
     pub fn write(&mut self, record: &Record) -> Result<(), StateError> {
+        let written = self.write_record(record);
+        if written.is_err() {
+            // On a full disk every attempt would leave the configuration of a revision that there is not.
+            self.clear_configurations(
+                [&record.file].into_iter().chain(record.set_aside.as_ref().map(|aside| &aside.file)),
+            );
+        }
+        written
+    }
+
+    fn write_record(&mut self, record: &Record) -> Result<(), StateError> {
         let configuration = self.write_configuration(&record.file)?;
         let set_aside = record.set_aside.as_ref().map(|aside| {
             let configuration = self.write_configuration(&aside.file)?;
@@ -366,17 +383,8 @@ impl StateDir {
         let kept = self.kept.split_off(&(newest + 1).saturating_sub(KEPT));
         let old = std::mem::replace(&mut self.kept, kept);
         for (number, kept) in old {
-            let is_used = |name: &String| self.kept.values().any(|kept| kept.configurations.contains(name));
-            let unused = kept.configurations.iter().filter(|name| !is_used(name));
-            let paths = unused.map(|name| self.configuration_path(name)).chain([self.revision_path(number)]);
-            for path in paths {
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != ErrorKind::NotFound => {
-                        tracing::warn!("cannot remove the old {}: {error}", path.display());
-                    }
-                    _ => {}
-                }
-            }
+            let unused = kept.configurations.iter().filter(|name| !self.is_named(name));
+            remove_all(unused.map(|name| self.configuration_path(name)).chain([self.revision_path(number)]));
         }
     }
 

@@ -188,7 +188,7 @@ async fn serve(vip: SocketAddr, spec: &Arc<Spec>) -> anyhow::Result<()> {
     };
     let (controller, senders) = Controller::start(given).await?;
     let handle = daemon::handle(&controller, &senders);
-    let socket = api::bind(&spec.daemon.socket)?;
+    let socket = api::bind(&spec.daemon.socket, api::Rights::OWN)?;
     let (_stop_api, stopped) = tokio::sync::watch::channel(false);
     tokio::spawn(api::serve(socket, handle.clone(), Access::of_this_process(), stopped));
     let controller = tokio::spawn(controller.run());

@@ -11,12 +11,13 @@ use lbd_tests::web::{POOL, Web, until};
 
 const HEALTH: &str = r#"{ type = "http", path = "/healthz", interval = "500ms", timeout = "400ms" }"#;
 
+fn settings(topology: &Topology, on_exit: &str) -> Settings {
+    Settings { on_exit: on_exit.to_owned(), ..Settings::new(topology.service(POOL, &["80/tcp"], HEALTH)) }
+}
+
 fn web(name: &str, on_exit: &str) -> Result<Web> {
-    let settings = |topology: &Topology| Settings {
-        on_exit: on_exit.to_owned(),
-        ..Settings::new(topology.service(POOL, &["80/tcp"], HEALTH))
-    };
-    Web::start(Plan { backends: 2, ..Plan::new(name, Mode::FullNat, Family::V4) }, settings)
+    let plan = Plan { backends: 2, ..Plan::new(name, Mode::FullNat, Family::V4) };
+    Web::start(plan, |topology| settings(topology, on_exit))
 }
 
 /// Neighbours that the kernel keeps resolved because somebody asked for it.
@@ -84,6 +85,21 @@ fn on_exit_detach_leaves_nothing() -> Result<()> {
     }
     let mut web = web("exit", "detach")?;
     ensure!(managed(&web)? == 2, "{}", web.topology.balancer.ip("neighbour show dev back")?);
+    web.lbd.stop()?;
+    nothing_is_left(&web)
+}
+
+#[test]
+fn on_exit_is_what_is_in_force_at_the_end() -> Result<()> {
+    if !root_or_skip("on_exit_is_what_is_in_force_at_the_end") {
+        return Ok(());
+    }
+    let mut web = web("exit-reload", "keep")?;
+    let settings = settings(&web.topology, "detach");
+    web.lbd.rewrite_config(&web.topology, &settings)?;
+    let said = web.lbd.reloaded()?;
+    ensure!(said.contains("reload: "), "{said}");
+    ensure!(web.lbd.lbctl(&["status"])?["on_exit"] == "detach");
     web.lbd.stop()?;
     nothing_is_left(&web)
 }

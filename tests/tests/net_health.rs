@@ -42,8 +42,9 @@ impl Files {
         let script = format!(
             "#!/bin/sh\n[ \"$LBD_POOL\" = script ] && [ \"$LBD_PORT\" = 8080 ] || exit 9\n\
              cd {} && [ ! -e \"down-$LBD_ADDRESS\" ] || exit 3\n\
-             [ ! -e \"hang-$LBD_ADDRESS\" ] || {{ setsid sleep 1000; }} & wait\n",
-            files.dir.display()
+             [ ! -e \"hang-$LBD_ADDRESS\" ] || {{ setsid sleep {}; }} & wait\n",
+            files.dir.display(),
+            mark()
         );
         fs::write(files.path("check.sh"), script)?;
         fs::set_permissions(files.path("check.sh"), Permissions::from_mode(0o755))?;
@@ -146,11 +147,19 @@ fn echo_ignored(namespace: &Namespace, family: Family, ignored: &str) -> Result<
     }
 }
 
+/// How long the checks sleep that hang: an argument that no other process has.
+fn mark() -> String {
+    format!("1000.{}", std::process::id())
+}
+
+/// The checks that run, and what has got away from them.
 fn processes_of(script: &Path) -> Result<usize> {
+    let (script, mark) = (script.display().to_string(), mark());
     let mut count = 0;
     for entry in fs::read_dir("/proc")? {
         let line = fs::read(entry?.path().join("cmdline")).unwrap_or_default();
-        count += usize::from(String::from_utf8_lossy(&line).contains(&script.display().to_string()));
+        let line = String::from_utf8_lossy(&line);
+        count += usize::from(line.contains(&script) || line.contains(&mark));
     }
     Ok(count)
 }

@@ -14,6 +14,7 @@ use super::types::{
 };
 use super::{ApiError, Counters, ErrorCode, EventLog, Snapshot};
 use crate::backup::Backup;
+use crate::clock::Clock;
 use crate::discovery::Board;
 use crate::membership::{Change, Options};
 
@@ -123,6 +124,8 @@ pub struct Handle {
     pub events: Arc<EventLog>,
     /// How discovery sources are doing.
     pub sources: Arc<Board>,
+    /// The clock of all that is kept and published.
+    pub clock: Clock,
     /// To the controller.
     pub commands: mpsc::Sender<Command>,
 }

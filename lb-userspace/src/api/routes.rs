@@ -23,7 +23,7 @@ use super::types::{
 use super::{ApiError, Command, ErrorCode, Handle};
 use crate::membership::{PoolView, ServiceView};
 use crate::spec::{BackendAddress, Name, nearest};
-use reply::{Reply, Result, name, now, query};
+use reply::{Reply, Result, name, query};
 
 /// The longest a request for events may wait, and the longest wait of a change.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -84,7 +84,7 @@ async fn no_method(uri: Uri) -> ApiError {
 
 async fn status(State(handle): State<Handle>) -> Result {
     let snapshot = handle.snapshot.load_full();
-    Reply::new(snapshot.revision, Picture::counted(&snapshot, &handle).await.status(now()))
+    Reply::new(snapshot.revision, Picture::counted(&snapshot, &handle).await.status())
 }
 
 async fn services(State(handle): State<Handle>) -> Result {
@@ -96,13 +96,13 @@ async fn services(State(handle): State<Handle>) -> Result {
 async fn service(State(handle): State<Handle>, Path(text): Path<String>) -> Result {
     let snapshot = handle.snapshot.load_full();
     let view = find_service(&snapshot.services, &name(&text)?)?;
-    let picture = Picture::new(&snapshot, &handle);
+    let picture = Picture::counted(&snapshot, &handle).await;
     let pool = snapshot.pools.iter().find(|pool| pool.name == view.spec.pool);
     let detail = ServiceDetail {
         service: picture.service(view),
         pools: pool.map(|pool| picture.tables(pool)).unwrap_or_default(),
         backends: pool.into_iter().flat_map(PoolView::members).map(|view| picture.backend(view)).collect(),
-        discovery: picture.sources(now(), Some(&view.spec.pool)),
+        discovery: picture.sources(Some(&view.spec.pool)),
     };
     Reply::new(snapshot.revision, detail)
 }
@@ -140,29 +140,31 @@ fn not_found(what: &str, name: &Name, near: Option<&str>) -> ApiError {
 
 async fn pools(State(handle): State<Handle>) -> Result {
     let snapshot = handle.snapshot.load_full();
-    Reply::new(snapshot.revision, PoolList { pools: Picture::new(&snapshot, &handle).pools() })
+    Reply::new(snapshot.revision, PoolList { pools: Picture::new(&snapshot, &handle).every_pool() })
 }
 
 async fn pool(State(handle): State<Handle>, Path(text): Path<String>) -> Result {
     let snapshot = handle.snapshot.load_full();
     let view = find_pool(&snapshot, &name(&text)?)?;
-    let picture = Picture::new(&snapshot, &handle);
+    let picture = Picture::counted(&snapshot, &handle).await;
     let backends = view.members().map(|view| picture.backend(view)).collect();
-    let discovery = picture.sources(now(), Some(&view.name));
-    Reply::new(snapshot.revision, PoolDetail { pools: picture.tables(view), backends, discovery })
+    let discovery = picture.sources(Some(&view.name));
+    Reply::new(snapshot.revision, PoolDetail { pools: picture.tables_or_pool(view), backends, discovery })
 }
 
 async fn pool_backends(State(handle): State<Handle>, Path(text): Path<String>) -> Result {
     let snapshot = handle.snapshot.load_full();
     let view = find_pool(&snapshot, &name(&text)?)?;
-    let picture = Picture::new(&snapshot, &handle);
+    let picture = Picture::counted(&snapshot, &handle).await;
     let backends = view.members().map(|view| picture.backend(view)).collect();
-    Reply::new(snapshot.revision, BackendList { backends })
+    Reply::new(snapshot.revision, BackendList { backends, counted: picture.flows_counted() })
 }
 
 async fn backends(State(handle): State<Handle>) -> Result {
     let snapshot = handle.snapshot.load_full();
-    Reply::new(snapshot.revision, BackendList { backends: Picture::new(&snapshot, &handle).backends() })
+    let picture = Picture::counted(&snapshot, &handle).await;
+    let list = BackendList { backends: picture.backends(), counted: picture.flows_counted() };
+    Reply::new(snapshot.revision, list)
 }
 
 async fn backend(State(handle): State<Handle>, Path((pool, address)): Path<(String, String)>) -> Result {
@@ -176,7 +178,8 @@ async fn backend(State(handle): State<Handle>, Path((pool, address)): Path<(Stri
         return Err(ApiError::new(ErrorCode::NotFound, message)
             .hint(format!("see its backends with lbctl backend list {}", view.name)));
     };
-    Reply::new(snapshot.revision, BackendDetail { backend: Picture::new(&snapshot, &handle).backend(found) })
+    let picture = Picture::counted(&snapshot, &handle).await;
+    Reply::new(snapshot.revision, BackendDetail { backend: picture.backend(found) })
 }
 
 async fn explain(State(handle): State<Handle>, uri: Uri) -> Result {
@@ -210,7 +213,7 @@ async fn stats(State(handle): State<Handle>, uri: Uri) -> Result {
     let wanted: NameQuery = query(&uri)?;
     let snapshot = handle.snapshot.load_full();
     let only = wanted.name.map(|name| find_service(&snapshot.services, &name)).transpose()?;
-    Reply::new(snapshot.revision, Picture::counted(&snapshot, &handle).await.stats(now(), only))
+    Reply::new(snapshot.revision, Picture::counted(&snapshot, &handle).await.stats(only))
 }
 
 async fn drops(State(handle): State<Handle>, uri: Uri) -> Result {

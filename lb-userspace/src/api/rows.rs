@@ -15,7 +15,7 @@ use super::{Counters, Handle, Snapshot};
 use crate::desired::{PoolKey, Variant};
 use crate::discovery::SourceState;
 use crate::health::Health;
-use crate::membership::{BackendView, MemberId, PoolView, ServiceView};
+use crate::membership::{BackendView, MemberId, PoolView, ServiceView, StateOverride};
 use crate::moment::Millis;
 use crate::spec::{Name, Origin, SourceId};
 
@@ -27,6 +27,7 @@ pub(super) struct Picture<'a> {
     services: BTreeMap<Name, Totals>,
     backends: BTreeMap<MemberId, Totals>,
     flows: BTreeMap<MemberId, u64>,
+    flows_counted: Millis,
     reasons: Vec<(Option<Name>, Reason, u64)>,
 }
 
@@ -39,6 +40,8 @@ impl<'a> Picture<'a> {
             counters,
             services: counters.services(),
             backends: counters.backends(),
+            // Before the flows: a count that ends in between is taken for the one before it, not for a second one.
+            flows_counted: counters.flows_counted(),
             flows: counters.backend_flows(),
             reasons: counters.reasons(),
         }
@@ -50,7 +53,12 @@ impl<'a> Picture<'a> {
         Self::new(snapshot, handle)
     }
 
-    pub(super) fn status(&self, now: Millis) -> Status {
+    /// When the flows were counted.
+    pub(super) const fn flows_counted(&self) -> Millis {
+        self.flows_counted
+    }
+
+    pub(super) fn status(&self) -> Status {
         let snapshot = self.snapshot;
         let mut drops: BTreeMap<String, u64> = BTreeMap::new();
         for (_, reason, packets) in &self.reasons {
@@ -60,7 +68,7 @@ impl<'a> Picture<'a> {
         }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime: now.since(snapshot.started).as_secs_f64(),
+            uptime: self.handle.clock.now().since(snapshot.started).as_secs_f64(),
             started: snapshot.started,
             revision: snapshot.revision,
             degraded: snapshot.degraded.clone(),
@@ -69,7 +77,7 @@ impl<'a> Picture<'a> {
             flows: self.counters.flow_tables(),
             drops,
             pools: snapshot.pools.iter().map(summary).collect(),
-            discovery: self.sources(now, None),
+            discovery: self.sources(None),
             services: snapshot.services.len(),
             overrides: snapshot.overrides.len(),
             config: snapshot.config.clone(),
@@ -80,7 +88,8 @@ impl<'a> Picture<'a> {
     }
 
     /// Discovery sources, of all pools or of one.
-    pub(super) fn sources(&self, now: Millis, only: Option<&Name>) -> Vec<Source> {
+    pub(super) fn sources(&self, only: Option<&Name>) -> Vec<Source> {
+        let now = self.handle.clock.now();
         let all = self.handle.sources.read().into_iter();
         let wanted = all.filter(|(id, _)| only.is_none_or(|only| id.pool == *only));
         wanted.map(|(id, state)| source_row(id, state, now)).collect()
@@ -132,26 +141,45 @@ impl<'a> Picture<'a> {
         self.snapshot.pools.iter().flat_map(|view| self.tables(view)).collect()
     }
 
+    /// The same, with the pools that have no table.
+    pub(super) fn every_pool(&self) -> Vec<Pool> {
+        self.snapshot.pools.iter().flat_map(|view| self.tables_or_pool(view)).collect()
+    }
+
     /// The tables of one pool.
     pub(super) fn tables(&self, view: &PoolView) -> Vec<Pool> {
-        let table = |variant: &Variant| {
-            let key = PoolKey { name: view.name.as_str().to_owned(), variant: *variant };
-            let info = self.snapshot.tables.get(&key).copied().unwrap_or_default();
-            let members = || view.backends.iter().filter(|backend| variant.includes(backend.id.address.ip));
-            Pool {
-                name: view.name.clone(),
-                variant: variant.as_str().to_owned(),
-                generation: info.generation,
-                table_hash: format!("{:016x}", info.table_hash),
-                slots: info.slots,
-                origin: view.origin.kind().to_owned(),
-                services: view.services.clone(),
-                check: view.health.kind.as_str().to_owned(),
-                backends: members().count(),
-                eligible: members().filter(|backend| backend.eligible).count(),
-            }
-        };
-        view.variants.iter().map(table).collect()
+        view.variants.iter().map(|variant| self.table(view, Some(*variant))).collect()
+    }
+
+    /// The tables of one pool, or, where it has none, the pool without.
+    pub(super) fn tables_or_pool(&self, view: &PoolView) -> Vec<Pool> {
+        let tables = self.tables(view);
+        if tables.is_empty() { vec![self.table(view, None)] } else { tables }
+    }
+
+    fn table(&self, view: &PoolView, variant: Option<Variant>) -> Pool {
+        let key = variant.map(|variant| PoolKey { name: view.name.as_str().to_owned(), variant });
+        let info = key.and_then(|key| self.snapshot.tables.get(&key)).copied().unwrap_or_default();
+        let is_in =
+            |backend: &&BackendView| variant.is_none_or(|variant| variant.includes(backend.id.address.ip));
+        let members = || view.backends.iter().filter(is_in);
+        Pool {
+            name: view.name.clone(),
+            variant: variant.map(|variant| variant.as_str().to_owned()).unwrap_or_default(),
+            generation: info.generation,
+            table_hash: format!("{:016x}", info.table_hash),
+            slots: info.slots,
+            origin: view.origin.kind().to_owned(),
+            services: view.services.clone(),
+            check: view.health.kind.as_str().to_owned(),
+            backends: members().count(),
+            eligible: members().filter(|backend| backend.eligible).count(),
+            maglev: view.maglev,
+            panic_below: view.panic_below,
+            slow_start: view.slow_start,
+            backup: view.backup.clone(),
+            passive: view.passive,
+        }
     }
 
     pub(super) fn backends(&self) -> Vec<Backend> {
@@ -163,6 +191,7 @@ impl<'a> Picture<'a> {
         let placement = self.snapshot.placements.get(&view.id).copied().unwrap_or_default();
         let mut origins: Vec<&str> = view.claims.iter().map(|claim| claim.origin.kind()).collect();
         origins.dedup();
+        let deadline = view.over.state.and_then(StateOverride::pending);
         Backend {
             pool: view.id.pool.clone(),
             address: view.id.address,
@@ -183,12 +212,13 @@ impl<'a> Picture<'a> {
             new_flows: totals.new_flows,
             no_return_path: placement.no_return_path,
             ejected: view.ejected,
+            seconds_left: deadline.map(|deadline| deadline.since(self.handle.clock.now()).as_secs_f64()),
             over: Some(view.over.clone()).filter(|over| !over.is_empty()),
         }
     }
 
     /// Counters of everything, or of one service and its pool.
-    pub(super) fn stats(&self, now: Millis, only: Option<&ServiceView>) -> Stats {
+    pub(super) fn stats(&self, only: Option<&ServiceView>) -> Stats {
         let services = self.snapshot.services.iter().map(|view| &view.spec.name);
         let services = services.filter(|name| only.is_none_or(|only| only.spec.name == **name));
         let pools = self.snapshot.pools.iter();
@@ -196,7 +226,7 @@ impl<'a> Picture<'a> {
             .filter(|pool| only.is_none_or(|only| only.spec.pool == pool.name))
             .flat_map(PoolView::members);
         Stats {
-            time: now,
+            time: self.handle.clock.now(),
             services: services
                 .map(|name| ServiceStats {
                     name: name.clone(),

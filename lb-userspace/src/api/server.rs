@@ -1,10 +1,9 @@
 //! Connections: who may, how many, how long.
 //!
 //! In: connections to the Unix socket. Out: requests to [`super::routes`] with the user behind them. Invariants: the peer's
-//! credentials, as the kernel gives them, decide for each request; there are never more than [`CONNECTIONS`] connections;
-//! one that says nothing for [`HEADER_TIME`] is closed.
+//! credentials, as the kernel gives them, decide for each request; there are never more than [`CONNECTIONS`] connections of those who may do
+//! anything, and of others never so many, or for so long, that they keep those out; one that says nothing for [`HEADER_TIME`] is closed.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +19,21 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
+use super::access::{Access, Asking, Peer, Role};
 use super::socket::Socket;
-use super::{ApiError, ErrorCode, Handle, routes};
+use super::{Handle, routes};
 
 /// Connections at a time; more wait to be accepted.
 const CONNECTIONS: usize = 128;
 
 /// How long a request's header may take, and how long a connection may idle.
 const HEADER_TIME: Duration = Duration::from_secs(30);
+
+/// Connections at a time of those who may do nothing: the answer says so, and ends the connection.
+const STRANGERS: usize = 8;
+
+/// How long such a connection may take.
+const STRANGERS_TIME: Duration = Duration::from_secs(1);
 
 /// How long to wait before the next attempt when a connection cannot be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -37,41 +43,6 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How long connections that are under way get at shutdown.
 const LAST_TIME: Duration = Duration::from_secs(2);
-
-/// Who may do what: root and lbd's own user everything.
-#[derive(Clone, Copy, Debug)]
-pub struct Access {
-    own_uid: u32,
-}
-
-impl Access {
-    /// Root and this user.
-    pub const fn of(own_uid: u32) -> Self {
-        Self { own_uid }
-    }
-
-    /// Root and the user this process runs as.
-    pub fn of_this_process() -> Self {
-        Self::of(nix::unistd::Uid::effective().as_raw())
-    }
-
-    /// This user may do everything.
-    pub const fn admits(self, uid: u32) -> bool {
-        uid == 0 || uid == self.own_uid
-    }
-}
-
-/// The user at the other end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer {
-    uid: u32,
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "uid {}", self.uid)
-    }
-}
 
 /// Serves until `stop` says true (or its sender is gone), then lets requests under way end, for two seconds at most.
 pub async fn serve(mut socket: Socket, handle: Handle, access: Access, stop: watch::Receiver<bool>) {
@@ -90,13 +61,12 @@ async fn serve_router(
     access: Access,
     stop: watch::Receiver<bool>,
 ) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let access = Arc::new(access);
+    let (slots, strangers) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(STRANGERS)));
     let mut stopping = stop.clone();
     let mut look = tokio::time::interval(LOOK);
     let accepted = async {
         loop {
-            // The semaphore is never closed.
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             let accepted = tokio::select! {
                 accepted = socket.listener.accept() => accepted,
                 _ = look.tick() => {
@@ -106,9 +76,24 @@ async fn serve_router(
             };
             match accepted {
                 Ok((stream, _)) => {
+                    let Some(peer) = peer_of(&stream, &access) else { continue };
+                    let asking = Asking { peer, access: Arc::clone(&access) };
                     let (router, stop) = (router.clone(), stop.clone());
+                    let slot = match peer.role {
+                        Role::Stranger => Arc::clone(&strangers).try_acquire_owned().ok(),
+                        // The semaphore is never closed.
+                        _ => Arc::clone(&slots).acquire_owned().await.ok(),
+                    };
+                    let Some(slot) = slot else { continue };
                     tokio::spawn(async move {
-                        connection(stream, router, access, stop).await;
+                        match peer.role {
+                            // Whatever it is about; time is up or it is answered.
+                            Role::Stranger => {
+                                let served = connection(stream, router, asking, stop);
+                                drop(tokio::time::timeout(STRANGERS_TIME, served).await);
+                            }
+                            _ => connection(stream, router, asking, stop).await,
+                        }
                         drop(slot);
                     });
                 }
@@ -136,26 +121,26 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _said_or_gone = stop.wait_for(|stop| *stop).await.is_ok();
 }
 
+fn peer_of(stream: &UnixStream, access: &Access) -> Option<Peer> {
+    let peer = Peer::of(stream, access);
+    peer.inspect_err(|error| tracing::warn!("a connection is closed, its user is unknown: {error}")).ok()
+}
+
 async fn connection(
     stream: UnixStream,
     router: axum::Router,
-    access: Access,
+    asking: Asking,
     mut stop: watch::Receiver<bool>,
 ) {
-    let peer = match stream.peer_cred() {
-        Ok(credentials) => Peer { uid: credentials.uid() },
-        Err(error) => {
-            tracing::warn!("a connection is closed, its user is unknown: {error}");
-            return;
-        }
-    };
+    let peer = asking.peer;
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
-        let router = router.clone();
-        async move { Ok::<_, std::convert::Infallible>(dispatch(router, access, peer, request).await) }
+        let (router, asking) = (router.clone(), asking.clone());
+        async move { Ok::<_, std::convert::Infallible>(dispatch(router, asking, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
+        .keep_alive(peer.role > Role::Stranger)
         .serve_connection(TokioIo::new(stream), answer);
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -170,20 +155,18 @@ async fn connection(
     }
 }
 
-async fn dispatch(
-    router: axum::Router,
-    access: Access,
-    peer: Peer,
-    request: hyper::Request<Incoming>,
-) -> Response {
-    if !access.admits(peer.uid) {
-        let verb = if request.method() == Method::GET { "look" } else { "change anything" };
-        return ApiError::new(ErrorCode::Forbidden, format!("{peer} may not {verb} here"))
-            .hint("run lbctl as root or as the user that lbd runs as")
-            .into_response();
+/// What a method needs at least; handlers that need more say so themselves.
+fn needed(method: &Method) -> Role {
+    if [Method::GET, Method::HEAD].contains(method) { Role::Reader } else { Role::Admin }
+}
+
+async fn dispatch(router: axum::Router, asking: Asking, request: hyper::Request<Incoming>) -> Response {
+    if let Err(refusal) = asking.allow(needed(request.method())) {
+        return refusal.into_response();
     }
     let mut request: Request = request.map(Body::new);
-    request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(asking.peer);
+    request.extensions_mut().insert(asking);
     match router.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},

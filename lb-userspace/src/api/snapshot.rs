@@ -19,6 +19,8 @@ use crate::spec::Name;
 pub struct Snapshot {
     /// The configuration's number.
     pub revision: u64,
+    /// The configuration file was refused when it was last read.
+    pub file_refused: bool,
     /// When the daemon started.
     pub started: Millis,
     /// The maps hold what is shown here; false: they could not be written.
@@ -79,6 +81,8 @@ pub trait Counters: Send + Sync + 'static {
     /// Counts the flows anew (unless that was done a moment ago): [`Self::backend_flows`] and [`Self::flow_tables`] are of this moment afterwards, without it of
     /// the last few seconds.
     fn count_flows(&self);
+    /// When they were last counted, by the daemon's clock: two counts have two of it.
+    fn flows_counted(&self) -> Millis;
     /// Flows of every backend, as last counted.
     fn backend_flows(&self) -> BTreeMap<MemberId, u64>;
     /// Every reason that happened, with the service it concerns (`None`: none).

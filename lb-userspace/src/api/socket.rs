@@ -1,12 +1,12 @@
 //! The socket's place in the filesystem.
 //!
-//! In: a path. Out: a listening socket there, mode 0600. Invariants: a socket that somebody listens on is never taken away;
+//! In: a path, whom it is to let in. Out: a listening socket there, closed to all others. Invariants: a socket that somebody listens on is never taken away;
 //! one that nobody listens on is replaced in one step; on the way out only the own one is removed.
 
 use std::fs::{self, FileType, Metadata, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,7 @@ use nix::sys::socket::{
 use nix::unistd::geteuid;
 use tokio::net::UnixListener;
 
-/// Root and lbd's own user; `admin` and `read` groups will widen it.
-const MODE: u32 = 0o600;
+use super::access::Rights;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +80,7 @@ pub enum SocketError {
 pub struct Socket {
     pub(super) listener: UnixListener,
     path: PathBuf,
+    rights: Rights,
     /// Device and inode.
     identity: (u64, u64),
     /// Why the name that is gone cannot be made again, as last said.
@@ -94,7 +94,7 @@ impl Socket {
         if self.is_in_place() {
             return;
         }
-        match own_directory(&self.path).and_then(|()| bind(&self.path)) {
+        match own_directory(&self.path).and_then(|()| bind(&self.path, self.rights)) {
             Ok(again) => {
                 tracing::warn!("{path} was removed by somebody; it is made again");
                 *self = again;
@@ -135,8 +135,8 @@ impl Drop for Socket {
 /// Listens at `path`; a directory that is missing is made. Needs a tokio runtime.
 ///
 /// # Errors
-/// Another daemon listens there, something else is there, or the system refuses.
-pub fn bind(path: &Path) -> Result<Socket, SocketError> {
+/// Another daemon listens there, something else is there, or the system refuses, such as to give it to a group that this user is not of.
+pub fn bind(path: &Path, rights: Rights) -> Result<Socket, SocketError> {
     let name = || path.display().to_string();
     let system =
         |what: &'static str| move |error: io::Error| SocketError::System { what, path: name(), error };
@@ -158,22 +158,24 @@ pub fn bind(path: &Path) -> Result<Socket, SocketError> {
         return Err(system("clear the way of")(error));
     }
     let listener = StdListener::bind(&fresh).map_err(system("listen on"))?;
-    let placed = fs::set_permissions(&fresh, Permissions::from_mode(MODE))
+    let discard = |what, error| {
+        // The name is of no use any more; what counts is why.
+        let _unused = fs::remove_file(&fresh);
+        system(what)(error)
+    };
+    // Closed to others before it is another group's.
+    fs::set_permissions(&fresh, Permissions::from_mode(Rights::OWN.mode))
+        .and_then(|()| rights.gid.map_or(Ok(()), |gid| chown(&fresh, None, Some(gid))))
+        .map_err(|error| discard("give to the group of daemon.admin or daemon.read", error))?;
+    let placed = fs::set_permissions(&fresh, Permissions::from_mode(rights.mode))
         .and_then(|()| fs::rename(&fresh, path))
         .and_then(|()| fs::symlink_metadata(path));
-    let identity = match placed {
-        Ok(metadata) => identity(&metadata),
-        Err(error) => {
-            // The name is of no use any more; what counts is why.
-            let _unused = fs::remove_file(&fresh);
-            return Err(system("put in place")(error));
-        }
-    };
+    let identity = placed.map(|found| identity(&found)).map_err(|error| discard("put in place", error))?;
     let listener = listener
         .set_nonblocking(true)
         .and_then(|()| UnixListener::from_std(listener))
         .map_err(system("listen on"))?;
-    Ok(Socket { listener, path: path.to_owned(), identity, complaint: None })
+    Ok(Socket { listener, path: path.to_owned(), rights, identity, complaint: None })
 }
 
 fn identity(found: &Metadata) -> (u64, u64) {

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::client::Client;
 use super::types::*;
 use super::*;
+use crate::clock::Clock;
 use crate::config;
 use crate::desired::{PoolKey, Variant};
 use crate::membership::{Event as Observation, MemberId, Membership, Start, WayState};
@@ -54,6 +55,10 @@ impl Counters for Fixed {
     }
 
     fn count_flows(&self) {}
+
+    fn flows_counted(&self) -> Millis {
+        Millis(17)
+    }
 
     fn backend_flows(&self) -> BTreeMap<MemberId, u64> {
         [(MemberId { pool: name("web"), address: "10.0.0.1".parse().unwrap() }, 16)].into()
@@ -205,6 +210,7 @@ fn handle(commands: mpsc::Sender<Command>) -> (watch::Sender<u64>, Handle) {
         counters: Arc::new(Fixed),
         events: Arc::default(),
         sources: Arc::default(),
+        clock: Clock::start(),
         commands,
     };
     (published, handle)
@@ -247,7 +253,7 @@ impl Served {
             }
         });
         let (stop, stopping) = watch::channel(false);
-        let socket = bind(&path).unwrap();
+        let socket = bind(&path, Rights::OWN).unwrap();
         let server = tokio::spawn(serve(socket, handle.clone(), Access::of_this_process(), stopping));
         Self { client: Client::new(&path), directory, handle, observe, in_force, stop, server }
     }

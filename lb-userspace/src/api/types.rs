@@ -17,8 +17,8 @@ use crate::spec::Problem;
 
 // What changes, overrides and events are made of is the core's own vocabulary; whoever speaks the API takes it from here.
 pub use crate::membership::{
-    CliObjects, Commanded, DomainEvent, EventKind, Level, NewBackend, Operation, Override, OverrideEntry,
-    ServiceAdd, ServiceSet, StateOverride, Then,
+    BackupKey, CliObjects, Commanded, DomainEvent, EventKind, False, Level, NewBackend, Operation, Override,
+    OverrideEntry, PassiveKey, PoolAdd, PoolKeys, PoolSet, ServiceAdd, ServiceSet, StateOverride, Then,
 };
 
 pub use changes::{

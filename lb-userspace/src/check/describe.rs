@@ -101,6 +101,19 @@ pub(super) fn plights(pool: &PoolSpec) -> Vec<String> {
     [backup, panic, ramp].into_iter().flatten().collect()
 }
 
+/// What is made of connections that do not go on.
+pub(super) fn passive(pool: &PoolSpec) -> String {
+    match &pool.passive {
+        None => "off".to_owned(),
+        Some(passive) => format!(
+            "ejects for {} (at most {} of them) whose new connections do not go on within {}, while others' do",
+            format_duration(passive.eject),
+            passive.max_ejected,
+            format_duration(passive.patience)
+        ),
+    }
+}
+
 /// What is sent, and what is expected.
 fn asked(kind: &HealthKind) -> String {
     match kind {

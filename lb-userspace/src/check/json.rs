@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::describe;
 use crate::config::{ConfigErrors, Loaded};
 use crate::spec::{
-    BackupSpec, HealthSpec, Percent, Place, PoolSpec, Problem, ServiceSpec, Severity, SourceKind, SourceSpec,
-    Spec, seconds,
+    BackupSpec, HealthSpec, PassiveSpec, Percent, Place, PoolSpec, Problem, ServiceSpec, Severity,
+    SourceKind, SourceSpec, Spec, seconds,
 };
 
 #[derive(Serialize)]
@@ -50,6 +50,9 @@ struct Pool<'a> {
     slow_start: Duration,
     #[serde(skip_serializing_if = "Option::is_none")]
     backup: Option<&'a BackupSpec>,
+    passive: Option<PassiveSpec>,
+    maglev: Option<u32>,
+    inline: bool,
     backends: Vec<Backend>,
     discover: Vec<Source<'a>>,
     origin: String,
@@ -167,6 +170,9 @@ fn pool<'a>(spec: &Spec, pool: &'a PoolSpec) -> Pool<'a> {
         panic_below: pool.panic_below,
         slow_start: pool.slow_start,
         backup: pool.backup.as_ref(),
+        passive: pool.passive,
+        maglev: pool.maglev,
+        inline: pool.inline,
         discover: pool.discover.iter().map(source).collect(),
         origin: pool.origin.to_string(),
     }

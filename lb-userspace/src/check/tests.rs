@@ -32,6 +32,7 @@ service web  (-:31)
 pool web  (-:26)
   table       1,021 slots for 3 backends (IPv4), by the number of backends
   health      http GET /healthz every 2s, 1s to answer, up after 2, down after 3; it speaks for udp too
+  passive     ejects for 10s (at most 34% of them) whose new connections do not go on within 300ms, while others' do
   backends    10.0.0.11       weight 1      14.3 %  checked on port 443
               10.0.0.12:8443  weight 1      14.3 %  checked on port 8443
               10.0.0.13       weight 5      71.4 %  checked on port 443
@@ -82,6 +83,8 @@ fn json_has_the_fields_of_the_contract() {
         serde_json::json!([{ "family": "v4", "backends": 3, "slots": 1021 }])
     );
     assert_eq!(value["pools"][0]["health"]["interval"], 2);
+    assert_eq!(value["pools"][0]["passive"]["eject"], 10);
+    assert!(value["pools"][0]["maglev"].is_null() && value["pools"][0]["inline"].is_boolean());
     assert_eq!(value["datapath"]["timeouts"]["udp"], 60);
     assert_eq!(value["warnings"][0]["line"], 33);
     let (code, out, _) = check("[datapath]\ninterfaces = [\"eth0\"]\nflow = 1\n", Format::Json);

@@ -93,6 +93,7 @@ fn pool(text: &mut String, spec: &Spec, pool: &PoolSpec) -> std::fmt::Result {
         }),
     )?;
     writeln!(text, "  health      {}", describe::health(spec, pool))?;
+    writeln!(text, "  passive     {}", describe::passive(pool))?;
     lines(text, "if unwell", describe::plights(pool).into_iter())?;
     lines(text, "discovers", pool.discover.iter().map(describe::source))?;
     let width =

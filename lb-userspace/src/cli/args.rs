@@ -1,6 +1,7 @@
 //! The words of `lbctl`: what a person may type, and the help they read.
 
 mod backend;
+mod pool;
 mod service;
 mod words;
 
@@ -13,6 +14,7 @@ use super::print::Format;
 use crate::spec::{BackendAddress, Name, Protocol};
 
 pub use backend::{BackendCommand, BackendTarget, OverrideCommand};
+pub use pool::{PoolArguments, PoolCommand};
 pub use service::{PolicyArguments, ServiceCommand};
 
 /// Changes and shows a running lbd.
@@ -65,6 +67,9 @@ pub enum Command {
     /// Services: who may be reached where.
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Pools: backends that stand for one another, and what becomes of those who are not well.
+    #[command(subcommand)]
+    Pool(PoolCommand),
     /// Backends of a pool (or of a service's pool).
     #[command(subcommand)]
     Backend(BackendCommand),

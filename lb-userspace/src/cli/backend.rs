@@ -1,14 +1,15 @@
 //! `lbctl backend`: who takes flows, and the operator's hand on them.
 
+use std::time::Duration;
+
 use super::Outcome;
 use super::args::{BackendCommand, BackendTarget};
 use super::change::Wanted;
 use super::drain::Drain;
 use super::print::{Align, Cell, Table, Tone, count, span};
-use super::session::{Session, Style, now};
+use super::session::{Session, Style};
 use crate::api::types::{Backend, BackendList, Commanded, Operation, StateOverride};
 use crate::health::Health;
-use crate::moment::Millis;
 use crate::spec::Name;
 
 pub(super) async fn run(session: &Session, command: BackendCommand) -> Outcome {
@@ -63,15 +64,15 @@ async fn list(session: &Session, pool: Option<&Name>) -> Outcome {
     }
     session.show(
         &list,
-        |BackendList { backends }, style| {
-            if backends.is_empty() { String::new() } else { table(backends, style, now()) }
+        |BackendList { backends, .. }, style| {
+            if backends.is_empty() { String::new() } else { table(backends, style) }
         },
     )?;
     Ok(0)
 }
 
 /// The backends as columns.
-pub(super) fn table(backends: &[Backend], style: Style, now: Millis) -> String {
+pub(super) fn table(backends: &[Backend], style: Style) -> String {
     use Align::{Left, Right, Text};
     let mut columns = vec![
         ("POOL", Left),
@@ -96,17 +97,17 @@ pub(super) fn table(backends: &[Backend], style: Style, now: Millis) -> String {
     columns.push(("REASON", Text));
     let mut table = Table::new(&columns).giving_way(&["PACKETS", "NEW", "FLOWS", "ELIGIBLE"]);
     for backend in backends {
-        table.row(row(backend, style, now));
+        table.row(row(backend, style));
     }
     table.render(style)
 }
 
-fn row(backend: &Backend, style: Style, now: Millis) -> Vec<Cell> {
+fn row(backend: &Backend, style: Style) -> Vec<Cell> {
     let mut cells = vec![
         backend.pool.to_string().into(),
         backend.address.to_string().into(),
         weight(backend),
-        state(backend, now),
+        state(backend),
         health(backend.health),
         eligible(backend.eligible),
         count(backend.flows).into(),
@@ -138,21 +139,21 @@ fn weight(backend: &Backend) -> Cell {
 }
 
 /// The state, with what is left of a drain.
-fn state(backend: &Backend, now: Millis) -> Cell {
+fn state(backend: &Backend) -> Cell {
     match backend.state {
         Commanded::Active => backend.state.as_str().into(),
-        Commanded::Draining => Cell::toned(drained(backend, now), Tone::Warn),
+        Commanded::Draining => Cell::toned(drained(backend), Tone::Warn),
         Commanded::Disabled => Cell::toned(backend.state.as_str(), Tone::Warn),
     }
 }
 
 /// `draining, 37 flows left, 42s`
-pub(super) fn drained(backend: &Backend, now: Millis) -> String {
+pub(super) fn drained(backend: &Backend) -> String {
     let over = backend.over.as_ref().and_then(|over| over.state);
     let flows = format!("{} flow{} left", count(backend.flows), if backend.flows == 1 { "" } else { "s" });
-    match (over, over.and_then(StateOverride::pending)) {
+    match (over, backend.seconds_left.and_then(|left| Duration::try_from_secs_f64(left).ok())) {
         (Some(StateOverride::Draining { expired: true, .. }), _) => "drained".to_owned(),
-        (_, Some(deadline)) => format!("draining, {flows}, {}", span(deadline.since(now).as_secs())),
+        (_, Some(left)) => format!("draining, {flows}, {}", span(left.as_secs())),
         (_, None) => format!("draining, {flows}"),
     }
 }
@@ -180,6 +181,7 @@ fn reason(backend: &Backend) -> String {
 mod tests {
     use super::*;
     use crate::api::types::{Override, Then};
+    use crate::moment::Millis;
 
     fn backend() -> Backend {
         Backend {
@@ -202,6 +204,7 @@ mod tests {
             new_flows: 99,
             no_return_path: false,
             ejected: false,
+            seconds_left: None,
             over: None,
         }
     }
@@ -209,11 +212,11 @@ mod tests {
     #[test]
     fn a_healthy_backend_is_one_line() {
         assert_eq!(
-            table(&[backend()], Style::default(), Millis(0)),
+            table(&[backend()], Style::default()),
             "POOL  ADDRESS         WEIGHT  STATE   HEALTH   ELIGIBLE  FLOWS  NEW  PACKETS  REASON\n\
              web   10.0.0.11:8443  10      active  healthy  yes          12   99     123k\n"
         );
-        let wide = table(&[backend()], Style { wide: true, ..Style::default() }, Millis(0));
+        let wide = table(&[backend()], Style { wide: true, ..Style::default() });
         for part in ["340", "remote", "file,cli", "lbd.toml:12", "7.00M"] {
             assert!(wide.contains(part), "{wide}");
         }
@@ -230,10 +233,11 @@ mod tests {
             eligible: false,
             no_return_path: true,
             reason: "draining".to_owned(),
+            seconds_left: Some(60.9),
             over: Some(over),
             ..backend()
         };
-        let text = table(&[held], Style::default(), Millis(30_000));
+        let text = table(&[held], Style::default());
         for part in ["0 (file: 10)", "draining, 12 flows left, 1m0s", "no ", "no_return_path; draining"] {
             assert!(text.contains(part), "{text}");
         }

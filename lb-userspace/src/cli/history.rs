@@ -13,7 +13,7 @@ use super::print::{self, Align, Cell, Table, Tone};
 use super::session::{Session, Style};
 use crate::api::types::{RestoreRequest, Revision, RevisionDetail, RevisionList};
 use crate::api::{ApiError, ErrorCode};
-use crate::backup::Backup;
+use crate::backup::{Backup, Unwritten};
 
 pub(super) async fn run(session: &Session, command: Option<HistoryCommand>) -> Outcome {
     match command {
@@ -36,20 +36,29 @@ pub(super) async fn rollback(session: &Session, revision: u64, how: &ChangeArgum
 
 pub(super) async fn backup(session: &Session, file: &Path, force: bool) -> Outcome {
     let to_stdout = file == Path::new("-");
-    if !to_stdout && !force && file.exists() {
-        return Err(ApiError::new(ErrorCode::Invalid, format!("{} is there already", file.display()))
-            .hint("name another file, or say --force to write over it"));
+    let taken = || {
+        ApiError::new(ErrorCode::Invalid, format!("{} is there already", file.display()))
+            .hint("name another file, or say --force to write over it")
+    };
+    if !to_stdout && !force && file.symlink_metadata().is_ok() {
+        return Err(taken());
     }
     let backup = session.client.backup().await?;
     let cannot = |error: &dyn std::fmt::Display| {
         ApiError::new(ErrorCode::Internal, format!("cannot write {} ({error})", file.display()))
+            .hint("check that its directory is there, has room and may be written to, or name another file")
     };
     let text = backup.text().map_err(|error| cannot(&error))?;
     if to_stdout {
         session.show_text(&text)?;
         return Ok(0);
     }
-    Backup::write(&text, file).map_err(|error| cannot(&error))?;
+    match Backup::write(&text, file, force) {
+        Ok(()) => {}
+        Err(Unwritten::Taken) => return Err(taken()),
+        Err(error @ Unwritten::Unsynced(_)) => session.say(&format!("warning: {}: {error}", file.display())),
+        Err(error @ Unwritten::System(_)) => return Err(cannot(&error)),
+    }
     let revision = backup.revision;
     match session.is_json() {
         true => session.show(&backup, |_, _| String::new())?,

@@ -4,6 +4,7 @@
 //! otherwise. Invariant: what cannot be taken over is refused with its line, and then nothing is printed: half a balancer looks whole.
 
 mod ipvsadm;
+mod made;
 
 use std::io::Read;
 use std::path::Path;
@@ -12,7 +13,6 @@ use super::Outcome;
 use super::args::ImportCommand;
 use super::session::Session;
 use crate::api::{ApiError, ErrorCode};
-use crate::config;
 use serde::Serialize;
 
 /// What an import comes to, under `-j`.
@@ -41,10 +41,6 @@ pub(super) fn run(session: &Session, command: ImportCommand) -> Outcome {
     })?;
     let (configuration, warnings) = ipvsadm::import(&text, &name, &interfaces)
         .map_err(|problems| ApiError::of_problems(problems, &name))?;
-    // What is printed is accepted: by the very reader that will read it.
-    if let Err(errors) = config::parse(&configuration, "what would be printed") {
-        return Err(ApiError::of_problems(errors.problems, &name));
-    }
     let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     for warning in &warnings {
         session.say(&format!("warning: {warning}"));

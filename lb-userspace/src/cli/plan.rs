@@ -9,7 +9,7 @@ use std::path::Path;
 use super::Outcome;
 use super::args::ChangeArguments;
 use super::change::{conditions, report};
-use super::print::{Align, Table, count};
+use super::print::{self, Align, Table, count};
 use super::session::{Session, Style};
 use crate::api::ApiError;
 use crate::api::types::{PlanAnswer, PlanReport, PlanRequest, PoolMoves};
@@ -34,6 +34,8 @@ pub(super) async fn run(session: &Session, file: Option<&Path>) -> Outcome {
     for warning in &answer.warnings {
         session.say(&format!("warning: {warning}"));
     }
+    let code = if answer.report.changes.is_empty() { 0 } else { CHANGES };
+    print::when_unread(code);
     session.show(&answer, |PlanAnswer { report, .. }, style| match report.changes.is_empty() {
         true => String::new(),
         false => text(report, style),
@@ -45,7 +47,7 @@ pub(super) async fn run(session: &Session, file: Option<&Path>) -> Outcome {
             session.say(&epilogue(&answer));
         }
     }
-    Ok(if answer.report.changes.is_empty() { 0 } else { CHANGES })
+    Ok(code)
 }
 
 pub(super) async fn apply(session: &Session, how: &ChangeArguments) -> Outcome {

@@ -1,11 +1,12 @@
 //! How results look: tables for people, JSON for scripts, colours and a limit to the line only on a terminal.
 //!
-//! Data goes to stdout, messages to stderr. A broken pipe (`lbctl … | head`) is a normal end.
+//! Data goes to stdout, messages to stderr. A broken pipe (`lbctl … | head`) is a normal end, with the code that the verb would end with.
 
 mod table;
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -51,10 +52,22 @@ fn colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// Writes text to stdout; a reader that has gone away ends the program quietly.
+/// The exit code of a program that nobody reads any more.
+static UNREAD: AtomicU8 = AtomicU8::new(0);
+
+/// What the program ends with, from now on, when its reader goes away: for verbs whose 0 says more than that all went well.
+pub fn when_unread(code: u8) {
+    UNREAD.store(code, Ordering::Relaxed);
+}
+
+fn end_unread() -> ! {
+    std::process::exit(UNREAD.load(Ordering::Relaxed).into())
+}
+
+/// Writes text to stdout; a reader that has gone away ends the program quietly, with 0 or what [`when_unread`] says.
 pub fn stdout(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => end_unread(),
         result => result,
     }
 }
@@ -67,7 +80,7 @@ pub fn end_with_reader() {
         let mut gone = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
         while poll(&mut gone, PollTimeout::NONE) == Err(Errno::EINTR) {}
         if gone[0].revents().is_some_and(|what| what.intersects(PollFlags::POLLERR | PollFlags::POLLHUP)) {
-            std::process::exit(0);
+            end_unread();
         }
     });
 }

@@ -4,11 +4,11 @@ use super::Outcome;
 use super::args::{PolicyArguments, ServiceCommand};
 use super::change::Wanted;
 use super::print::{Align, Cell, Table, Tone, count};
-use super::session::{Session, Style, now};
-use super::{backend, print, sources};
-use crate::api::types::{Operation, Pool, Service, ServiceAdd, ServiceDetail, ServiceList, ServiceSet};
+use super::session::{Session, Style};
+use super::{backend, pool, print, sources};
+use crate::api::types::{Operation, Service, ServiceAdd, ServiceDetail, ServiceList, ServiceSet};
 use crate::api::{ApiError, ErrorCode};
-use crate::spec::{HealthKind, HealthSpec, Name};
+use crate::spec::Name;
 
 pub(super) async fn run(session: &Session, command: ServiceCommand) -> Outcome {
     match command {
@@ -25,17 +25,7 @@ pub(super) async fn run(session: &Session, command: ServiceCommand) -> Outcome {
 pub(super) fn wanted(command: ServiceCommand) -> Result<Option<Wanted>, ApiError> {
     Ok(Some(match command {
         ServiceCommand::List | ServiceCommand::Show { .. } => return Ok(None),
-        ServiceCommand::Add {
-            name,
-            listen,
-            forward,
-            backends,
-            pool,
-            health,
-            policy,
-            shadow_local,
-            change,
-        } => {
+        ServiceCommand::Add { name, listen, forward, backends, pool, own, policy, shadow_local, change } => {
             let add = ServiceAdd {
                 pool,
                 backends,
@@ -44,17 +34,24 @@ pub(super) fn wanted(command: ServiceCommand) -> Result<Option<Wanted>, ApiError
                 affinity: policy.affinity.unwrap_or_default(),
                 on_loss: policy.on_loss.unwrap_or_default(),
                 when_none: policy.when_none.unwrap_or_default(),
-                health: health.map(|kind| check(*kind)),
-                ..ServiceAdd::new(name, listen)
+                ..ServiceAdd::new(name, listen).with_keys(own.keys())
             };
             Wanted::new(vec![Operation::ServiceAdd(Box::new(add))], change)
         }
-        ServiceCommand::Set { name, listen, forward, pool, health, policy, change } => {
+        ServiceCommand::Set { name, listen, forward, pool, own, policy, shadow_local, change } => {
             let PolicyArguments { affinity, on_loss, when_none } = policy;
             let listen = Some(listen).filter(|listen| !listen.is_empty());
-            let health = health.map(|kind| check(*kind));
-            let nothing = ServiceSet::new(name.clone());
-            let set = ServiceSet { listen, pool, forward, affinity, on_loss, when_none, health, name };
+            let nothing = ServiceSet::new(name);
+            let set = ServiceSet {
+                listen,
+                pool,
+                forward,
+                affinity,
+                on_loss,
+                when_none,
+                shadow_local,
+                ..nothing.clone().with_keys(own.keys())
+            };
             if set == nothing {
                 return Err(ApiError::new(ErrorCode::Usage, "it is not said what to change")
                     .hint("see lbctl service set --help"));
@@ -66,11 +63,6 @@ pub(super) fn wanted(command: ServiceCommand) -> Result<Option<Wanted>, ApiError
             Wanted::destroying(what, Operation::ServiceRemove { name }, change)
         }
     }))
-}
-
-/// A check with the usual rhythm.
-fn check(kind: HealthKind) -> HealthSpec {
-    HealthSpec { kind, ..HealthSpec::default() }
 }
 
 async fn list(session: &Session) -> Outcome {
@@ -161,7 +153,7 @@ fn described(detail: &ServiceDetail, style: Style) -> String {
     let (new, drops) = (print::count(service.new_flows), print::count(service.drops));
     text.push_str(&format!("traffic   {packets} packets, {bytes}B, {new} new flows, {drops} drops\n"));
     for pool in &detail.pools {
-        text.push_str(&pool_line(pool));
+        text.push_str(&pool::lines(pool));
     }
     if !detail.discovery.is_empty() {
         text.push('\n');
@@ -170,29 +162,18 @@ fn described(detail: &ServiceDetail, style: Style) -> String {
     text.push('\n');
     match detail.backends.is_empty() {
         true => text.push_str("no backends\n"),
-        false => text.push_str(&backend::table(&detail.backends, style, now())),
+        false => text.push_str(&backend::table(&detail.backends, style)),
     }
     text
 }
 
-fn pool_line(pool: &Pool) -> String {
-    format!(
-        "pool      {}/{}: {} of {} backends take flows; check {}; table of {} slots, generation {}, hash {}\n",
-        pool.name,
-        pool.variant,
-        pool.eligible,
-        pool.backends,
-        pool.check,
-        pool.slots,
-        pool.generation,
-        pool.table_hash
-    )
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::spec::{Affinity, Forward, OnLoss, WhenNone};
+    use crate::api::types::Pool;
+    use crate::spec::{Affinity, Forward, OnLoss, PassiveSpec, Percent, WhenNone};
 
     fn service() -> Service {
         Service {
@@ -214,17 +195,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_list_has_every_listener_and_how_many_take_flows() {
-        let text = table(&[service()], Style::default());
-        for part in ["203.0.113.10:443/tcp [2001:db8::10]:any/udp", "dsr", "shared", "2/3", "10.0k"] {
-            assert!(text.contains(part), "{text}");
-        }
-    }
-
-    #[test]
-    fn one_service_is_told_with_its_pool() {
-        let pool = Pool {
+    pub(in crate::cli) fn pool() -> Pool {
+        Pool {
             name: "shared".parse().unwrap(),
             variant: "v4".to_owned(),
             generation: 7,
@@ -235,10 +207,27 @@ mod tests {
             check: "tcp".to_owned(),
             backends: 3,
             eligible: 2,
-        };
+            maglev: None,
+            panic_below: Percent::ZERO,
+            slow_start: Duration::ZERO,
+            backup: None,
+            passive: Some(PassiveSpec::default()),
+        }
+    }
+
+    #[test]
+    fn the_list_has_every_listener_and_how_many_take_flows() {
+        let text = table(&[service()], Style::default());
+        for part in ["203.0.113.10:443/tcp [2001:db8::10]:any/udp", "dsr", "shared", "2/3", "10.0k"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_service_is_told_with_its_pool() {
         let detail = ServiceDetail {
             service: service(),
-            pools: vec![pool],
+            pools: vec![pool()],
             backends: Vec::new(),
             discovery: Vec::new(),
         };
@@ -247,7 +236,7 @@ mod tests {
             "service   web, by file (lbd.toml:30)",
             "listen    203.0.113.10:443/tcp\n          [2001:db8::10]:any/udp",
             "affinity client",
-            "shared/v4: 2 of 3 backends take flows; check tcp; table of 1021 slots, generation 7, hash 00ff",
+            "shared/v4: 2 of 3 backends take flows; check tcp; table of 1,021 slots, generation 7, hash 00ff",
             "no backends",
         ] {
             assert!(text.contains(part), "{text}");

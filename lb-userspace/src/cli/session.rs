@@ -4,7 +4,6 @@
 //! `-j` stdout holds answers of the API and stderr holds errors as its error object; nothing that destroys is done unasked.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -14,7 +13,6 @@ use super::print::{self, Format};
 use crate::api::client::Client;
 use crate::api::types::{Answer, ErrorAnswer};
 use crate::api::{ApiError, ErrorCode};
-use crate::moment::Millis;
 
 /// One call of lbctl.
 #[derive(Debug)]
@@ -120,10 +118,4 @@ pub(super) fn complaint(error: &ApiError) -> String {
 
 fn not_written(error: io::Error) -> ApiError {
     ApiError::new(ErrorCode::Internal, format!("cannot write to standard output ({error})"))
-}
-
-/// The present, by the system's clock.
-pub(super) fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

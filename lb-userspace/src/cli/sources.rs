@@ -34,7 +34,10 @@ pub(super) fn table(sources: &[Source], style: Style) -> String {
             source.left_out.len().to_string().into(),
         ]);
     }
-    table.render(style)
+    let why = sources.iter().filter_map(|source| {
+        Some(format!("{} of pool {}: {}\n", source.source, source.pool, source.error.as_ref()?))
+    });
+    table.render(style) + &why.collect::<String>()
 }
 
 #[expect(
@@ -77,7 +80,8 @@ mod tests {
         assert_eq!(
             table(&[source], Style::default()),
             "POOL  SOURCE           STATE      AGE     BACKENDS  LEFT OUT\n\
-             web   dns:web.example  failing  1m15s  5 (2 going)         1\n"
+             web   dns:web.example  failing  1m15s  5 (2 going)         1\n\
+             dns:web.example of pool web: SERVFAIL\n"
         );
         assert_eq!(table(&[], Style::default()), "");
     }

@@ -30,8 +30,10 @@ pub(super) async fn run(session: &Session, check: bool, pin: Option<&Path>, conf
         }
         Err(error) => return Err(error),
     };
+    let code = if check && !status.degraded.is_empty() { DEGRADED } else { 0 };
+    super::print::when_unread(code);
     session.show(&status, screen)?;
-    Ok(if check && !status.degraded.is_empty() { DEGRADED } else { 0 })
+    Ok(code)
 }
 
 fn screen(status: &Status, style: Style) -> String {

@@ -4,9 +4,7 @@
 //! refused, never ignored; a source that cannot be read is a problem and takes nothing from the others.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use toml::de::DeTable;
 
@@ -15,13 +13,9 @@ use super::section::Section;
 use super::settings::set;
 use crate::spec::{
     DnsRecords, DnsSource, FileSource, HttpSource, HttpUrl, MAX_DISCOVERED, SourceKind, SourceSpec,
-    format_duration,
+    format_duration, limits,
 };
 
-/// From a rhythm that a DNS server bears to one that still follows a change on the same day.
-const RHYTHM: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
-/// How long an answer may take.
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 /// The port of the DNS.
 const DNS_PORT: u16 = 53;
 
@@ -59,7 +53,7 @@ fn source<'a>(pool: &Section<'a>, table: &'a DeTable<'a>, line: u32) -> Option<S
     let mut allow_empty = false;
     set(&mut allow_empty, section.boolean("allow_empty"));
     let mut max_backends = MAX_DISCOVERED;
-    set(&mut max_backends, section.integer("max_backends", 1..=65_535));
+    set(&mut max_backends, section.integer("max_backends", limits::SOURCE_BACKENDS));
     Some(SourceSpec { kind: kind?, allow_empty, max_backends, origin: pool.document.origin(line) })
 }
 
@@ -115,9 +109,9 @@ fn dns(section: &Section<'_>) -> Option<SourceKind> {
             section.fault(line, format!("server = {text:?} is no address of a DNS server"), hint);
         }
     }
-    set(&mut dns.min_interval, section.duration("min_interval", RHYTHM));
-    set(&mut dns.max_interval, section.duration("max_interval", RHYTHM));
-    set(&mut dns.timeout, section.duration("timeout", TIMEOUT));
+    set(&mut dns.min_interval, section.duration("min_interval", limits::SOURCE_RHYTHM));
+    set(&mut dns.max_interval, section.duration("max_interval", limits::SOURCE_RHYTHM));
+    set(&mut dns.timeout, section.duration("timeout", limits::SOURCE_TIMEOUT));
     if dns.min_interval > dns.max_interval {
         let (low, high) = (format_duration(dns.min_interval), format_duration(dns.max_interval));
         let message = format!("min_interval = \"{low}\" is longer than max_interval = \"{high}\"");
@@ -173,8 +167,8 @@ fn http(section: &Section<'_>) -> Option<SourceKind> {
     let url = needed(section, "url", "http://10.0.0.1:8080/backends");
     let url = url.and_then(|(text, line)| section.accept(line, text.parse::<HttpUrl>()));
     let mut http = HttpSource::new(url.as_ref().map(ToString::to_string).unwrap_or_default());
-    set(&mut http.interval, section.duration("interval", RHYTHM));
-    set(&mut http.timeout, section.duration("timeout", TIMEOUT));
+    set(&mut http.interval, section.duration("interval", limits::SOURCE_RHYTHM));
+    set(&mut http.timeout, section.duration("timeout", limits::SOURCE_TIMEOUT));
     if let Some((path, line)) = section.string("ca") {
         match path.starts_with('/') {
             true => http.ca = Some(path.into()),

@@ -3,13 +3,11 @@
 //! In: a health table and the defaults beneath it. Out: a [`HealthSpec`]. Invariant: what a table does not say comes from the
 //! defaults key by key, and keys that mean nothing for the resulting type are refused, never ignored.
 
-use std::time::Duration;
-
 use super::section::Section;
 use super::settings::set;
 use crate::spec::{
     DnsCheck, ExecCheck, GrpcCheck, HealthKind, HealthSpec, HttpCheck, HttpsCheck, TlsCheck, UdpCheck,
-    nearest, unescape,
+    limits, nearest, unescape,
 };
 
 /// Keys that mean something for some types only.
@@ -32,9 +30,6 @@ const KIND_KEYS: &[(&str, &[&str])] = &[
     ("user", &["exec"]),
 ];
 
-/// From a rhythm that is no load test to one that still finds a fault on the same day.
-const RHYTHM: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
-
 /// The check that this table makes of the one beneath it.
 pub(super) fn read(section: &Section<'_>, beneath: &HealthSpec) -> HealthSpec {
     let mut health = beneath.clone();
@@ -42,14 +37,14 @@ pub(super) fn read(section: &Section<'_>, beneath: &HealthSpec) -> HealthSpec {
     let readable = kind(section, &beneath.kind);
     let known = readable.is_some();
     health.kind = readable.or_else(|| meant(section)).unwrap_or_else(|| beneath.kind.clone());
-    set(&mut health.interval, section.duration("interval", RHYTHM));
+    set(&mut health.interval, section.duration("interval", limits::CHECK_RHYTHM));
     if section.has("fast_interval") {
-        health.fast_interval = section.duration("fast_interval", RHYTHM);
+        health.fast_interval = section.duration("fast_interval", limits::CHECK_RHYTHM);
     }
     set(&mut health.jitter, section.parsed("jitter"));
-    set(&mut health.timeout, section.duration("timeout", RHYTHM));
-    set(&mut health.rise, section.integer("rise", 1..=1000));
-    set(&mut health.fall, section.integer("fall", 1..=1000));
+    set(&mut health.timeout, section.duration("timeout", limits::CHECK_RHYTHM));
+    set(&mut health.rise, section.integer("rise", limits::CHECKS));
+    set(&mut health.fall, section.integer("fall", limits::CHECKS));
     match health.kind {
         HealthKind::Icmp if section.has("port") => {
             section.fault(section.line_of("port"), "port means nothing for type = \"icmp\"", "remove it");

@@ -2,17 +2,10 @@
 //!
 //! In: the table of a pool, of a service, or `[defaults]`, and what is beneath it. Out: the policy, or `None`: off.
 
-use std::time::Duration;
-
 use super::keys;
 use super::section::Section;
 use super::settings::set;
-use crate::spec::PassiveSpec;
-
-/// From a round trip on this continent to one over a bad radio link.
-const PATIENCE: std::ops::RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(4);
-/// How long a backend is out.
-const EJECT: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+use crate::spec::{PassiveSpec, limits};
 
 pub(super) fn read(section: &Section<'_>, beneath: Option<PassiveSpec>) -> Option<PassiveSpec> {
     let Some(item) = section.item("passive") else { return beneath };
@@ -26,8 +19,8 @@ pub(super) fn read(section: &Section<'_>, beneath: Option<PassiveSpec>) -> Optio
     let Some(table) = section.table("passive", format!("passive of {}", section.label), keys::PASSIVE) else {
         return Some(policy);
     };
-    set(&mut policy.patience, table.duration("patience", PATIENCE));
-    set(&mut policy.eject, table.duration("eject", EJECT));
+    set(&mut policy.patience, table.duration("patience", limits::PATIENCE));
+    set(&mut policy.eject, table.duration("eject", limits::EJECT));
     set(&mut policy.max_ejected, table.parsed("max_ejected"));
     Some(policy)
 }

@@ -5,18 +5,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::keys;
 use super::section::{Missing, Section};
-use crate::spec::{DaemonSpec, DatapathSpec, Place, Problem, Spec, TimeoutSpec, unusable};
-
-/// Flows to hold: below, the table is of no use; above, it does not fit into a map.
-const FLOWS: std::ops::RangeInclusive<u32> = 1 << 10..=1 << 26;
-
-/// The flow table keeps ages as 16 bits of a tick, of which half can be told apart from the future; a tick is 0.7 to 1.4 seconds,
-/// by the kernel. What fits on every kernel is taken; the datapath would cut off the rest without a word.
-const IDLE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(6 * 3600);
+use crate::spec::{DaemonSpec, DatapathSpec, Place, Problem, Spec, TimeoutSpec, limits, unusable};
 
 /// IFNAMSIZ without its terminating zero.
 const MAX_INTERFACE_LEN: usize = 15;
@@ -72,7 +64,7 @@ fn datapath(section: &Section<'_>, datapath: &mut DatapathSpec) -> Missing {
     let mut missing = section.suspects();
     section.noting(&mut missing, "interfaces", |_| interfaces(section, datapath));
     set(&mut datapath.mode, section.parsed("mode"));
-    set(&mut datapath.flows, section.integer("flows", FLOWS));
+    set(&mut datapath.flows, section.integer("flows", limits::FLOWS));
     path(section, "pin", &mut datapath.pin);
     path(section, "seed_file", &mut datapath.seed_file);
     let snat = section.noting(&mut missing, "snat", |key| sources(section, key));
@@ -81,7 +73,7 @@ fn datapath(section: &Section<'_>, datapath: &mut DatapathSpec) -> Missing {
     if let Some(section) = section.table("timeouts", "[datapath.timeouts]".into(), keys::TIMEOUTS) {
         let TimeoutSpec { tcp, tcp_syn, tcp_closing, udp } = &mut datapath.timeouts;
         for (key, value) in [("tcp", tcp), ("tcp_syn", tcp_syn), ("tcp_closing", tcp_closing), ("udp", udp)] {
-            set(value, section.duration(key, IDLE));
+            set(value, section.duration(key, limits::IDLE));
         }
     }
     missing

@@ -8,20 +8,14 @@ use std::time::Duration;
 use super::keys;
 use super::section::{Missing, Section};
 use super::settings::set;
-use crate::spec::{BackupSpec, Percent};
-
-/// From the shortest ramp that has its ten steps to one that is over by tomorrow.
-const RAMP: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
-
-/// How long a pool may have to be well before it is trusted again.
-const HOLD: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
+use crate::spec::{BackupSpec, Percent, limits};
 
 pub(super) fn panic_below(section: &Section<'_>) -> Option<Percent> {
     section.parsed("panic_below")
 }
 
 pub(super) fn slow_start(section: &Section<'_>) -> Option<Duration> {
-    section.duration("slow_start", RAMP)
+    section.duration("slow_start", limits::RAMP)
 }
 
 /// `backup = "sorry"` or `backup = { pool = "sorry", below = "25%" }`.
@@ -39,7 +33,7 @@ pub(super) fn backup(section: &Section<'_>, gaps: &mut Missing) -> Option<Backup
         set(&mut backup.below, table.parsed("below"));
         // Whoever names only the lower threshold gets one above it.
         backup.above = table.parsed("above").unwrap_or(backup.above.max(backup.below));
-        set(&mut backup.hold, table.duration("hold", HOLD));
+        set(&mut backup.hold, table.duration("hold", limits::HOLD));
         if backup.above < backup.below {
             let message = format!("above = \"{}\" is less than below = \"{}\"", backup.above, backup.below);
             table.fault(

@@ -14,10 +14,12 @@ use lb_common::{BackendCounters, Reason, ServiceCounters};
 use super::names::Names;
 use crate::api;
 use crate::api::types::{FlowTable, FlowTables, Totals};
+use crate::clock::Clock;
 use crate::datapath::counters::named;
 use crate::datapath::flows::FlowCounts;
 use crate::datapath::{Datapath, DatapathError};
 use crate::membership::MemberId;
+use crate::moment::Millis;
 use crate::spec::Name;
 
 /// The datapath as several readers and one writer hold it.
@@ -31,6 +33,8 @@ pub struct Counters {
     pub names: Arc<ArcSwap<Names>>,
     /// Stored by the controller after each walk over the flow tables, and by whoever counts them in between.
     pub flows: Arc<FlowCount>,
+    /// The daemon's.
+    pub clock: Clock,
 }
 
 /// The flows as last counted, by one at a time.
@@ -55,13 +59,15 @@ pub struct Counted {
     /// Until when it stands for another count: four times as long as it took. Whoever asks again and again costs a fifth of a CPU at
     /// most, and the tables' lock as little, however many flows there are.
     good_until: Option<Instant>,
+    /// When it began.
+    time: Millis,
 }
 
 impl Counted {
-    fn count(datapath: &Datapath) -> Result<Self, DatapathError> {
+    fn count(datapath: &Datapath, time: Millis) -> Result<Self, DatapathError> {
         let begun = Instant::now();
         let counts = datapath.flows().count(datapath.tick_now()?);
-        Ok(Self { counts, good_until: Some(Instant::now() + begun.elapsed() * 4) })
+        Ok(Self { counts, good_until: Some(Instant::now() + begun.elapsed() * 4), time })
     }
 
     fn is_good(&self) -> bool {
@@ -122,9 +128,14 @@ impl api::Counters for Counters {
         if self.flows.last().is_good() {
             return;
         }
-        if let Some(counted) = self.read(Counted::count) {
+        let time = self.clock.now();
+        if let Some(counted) = self.read(|datapath| Counted::count(datapath, time)) {
             self.flows.last.store(Arc::new(counted));
         }
+    }
+
+    fn flows_counted(&self) -> Millis {
+        self.flows.last().time
     }
 
     fn backend_flows(&self) -> BTreeMap<MemberId, u64> {

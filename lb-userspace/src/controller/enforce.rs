@@ -1,6 +1,7 @@
 //! The desired state put in force: planned, carried out change by change, published.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lb_common::FEATURES_OF_HOST;
 
@@ -11,6 +12,17 @@ use crate::image::Image;
 use crate::membership::{DomainEvent, Level, Outcome};
 use crate::plan::{Plan, PlanError, plan};
 use crate::store::Store;
+
+/// Time between two attempts to write down what could not be.
+const SAVE_AGAIN: Duration = Duration::from_secs(5);
+
+/// What is in force and not written down.
+pub(super) struct Unsaved {
+    /// In sentences.
+    what: Vec<String>,
+    /// When it is tried again.
+    again: Instant,
+}
 
 /// Ends the process when this many changes of plans have been carried out: the tests of crash safety set it.
 const CRASH_VARIABLE: &str = "LBD_TEST_CRASH_AFTER_CHANGES";
@@ -28,19 +40,38 @@ impl Controller {
             self.resolver.set(self.membership.next_hop_targets());
         }
         if outcome.revised {
-            let membership = self.membership.clone();
             let what = match outcome.notes.is_empty() {
                 true => outcome.events.iter().map(|event| event.message.clone()).collect(),
                 false => outcome.notes.clone(),
             };
-            let saved = self.save(&membership, "lbd", &what);
-            self.set_fault(Fault::State, saved.err().map(|error| error.to_string()).into_iter().collect());
+            self.save_own(what);
         }
         if outcome.desired_changed {
             self.enforce();
         }
         self.tell(outcome.events);
         self.publish();
+    }
+
+    /// Writes down what nobody has asked for, such as a drain that is over: that is done, whether the disk takes it or not.
+    fn save_own(&mut self, what: Vec<String>) {
+        let mut what = [self.unsaved.take().map(|unsaved| unsaved.what).unwrap_or_default(), what].concat();
+        what.dedup();
+        let saved = self.save(&self.membership.clone(), "lbd", &what);
+        let fault = saved.err().map(|error| error.to_string());
+        if fault.is_some() {
+            self.unsaved = Some(Unsaved { what, again: Instant::now() + SAVE_AGAIN });
+        }
+        self.set_fault(Fault::State, fault.into_iter().collect());
+    }
+
+    /// Tries again to write down what could not be. True: there is news.
+    pub(super) fn save_again(&mut self) -> bool {
+        if self.unsaved.as_ref().is_none_or(|unsaved| Instant::now() < unsaved.again) {
+            return false;
+        }
+        self.save_own(Vec::new());
+        self.unsaved.is_none()
     }
 
     /// Events go to the log and to those who ask for them.

@@ -118,6 +118,7 @@ impl Controller {
             datapath: self.shared(),
             names: Arc::clone(&self.published.names),
             flows: Arc::clone(&self.published.flows),
+            clock: self.clock,
         }
     }
 }

@@ -46,7 +46,8 @@ impl Controller {
         notices.extend(states.iter().filter_map(|state| state.warning.clone()));
         let snapshot = Snapshot {
             revision: self.membership.revision(),
-            started: self.clock.started,
+            file_refused: self.faults.contains_key(&Fault::Config),
+            started: self.clock.started(),
             in_force: !self.faults.contains_key(&Fault::Datapath),
             degraded,
             notices,

@@ -84,6 +84,9 @@ impl Controller {
         };
         if outcome.revised {
             self.save(&membership, who, &outcome.notes).map_err(crate::membership::Refusal::from)?;
+            // A revision is whole: it has what could not be written down before.
+            self.unsaved = None;
+            self.set_fault(Fault::State, Vec::new());
             outcome.revised = false;
         }
         self.membership = membership;

@@ -1,7 +1,7 @@
 //! From a configuration and what earlier runs left behind to a working controller. Start, restart and recovery from a crash
 //! are this one path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
@@ -58,7 +58,7 @@ impl Controller {
     /// In a sentence: the configuration cannot work on this host, or the kernel refuses.
     pub async fn start(given: Given) -> anyhow::Result<(Self, Senders)> {
         let Given { config, spec, warnings, mut invalid, state, mut left, set_aside } = given;
-        let kept = state.discovered();
+        let (kept, missing) = (state.discovered(), std::mem::take(&mut left.missing));
         let clock = Clock::start_after(left.last.as_ref().map(|last| last.time).unwrap_or_default());
         let host = read_host_network().await?;
         let begin = |left: &Left, pinned| {
@@ -95,6 +95,8 @@ impl Controller {
             datapath: Arc::new(RwLock::new(datapath)),
             state,
             damaged: left.damaged,
+            missing: BTreeSet::new(),
+            unsaved: None,
             health,
             resolver,
             host,
@@ -142,6 +144,8 @@ impl Controller {
         (outcome.checks_put, outcome.checks_removed) = (Vec::new(), Vec::new());
         (outcome.members_changed, outcome.desired_changed) = (false, false);
         controller.follow(outcome);
+        // Not by the revision of this start: somebody is to see it.
+        controller.missing = missing;
         controller.follow_sources();
         controller.publish();
         Ok((controller, Senders { commands, orders }))

@@ -3,13 +3,18 @@
 //! In: JSON, or values made by lbctl. Out: [`Change`], a list that is done as a whole or not at all. Invariant: nothing in
 //! here is judged; whether an operation may be done is for [`super::Membership::prepare`] to say.
 
+#[macro_use]
+mod pool;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{
-    Affinity, BackendAddress, DEFAULT_WEIGHT, Forward, HealthSpec, Listener, Name, OnLoss, WhenNone, seconds,
+    Affinity, BackendAddress, DEFAULT_WEIGHT, Forward, HealthSpec, Listener, Name, OnLoss, Percent, WhenNone,
+    seconds,
 };
+pub use pool::{BackupKey, False, PassiveKey, PoolKeys};
 
 /// Operations that become one revision together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,6 +60,8 @@ pub enum Operation {
     },
     /// Adds a pool without backends.
     PoolAdd(Box<PoolAdd>),
+    /// Changes a pool that lbctl added.
+    PoolSet(Box<PoolSet>),
     /// Removes a pool that lbctl added and that no service uses.
     PoolRemove {
         /// Its name.
@@ -127,38 +134,49 @@ pub enum Operation {
     OverrideClearAll,
 }
 
-/// A service to add; keys as in the configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServiceAdd {
-    /// Unique among services.
-    pub name: Name,
-    /// Where clients send to.
-    pub listen: Vec<Listener>,
-    /// An existing pool; `None`: a new one of the service's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pool: Option<Name>,
-    /// How packets travel.
-    #[serde(default)]
-    pub forward: Forward,
-    /// What sticks.
-    #[serde(default)]
-    pub affinity: Affinity,
-    /// What becomes of flows whose backend is gone.
-    #[serde(default)]
-    pub on_loss: OnLoss,
-    /// What becomes of packets when no backend can take them.
-    #[serde(default)]
-    pub when_none: WhenNone,
-    /// Take the port although a program on this host listens there.
-    #[serde(default)]
-    pub shadow_local: bool,
-    /// Members of the new pool.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub backends: Vec<NewBackend>,
-    /// The new pool's health check; `None`: the default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<HealthSpec>,
+impl Operation {
+    /// It names a file of this host or a program, which lbd would use with its own rights.
+    pub fn names_file(&self) -> bool {
+        let health = match self {
+            Self::ServiceAdd(add) => add.health.as_ref(),
+            Self::ServiceSet(set) => set.health.as_ref(),
+            Self::PoolAdd(add) => add.health.as_ref(),
+            Self::PoolSet(set) => set.health.as_ref(),
+            _ => None,
+        };
+        health.is_some_and(|health| health.kind.names_file())
+    }
+}
+
+with_pool_keys! {
+    /// A service to add; keys as in the configuration, those of a pool for the new one that it makes.
+    ServiceAdd {
+        /// Unique among services.
+        name: Name,
+        /// Where clients send to.
+        listen: Vec<Listener>,
+        /// An existing pool; `None`: a new one of the service's name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pool: Option<Name>,
+        /// How packets travel.
+        #[serde(default)]
+        forward: Forward,
+        /// What sticks.
+        #[serde(default)]
+        affinity: Affinity,
+        /// What becomes of flows whose backend is gone.
+        #[serde(default)]
+        on_loss: OnLoss,
+        /// What becomes of packets when no backend can take them.
+        #[serde(default)]
+        when_none: WhenNone,
+        /// Take the port although a program on this host listens there.
+        #[serde(default)]
+        shadow_local: bool,
+        /// Members of the new pool.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        backends: Vec<NewBackend>,
+    }
 }
 
 impl ServiceAdd {
@@ -175,37 +193,42 @@ impl ServiceAdd {
             shadow_local: false,
             backends: Vec::new(),
             health: None,
+            maglev: None,
+            panic_below: None,
+            slow_start: None,
+            backup: None,
+            passive: None,
         }
     }
 }
 
-/// What to change of a service; what is `None` stays.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServiceSet {
-    /// The service.
-    pub name: Name,
-    /// All its listeners from now on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listen: Option<Vec<Listener>>,
-    /// Another pool, which must exist.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pool: Option<Name>,
-    /// How packets travel.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forward: Option<Forward>,
-    /// What sticks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub affinity: Option<Affinity>,
-    /// What becomes of flows whose backend is gone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_loss: Option<OnLoss>,
-    /// What becomes of packets when no backend can take them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub when_none: Option<WhenNone>,
-    /// The health check of its pool, if lbctl added that too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<HealthSpec>,
+with_pool_keys! {
+    /// What to change of a service, and of its pool, if lbctl added that too; what is `None` stays.
+    ServiceSet {
+        /// The service.
+        name: Name,
+        /// All its listeners from now on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        listen: Option<Vec<Listener>>,
+        /// Another pool, which must exist.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pool: Option<Name>,
+        /// How packets travel.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forward: Option<Forward>,
+        /// What sticks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        affinity: Option<Affinity>,
+        /// What becomes of flows whose backend is gone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on_loss: Option<OnLoss>,
+        /// What becomes of packets when no backend can take them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        when_none: Option<WhenNone>,
+        /// Take the port although a program on this host listens there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shadow_local: Option<bool>,
+    }
 }
 
 impl ServiceSet {
@@ -219,26 +242,65 @@ impl ServiceSet {
             affinity: None,
             on_loss: None,
             when_none: None,
+            shadow_local: None,
             health: None,
+            maglev: None,
+            panic_below: None,
+            slow_start: None,
+            backup: None,
+            passive: None,
         }
     }
 }
 
-/// A pool to add.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PoolAdd {
-    /// Unique among pools.
-    pub name: Name,
-    /// Its first members.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub backends: Vec<NewBackend>,
-    /// Its health check; `None`: the default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<HealthSpec>,
-    /// Slots of its table; `None`: chosen by the number of backends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub maglev: Option<u32>,
+with_pool_keys! {
+    /// A pool to add.
+    PoolAdd {
+        /// Unique among pools.
+        name: Name,
+        /// Its first members.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        backends: Vec<NewBackend>,
+    }
+}
+
+impl PoolAdd {
+    /// A pool with the defaults of everything else.
+    pub const fn new(name: Name, backends: Vec<NewBackend>) -> Self {
+        Self {
+            name,
+            backends,
+            health: None,
+            maglev: None,
+            panic_below: None,
+            slow_start: None,
+            backup: None,
+            passive: None,
+        }
+    }
+}
+
+with_pool_keys! {
+    /// What to change of a pool that lbctl added; what is `None` stays.
+    PoolSet {
+        /// The pool.
+        name: Name,
+    }
+}
+
+impl PoolSet {
+    /// A change of nothing.
+    pub const fn new(name: Name) -> Self {
+        Self {
+            name,
+            health: None,
+            maglev: None,
+            panic_below: None,
+            slow_start: None,
+            backup: None,
+            passive: None,
+        }
+    }
 }
 
 /// A member of a new pool.

@@ -20,6 +20,7 @@ impl Draft<'_> {
             Operation::ServiceSet(set) => self.service_set(set)?,
             Operation::ServiceRemove { name } => self.service_remove(name)?,
             Operation::PoolAdd(add) => self.pool_add(add)?,
+            Operation::PoolSet(set) => self.pool_set(&set.name, &set.keys())?,
             Operation::PoolRemove { name } => self.pool_remove(name)?,
             Operation::BackendAdd { pool, address, weight } => self.backend_add(pool, *address, *weight)?,
             Operation::BackendRemove { pool, address, drain } => {

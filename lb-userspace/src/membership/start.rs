@@ -17,7 +17,7 @@ use super::{
     WayState,
 };
 use crate::desired::Desired;
-use crate::spec::{Backends, DaemonSpec, DatapathSpec, Place, Problem, SourceId, Spec};
+use crate::spec::{Backends, Place, Problem, SourceId, Spec};
 
 /// What the pinned maps held when this daemon started.
 #[derive(Clone, Debug, Default)]
@@ -205,20 +205,7 @@ impl Draft<'_> {
 
 /// Refuses what a running daemon cannot take over, naming every such key.
 pub(super) fn needs_restart(old: &Spec, new: &Spec) -> Result<(), Refusal> {
-    let (DaemonSpec { socket, state, .. }, DatapathSpec { interfaces, mode, flows, pin, seed_file, .. }) =
-        (&old.daemon, &old.datapath);
-    let keys: Vec<&str> = [
-        ("daemon.socket", *socket != new.daemon.socket),
-        ("daemon.state", *state != new.daemon.state),
-        ("datapath.interfaces", *interfaces != new.datapath.interfaces),
-        ("datapath.mode", *mode != new.datapath.mode),
-        ("datapath.flows", *flows != new.datapath.flows),
-        ("datapath.pin", *pin != new.datapath.pin),
-        ("datapath.seed_file", *seed_file != new.datapath.seed_file),
-    ]
-    .into_iter()
-    .filter_map(|(key, changed)| changed.then_some(key))
-    .collect();
+    let keys = old.needs_restart(new);
     match keys.is_empty() {
         true => Ok(()),
         false => Err(Refusal::new(

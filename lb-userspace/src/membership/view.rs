@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::pool::{Member, Pool};
 use super::ramp::WHOLE;
@@ -13,7 +14,7 @@ use super::standby::Mode;
 use super::{Claim, Commanded, MemberId, Membership, Override};
 use crate::desired::Variant;
 use crate::health::Health;
-use crate::spec::{BackendAddress, HealthSpec, Name, Origin, Percent, ServiceSpec};
+use crate::spec::{BackendAddress, BackupSpec, HealthSpec, Name, Origin, PassiveSpec, Percent, ServiceSpec};
 
 /// One backend of one pool.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +54,16 @@ pub struct PoolView {
     pub inline: bool,
     /// The check that runs.
     pub health: HealthSpec,
+    /// Slots that were asked for.
+    pub maglev: Option<u32>,
+    /// Below this share of healthy weight all its backends are used.
+    pub panic_below: Percent,
+    /// How long the weight of a backend grows.
+    pub slow_start: Duration,
+    /// Who stands in for it.
+    pub backup: Option<BackupSpec>,
+    /// What is made of connections that do not go on.
+    pub passive: Option<PassiveSpec>,
     /// The services that use it.
     pub services: Vec<Name>,
     /// The tables it has in the datapath.
@@ -161,6 +172,11 @@ impl Pool {
             origin: self.origin.clone(),
             inline: self.inline,
             health: self.health.clone(),
+            maglev: self.maglev,
+            panic_below: self.panic_below,
+            slow_start: self.slow_start,
+            backup: self.backup.clone(),
+            passive: self.passive,
             services: self.services.iter().map(|service| service.name.clone()).collect(),
             variants: self.variants().into_iter().collect(),
             backends: backends.map(|(address, member)| self.backend(*address, member)).collect(),

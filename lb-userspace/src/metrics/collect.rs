@@ -42,15 +42,12 @@ fn daemon(text: &mut Text, snapshot: &Snapshot) {
         .sample(&[], snapshot.started.0 as f64 / 1000.0);
     text.family("revision", Kind::Gauge, "Number of the configuration in force.")
         .sample(&[], snapshot.revision);
-    let invalid = snapshot.degraded.iter().any(|sentence| {
-        sentence.starts_with("the last reload was refused") || sentence.contains("is in force instead")
-    });
     text.family(
         "config_last_reload_successful",
         Kind::Gauge,
         "Whether the last reading of the file succeeded.",
     )
-    .sample(&[], u8::from(!invalid));
+    .sample(&[], u8::from(!snapshot.file_refused));
     text.family("degraded", Kind::Gauge, "Things that are not as they should be; lbctl status names them.")
         .sample(&[], snapshot.degraded.len());
     text.family("overrides", Kind::Gauge, "Overrides in force.").sample(&[], snapshot.overrides.len());

@@ -6,15 +6,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::SyntaxError;
+use super::{LONGEST, SyntaxError};
 
 /// Units in the order in which they are printed, in milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 const HINT: &str = "write it as \"500ms\", \"2s\", \"1m30s\" or \"1h\"";
-
-/// The longest time anything is configured to (a year): below it no sum of two overflows any clock.
-const MAX_MS: u64 = 366 * 86_400_000;
 
 /// Reads `1m30s`.
 ///
@@ -42,7 +39,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, SyntaxError> {
             return fault(&format!("has the unknown unit {unit:?}"));
         };
         let part = number.parse::<u64>().ok().and_then(|count| count.checked_mul(*unit_ms));
-        match part.and_then(|part| part.checked_add(total_ms)).filter(|sum| *sum <= MAX_MS) {
+        match part
+            .and_then(|part| part.checked_add(total_ms))
+            .filter(|sum| Duration::from_millis(*sum) <= LONGEST)
+        {
             Some(sum) => total_ms = sum,
             None => return fault("is longer than a year"),
         }

@@ -205,11 +205,16 @@ fn a_pool_that_only_serves_udp_is_checked_only_when_it_says_how() {
 fn what_only_a_restart_changes_is_named() {
     let old = Spec::default();
     let mut new = old.clone();
-    new.daemon.metrics = None;
+    new.daemon.on_exit = OnExit::Detach;
     new.datapath.timeouts.udp = Duration::from_secs(1);
     assert_eq!(old.needs_restart(&new), [] as [&str; 0]);
     new.datapath.flows = 1024;
     new.datapath.interfaces.push("eth1".to_owned());
     new.daemon.socket = "/elsewhere".into();
-    assert_eq!(old.needs_restart(&new), ["daemon.socket", "datapath.interfaces", "datapath.flows"]);
+    new.daemon.metrics = None;
+    new.daemon.read = Some("watch".to_owned());
+    assert_eq!(
+        old.needs_restart(&new),
+        ["daemon.socket", "daemon.metrics", "daemon.read", "datapath.interfaces", "datapath.flows"]
+    );
 }

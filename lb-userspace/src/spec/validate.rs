@@ -10,6 +10,7 @@ mod gaps;
 mod health;
 mod join;
 mod pool;
+mod ranges;
 mod sources;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ pub fn validate(spec: &Spec) -> Vec<Problem> {
 /// As [`validate`] where some of what was written could not be read: every problem that does not follow from that.
 pub(crate) fn validate_known(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
     let mut problems = parts(spec, gaps);
+    ranges::settings(spec, &mut problems);
     problems.extend(claimed_sources(spec, gaps));
     if !gaps.anywhere(&["listen", "forward", "pool"]) {
         problems.extend(shared_endpoints(spec));
@@ -52,6 +54,7 @@ fn parts(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
         let services = index.services.get(&pool.name).map_or(&[][..], Vec::as_slice);
         let users = index.users_of(pool);
         pool::check(pool, &users, gaps, &mut problems);
+        ranges::pool(pool, gaps, &mut problems);
         health::check(pool, &users, gaps, &mut problems);
         backup::check(pool, services, &index, gaps, &mut problems);
     }

@@ -16,7 +16,7 @@ use super::{StateDir, StateError, file};
 use crate::moment::Millis;
 use crate::spec::{Backends, Name, SourceId};
 
-const DISCOVERED: &str = "discovered";
+pub(super) const DISCOVERED: &str = "discovered";
 /// Of a source's name, what a file's name repeats.
 const NAME_LEN: usize = 80;
 
@@ -65,7 +65,7 @@ impl StateDir {
     /// Writes an answer down in the place of the source's last one.
     ///
     /// # Errors
-    /// It could not be written: a restart would go on with the one before.
+    /// It could not be written: a restart would go on with the one before, or, where only its name is not surely on the disk, with either.
     pub fn write_discovered(&self, id: &SourceId, said: &Said) -> Result<(), StateError> {
         let path = self.discovered_path(id);
         let fault =
@@ -77,7 +77,7 @@ impl StateDir {
             time: said.time,
             backends: said.backends.clone(),
         };
-        file::write(&path, &file::json(&stored, &path)?)
+        file::write_over(&path, &file::json(&stored, &path)?)
     }
 
     /// Removes what was written of sources that are not among these. What cannot be removed is tried again next time.
@@ -92,7 +92,10 @@ impl StateDir {
 
     fn discovered_paths(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.path.join(DISCOVERED)).into_iter().flatten();
-        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        // One that was never put in place says nothing.
+        let is_in_place = |path: &PathBuf| path.extension().is_none_or(|extension| extension != file::FRESH);
+        let mut paths: Vec<PathBuf> =
+            entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_in_place).collect();
         paths.sort();
         paths
     }

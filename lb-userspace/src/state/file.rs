@@ -30,6 +30,11 @@ pub(crate) fn checksum(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// It looks like what [`checksum`] makes.
+pub(super) fn is_checksum(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Why a file is not read.
 #[derive(Debug)]
 pub(super) enum Unread {
@@ -67,22 +72,43 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Unread> {
 }
 
 /// Puts a file of the state directory in place.
+///
+/// # Errors
+/// The system's; nothing is in place then.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), StateError> {
+    written(path, text, |path| {
+        sync_names(path).inspect_err(|_| {
+            // The caller will not do what this file says is done.
+            let _unused = fs::remove_file(path);
+        })
+    })
+}
+
+/// The same for a file that may be there in an older form.
+///
+/// # Errors
+/// The system's; the older form is in place then, or, where only its name may not outlive a power cut, the new one.
+pub(super) fn write_over(path: &Path, text: &str) -> Result<(), StateError> {
+    written(path, text, sync_names)
+}
+
+fn written(path: &Path, text: &str, sync: impl Fn(&Path) -> io::Result<()>) -> Result<(), StateError> {
     let whole = format!("{HEAD}{}\n{text}", checksum(text));
-    place(path, whole.as_bytes()).map_err(|error| StateError::System {
+    place(path, whole.as_bytes()).and_then(|()| sync(path)).map_err(|error| StateError::System {
         what: "write",
         path: path.display().to_string(),
         error,
     })
 }
 
-/// Puts a file in place, whole, for its owner alone, and waits until the disk has it and its name.
-///
-/// # Errors
-/// The system's; nothing is in place then.
-pub(crate) fn place(path: &Path, whole: &[u8]) -> io::Result<()> {
+/// The extension of a file that is not yet in place.
+pub(super) const FRESH: &str = "new";
+
+/// Puts a file in place, whole, for its owner alone; what is missing is that the disk has its name.
+fn place(path: &Path, whole: &[u8]) -> io::Result<()> {
     let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
+    fresh.push(".");
+    fresh.push(FRESH);
     let fresh = PathBuf::from(fresh);
     let placed = put(&fresh, whole).and_then(|()| fs::rename(&fresh, path));
     if let Err(error) = placed {
@@ -91,15 +117,17 @@ pub(crate) fn place(path: &Path, whole: &[u8]) -> io::Result<()> {
         return Err(error);
     }
     step();
-    sync_names(path).inspect_err(|_| {
-        // The caller will not do what this file says is done.
-        let _unused = fs::remove_file(path);
-    })
+    Ok(())
 }
 
 fn put(fresh: &Path, whole: &[u8]) -> io::Result<()> {
     step();
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(fresh)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(fresh)?;
+    fill(file, whole)
+}
+
+/// Writes a file that is open and empty, and waits until the disk has it.
+fn fill(mut file: File, whole: &[u8]) -> io::Result<()> {
     step();
     let (first, rest) = whole.split_at(whole.len() / 2);
     file.write_all(first)?;
@@ -111,9 +139,53 @@ fn put(fresh: &Path, whole: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Puts a file into a directory that others may write to as well: nothing of theirs is followed, taken over or removed.
+/// `replaces`: it may take the place of one that is there.
+///
+/// # Errors
+/// The system's, [`io::ErrorKind::AlreadyExists`] among them. [`Misplaced::name`]: the file is in place, and only its name may not
+/// outlive a power cut; else all is as before.
+pub(crate) fn place_among_others(path: &Path, whole: &[u8], replaces: bool) -> Result<(), Misplaced> {
+    let before = |error: io::Error| Misplaced { error, name: false };
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.{FRESH}", std::process::id()));
+    let fresh = PathBuf::from(name);
+    // A file of this name is not ours: an earlier lbctl of this number was killed, or somebody waits for us.
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(|error| {
+        let path = fresh.display();
+        before(io::Error::other(format!("{path}: {error}")))
+    })?;
+    let placed = fill(file, whole).and_then(|()| match replaces {
+        true => fs::rename(&fresh, path),
+        // Unlike a rename, this takes no other file's place.
+        false => fs::hard_link(&fresh, path),
+    });
+    if placed.is_err() || !replaces {
+        // Of no use to anybody; the fault that counts is the first one.
+        let _unused = fs::remove_file(&fresh);
+    }
+    placed.map_err(before)?;
+    sync_names(path).map_err(|error| Misplaced { error, name: true })
+}
+
+/// Why a file was not put in place.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub(crate) struct Misplaced {
+    /// The system's word.
+    pub(crate) error: io::Error,
+    /// It is there, but its name is perhaps not on the disk.
+    pub(crate) name: bool,
+}
+
 /// Waits until the disk has the names of the directory that `path` is in.
-fn sync_names(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+pub(super) fn sync_names(path: &Path) -> io::Result<()> {
+    File::open(directory_of(path))?.sync_all()
+}
+
+/// The directory that `path` is in; of a bare name, the one we are in.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Between two steps of a write: where the tests of crash safety end it.

@@ -59,6 +59,11 @@ impl Kept {
         let summary = Summary { revision: *revision, time: *time, who: who.clone(), what: what.clone() };
         Self { configurations: stored.configurations(), summary: Some(summary) }
     }
+
+    /// It could be read.
+    pub(super) const fn is_known(&self) -> bool {
+        self.summary.is_some()
+    }
 }
 
 impl StateDir {

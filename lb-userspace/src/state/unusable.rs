@@ -72,12 +72,20 @@ impl Unusable {
         self.missing.as_deref() == Some(configuration)
     }
 
+    /// What is wrong is that the configuration it names is missing.
+    pub(super) const fn is_missing(&self) -> bool {
+        self.missing.is_some()
+    }
+
     /// Puts it aside if nothing can be done with it; where it is now, and what to say.
     pub(super) fn see_to(self, path: &Path, last: Option<&Record>) -> (PathBuf, String) {
         let lost = if self.is_damage || self.missing.is_some() { "lost" } else { "not in force" };
         let meaning = meaning(self.loss, lost, last);
         if self.missing.is_some() {
-            return (path.to_owned(), format!("{}; {meaning}; the next start does not miss it", self.why));
+            return (
+                path.to_owned(),
+                format!("{}; {meaning}; the next change, or start, ends this message", self.why),
+            );
         }
         let (kept, where_) = match self.is_damage {
             true => put_aside(path),

@@ -18,6 +18,7 @@ use lb_userspace::api::types::{
 };
 use lb_userspace::api::{self, Access, ApiError, Command, Counters, ErrorCode, EventLog, Handle, Snapshot};
 use lb_userspace::backup::Backup;
+use lb_userspace::clock::Clock;
 use lb_userspace::config;
 use lb_userspace::difference::differences;
 use lb_userspace::health::Health;
@@ -25,11 +26,12 @@ use lb_userspace::membership::{
     Back, Candidate, Event, EventKind, MemberId, Membership, Options, Outcome, Start, WayState, merged,
 };
 use lb_userspace::moment::Millis;
-use lb_userspace::spec::{Name, Protocol, Spec};
+use lb_userspace::spec::{DaemonSpec, Name, Protocol, Spec};
 use lb_userspace::state::{Record, StateDir};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 pub(crate) const CONFIG: &str = r#"
 [datapath]
@@ -59,22 +61,47 @@ struct Core {
 /// A daemon and the lbctl that speaks with it.
 pub(crate) struct Daemon {
     core: Arc<Mutex<Core>>,
-    flows: Arc<Mutex<BTreeMap<MemberId, u64>>>,
+    flows: Arc<Mutex<Flows>>,
     directory: tempfile::TempDir,
-    _stop: watch::Sender<bool>,
-    _runtime: Runtime,
+    handle: Handle,
+    stop: watch::Sender<bool>,
+    server: Option<JoinHandle<()>>,
+    runtime: Runtime,
+}
+
+/// Flows of backends: as they are, and as last counted.
+#[derive(Default)]
+struct Flows {
+    now: BTreeMap<MemberId, u64>,
+    counted: BTreeMap<MemberId, u64>,
+    counts: u64,
+    /// The last count stands for those to come.
+    stand: bool,
+}
+
+impl Flows {
+    fn count(&mut self) {
+        self.counted = self.now.clone();
+        self.counts += 1;
+    }
 }
 
 impl Daemon {
     /// Two backends in service `web`, both healthy and reachable.
     pub(crate) fn start() -> Self {
+        Self::start_for(&DaemonSpec::default())
+    }
+
+    /// The same for the groups of a configuration.
+    pub(crate) fn start_for(daemon: &DaemonSpec) -> Self {
+        let access = Access::of_daemon(daemon).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let core = Arc::new(Mutex::new(Core::new(&directory.path().join("state"))));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (stop, stopping) = watch::channel(false);
         let (commands, inbox) = mpsc::channel(8);
-        let flows = Arc::<Mutex<BTreeMap<MemberId, u64>>>::default();
+        let flows = Arc::<Mutex<Flows>>::default();
         let handle = {
             let core = core.lock().unwrap();
             Handle {
@@ -83,16 +110,13 @@ impl Daemon {
                 counters: Arc::new(Given { flows: Arc::clone(&flows) }),
                 events: Arc::clone(&core.events),
                 sources: Arc::default(),
+                clock: Clock::start(),
                 commands,
             }
         };
-        let socket = {
-            let _in_runtime = runtime.enter();
-            api::bind(&directory.path().join("lbd.sock")).unwrap()
-        };
-        runtime.spawn(api::serve(socket, handle, Access::of_this_process(), stopping));
+        let server = serve(&runtime, &directory.path().join("lbd.sock"), handle.clone(), access, stopping);
         runtime.spawn(answer(Arc::clone(&core), inbox));
-        let daemon = Self { core, flows, directory, _stop: stop, _runtime: runtime };
+        let daemon = Self { core, flows, directory, handle, stop, server: Some(server), runtime };
         for address in ["10.0.0.11", "10.0.0.12:8443"] {
             daemon.report("web", address, Health::Healthy);
         }
@@ -117,7 +141,26 @@ impl Daemon {
     /// How many flows a backend has from now on.
     pub(crate) fn flows(&self, pool: &str, address: &str, count: u64) {
         let id = MemberId { pool: pool.parse().unwrap(), address: address.parse().unwrap() };
-        self.flows.lock().unwrap().insert(id, count);
+        self.flows.lock().unwrap().now.insert(id, count);
+    }
+
+    /// Counts the flows for the last time.
+    pub(crate) fn count_no_more(&self) {
+        let mut flows = self.flows.lock().unwrap();
+        flows.count();
+        flows.stand = true;
+    }
+
+    /// Goes away, as for a restart, until somebody has asked in vain; then it is there again.
+    pub(crate) fn go_and_come(&mut self) {
+        self.stop.send(true).unwrap();
+        self.runtime.block_on(self.server.take().unwrap()).unwrap();
+        let path = self.directory.path().join("lbd.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap().accept().unwrap());
+        let (stop, stopping) = watch::channel(false);
+        self.server =
+            Some(serve(&self.runtime, &path, self.handle.clone(), Access::of_this_process(), stopping));
+        self.stop = stop;
     }
 
     /// Every deadline there is has come.
@@ -170,6 +213,21 @@ impl Daemon {
         assert_eq!(output.status.code(), Some(code), "{words:?}: {}{}", stdout(&output), stderr(&output));
         stderr(&output)
     }
+}
+
+/// Serves the API at `path`, where nobody listens any more.
+fn serve(
+    runtime: &Runtime,
+    path: &std::path::Path,
+    handle: Handle,
+    access: Access,
+    stop: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let socket = {
+        let _in_runtime = runtime.enter();
+        api::bind(path, access.rights()).unwrap()
+    };
+    runtime.spawn(api::serve(socket, handle, access, stop))
 }
 
 /// The real lbctl with nobody at its keyboard.
@@ -474,9 +532,9 @@ fn flows(filter: &FlowFilter) -> FlowList {
     FlowList { flows: (1..=3).take(limit).map(flow).collect(), truncated: limit < 3 }
 }
 
-/// Counters that stand still.
+/// Counters that stand still, but for the flows.
 struct Given {
-    flows: Arc<Mutex<BTreeMap<MemberId, u64>>>,
+    flows: Arc<Mutex<Flows>>,
 }
 
 impl Counters for Given {
@@ -488,10 +546,19 @@ impl Counters for Given {
         BTreeMap::new()
     }
 
-    fn count_flows(&self) {}
+    fn count_flows(&self) {
+        let mut flows = self.flows.lock().unwrap();
+        if !flows.stand {
+            flows.count();
+        }
+    }
+
+    fn flows_counted(&self) -> Millis {
+        Millis(self.flows.lock().unwrap().counts)
+    }
 
     fn backend_flows(&self) -> BTreeMap<MemberId, u64> {
-        self.flows.lock().unwrap().clone()
+        self.flows.lock().unwrap().counted.clone()
     }
 
     fn reasons(&self) -> Vec<(Option<Name>, Reason, u64)> {

@@ -73,6 +73,43 @@ fn every_field_of_the_contract_is_there() {
 }
 
 #[test]
+fn a_pool_of_lbctls_is_what_it_is_told_to_be() {
+    let daemon = Daemon::start();
+    let done = |words: &[&str]| {
+        let output = daemon.run(words);
+        assert!(output.status.success(), "{words:?}: {}", stderr(&output));
+    };
+    done(&["pool", "add", "sorry", "--backend", "10.0.9.1:8080", "--passive", "off"]);
+    let service = ["service", "add", "own", "203.0.113.10:80/tcp", "--backend", "10.0.0.21"];
+    done(&[&service[..], &["--slow-start", "30s", "--backup", "sorry", "--maglev", "4093"]].concat());
+    let listed = stdout(&daemon.run(&["pool", "list"]));
+    for part in ["NAME", "sorry", "own", "web"] {
+        assert!(listed.contains(part), "{part}: {listed}");
+    }
+    let own = &daemon.json(&["pool", "show", "own"])["pools"][0];
+    assert_fields(own, &["maglev", "panic_below", "slow_start", "backup", "passive"]);
+    assert_eq!(
+        (&own["slow_start"], &own["backup"]["pool"], &own["maglev"]),
+        (&30.into(), &"sorry".into(), &4093.into())
+    );
+    let shown = stdout(&daemon.run(&["service", "show", "own"]));
+    assert!(shown.contains("slow start 30s; backup sorry"), "{shown}");
+    let sorry = stdout(&daemon.run(&["pool", "show", "sorry"]));
+    assert!(sorry.contains("passive health is off") && sorry.contains("no service uses it"), "{sorry}");
+
+    done(&["pool", "set", "own", "--no-backup", "--passive", "off"]);
+    let own = &daemon.json(&["pool", "show", "own"])["pools"][0];
+    assert!(own["backup"].is_null() && own["passive"].is_null() && own["slow_start"] == 30, "{own}");
+    done(&["pool", "remove", "sorry", "--yes"]);
+    daemon.fails(5, &["pool", "set", "web", "--passive", "off"]);
+    daemon.fails(4, &["pool", "set", "none", "--passive", "off"]);
+    daemon.fails(2, &["pool", "set", "own"]);
+    daemon.fails(2, &["service", "add", "b", "203.0.113.10:81/tcp", "--pool", "web", "--slow-start", "1s"]);
+    let batch = daemon.run(&["batch", "-f", "/dev/null"]);
+    assert!(batch.status.success(), "{}", stderr(&batch));
+}
+
+#[test]
 fn each_kind_of_failure_has_its_exit_code() {
     let daemon = Daemon::start();
     let cases: [(i32, &[&str], &str); 11] = [

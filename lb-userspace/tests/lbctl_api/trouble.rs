@@ -3,10 +3,10 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use lb_userspace::spec::DaemonSpec;
 use serde_json::Value;
 
 use super::assert_fields;
@@ -106,8 +106,8 @@ fn a_path_that_is_no_socket_is_named_for_what_it_is() {
     assert!(said_of_file.contains("--socket"), "{said_of_file}");
 }
 
-/// Runs lbctl as a user who is not root; `None`: only root may become another user.
-fn as_somebody_else(socket: &Path, words: &[&str]) -> Option<Output> {
+/// Runs lbctl as a user who is not root, with these groups beside the own one; `None`: only root may become another user.
+fn as_somebody_in(groups: &[u32], socket: &Path, words: &[&str]) -> Option<Output> {
     if !nix::unistd::geteuid().is_root() {
         return None;
     }
@@ -120,9 +120,61 @@ fn as_somebody_else(socket: &Path, words: &[&str]) -> Option<Output> {
     for path in [directory.path(), &program] {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
     }
-    let mut command = Command::new(&program);
-    command.env("LBD_CONFIG", "/nonexistent/lbd.toml").stdin(Stdio::null()).arg("--socket").arg(socket);
-    Some(command.args(words).current_dir("/").uid(SOMEBODY_ELSE).gid(SOMEBODY_ELSE).output().unwrap())
+    let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--reuid={SOMEBODY_ELSE}")).arg(format!("--regid={SOMEBODY_ELSE}"));
+    match groups.is_empty() {
+        true => command.arg("--clear-groups"),
+        false => command.arg(format!("--groups={}", groups.join(","))),
+    };
+    command.arg(&program).env("LBD_CONFIG", "/nonexistent/lbd.toml").stdin(Stdio::null());
+    Some(command.arg("--socket").arg(socket).args(words).current_dir("/").output().unwrap())
+}
+
+fn as_somebody_else(socket: &Path, words: &[&str]) -> Option<Output> {
+    as_somebody_in(&[], socket, words)
+}
+
+/// Groups that every host has.
+const OPS: u32 = 1;
+const WATCH: u32 = 2;
+
+#[test]
+fn groups_let_others_in_as_far_as_they_go() {
+    let name = |gid: u32| nix::unistd::Group::from_gid(gid.into()).unwrap().unwrap().name;
+    let drain = ["backend", "drain", "web", "10.0.0.11"];
+    let one = Daemon::start_for(&DaemonSpec { read: Some(name(WATCH)), ..DaemonSpec::default() });
+    let socket = one.open_socket();
+    let outcome = |socket: &Path, groups: &[u32], words: &[&str]| {
+        let output = as_somebody_in(groups, socket, words)?;
+        Some((output.status.code(), stderr(&output)))
+    };
+    let Some((code, said)) = outcome(&socket, &[WATCH], &["status"]) else { return };
+    assert_eq!(code, Some(0), "{said}");
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o660, "one group is let in by the file system already");
+    let (code, said) = outcome(&socket, &[WATCH], &drain).unwrap();
+    assert!(code == Some(1) && said.contains("may not change anything here"), "{code:?} {said}");
+    let (code, said) = outcome(&socket, &[OPS], &["status"]).unwrap();
+    assert!(code == Some(3) && said.contains("this user may not open"), "{code:?} {said}");
+
+    let (admin, read) = (Some(name(OPS)), Some(name(WATCH)));
+    let both = Daemon::start_for(&DaemonSpec { admin, read, ..DaemonSpec::default() });
+    let socket = both.open_socket();
+    let backup = ["backup", "-"];
+    for (groups, words, code, part) in [
+        (&[WATCH][..], &["status"][..], 0, ""),
+        (&[WATCH], &drain, 1, "(daemon.admin)"),
+        (&[OPS], &drain, 0, ""),
+        (&[OPS], &["backend", "list"], 0, ""),
+        (&[OPS], &backup, 1, "as root"),
+        (&[], &["status"], 1, "(daemon.read)"),
+    ] {
+        let (found, said) = outcome(&socket, groups, words).unwrap();
+        assert!(found == Some(code) && said.contains(part), "{groups:?} {words:?}: {found:?} {said}");
+    }
+    let done = both.json(&["history"])["revisions"][0]["who"].to_string();
+    assert_eq!(done, format!("\"uid {SOMEBODY_ELSE}\""), "what an admin does is theirs");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub struct Settings {
     pub attach: String,
     /// `detach` or `keep`.
     pub on_exit: String,
+    /// More lines for `[daemon]`.
+    pub daemon: String,
     /// How many of the balancer's addresses full-nat may use as sources.
     pub snat_sources: usize,
     /// More lines for `[datapath]`.
@@ -33,6 +35,7 @@ impl Settings {
             flows: 65_536,
             attach: "native".to_owned(),
             on_exit: "detach".to_owned(),
+            daemon: String::new(),
             snat_sources: usize::from(BALANCER_SOURCES),
             datapath: String::new(),
             services,
@@ -89,10 +92,11 @@ impl Plan {
             Mode::Nat | Mode::Dsr => String::new(),
         };
         format!(
-            "[daemon]\nsocket = \"{dir}/lbd.sock\"\nstate = \"{dir}/state\"\nmetrics = \"\"\non_exit = \"{}\"\n\n\
+            "[daemon]\nsocket = \"{dir}/lbd.sock\"\nstate = \"{dir}/state\"\nmetrics = \"\"\non_exit = \"{}\"\n{}\n\
              [datapath]\ninterfaces = {}\nmode = \"{}\"\nflows = {}\npin = \"{}\"\nseed_file = \"{dir}/state/seed\"\n\
              {sources}{}\n{}",
             settings.on_exit,
+            settings.daemon,
             list(self.interfaces()),
             settings.attach,
             settings.flows,

@@ -142,6 +142,20 @@ impl Lbd {
         self.process.signal(Signal::SIGHUP)
     }
 
+    /// SIGHUP, and waits until the daemon has said what came of it: the sentences it has logged since.
+    pub fn reloaded(&self) -> Result<String> {
+        let log = self.process.log_path().to_owned();
+        let mark = fs::read(&log)?.len();
+        self.reload()?;
+        let since =
+            || Ok(String::from_utf8_lossy(fs::read(&log)?.get(mark..).unwrap_or_default()).into_owned());
+        until("what came of the reload", || {
+            let said: String = since()?;
+            Ok(said.contains("reload: ") || said.contains("reload refused"))
+        })?;
+        since()
+    }
+
     /// SIGTERM, and waits for the end; the exit code must be 0.
     pub fn stop(&mut self) -> Result<()> {
         let status = self.process.stop(PATIENCE)?;

@@ -16,7 +16,7 @@ fn a_drain_is_over_when_its_last_flow_has_ended() -> Result<()> {
         return Ok(());
     }
     // A flow ends when nobody has sent anything for so long.
-    let stage = Stage::build_with("drain", 3, 3, "[datapath.timeouts]\nudp = \"3s\"\n")?;
+    let stage = Stage::build_with("drain", 3, 3, "[datapath.timeouts]\nudp = \"10s\"\n")?;
     let address = stage.topology.backend_address(2).to_string();
     let mut flows = stage.flows()?;
     let of_last = flows.shares()["b3"];

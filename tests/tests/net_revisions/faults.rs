@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use lbd_tests::root_or_skip;
+use lbd_tests::web::until;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -94,6 +95,7 @@ fn faults(stage: &mut Stage) -> Result<()> {
     ensure!(picture(stage)? == before, "after a crash: {:?}", picture(stage)?);
     fs::remove_file(&filler)?;
     set(stage, 0, "4")?;
+    what_happens_by_itself(stage, &state)?;
     let before = picture(stage)?;
 
     // One that can only be read.
@@ -110,5 +112,30 @@ fn faults(stage: &mut Stage) -> Result<()> {
     stage.lbd.kill()?;
     stage.lbd.start_again(&stage.topology)?;
     ensure!(picture(stage)? == before, "what was done is kept: {:?}", picture(stage)?);
+    Ok(())
+}
+
+/// What nobody is there to be refused is done all the same: that it is not written down is said until it is, and no longer.
+fn what_happens_by_itself(stage: &Stage, state: &Path) -> Result<()> {
+    let degraded =
+        |stage: &Stage| Ok::<_, anyhow::Error>(stage.lbctl(0, &["status"])?["degraded"].to_string());
+    let cannot = |text: &str| text.contains("cannot write");
+    let second = stage.topology.backend_address(1).to_string();
+    // It is given back by itself, or with the next change, whichever comes first.
+    for by_change in [false, true] {
+        stage.lbctl(0, &["backend", "enable", "echo", &second])?;
+        stage.lbctl(0, &["backend", "drain", "echo", &second, "--deadline", "3s", "--then", "disable"])?;
+        let filler = state.join("filler");
+        let mut file = File::create(&filler)?;
+        while file.write_all(&[0; 512]).is_ok() {}
+        drop(file);
+        until("the drain is over, and not written down", || Ok(cannot(&degraded(stage)?)))?;
+        fs::remove_file(&filler)?;
+        if by_change {
+            stage.lbctl(0, &["backend", "enable", "echo", &second])?;
+            ensure!(!cannot(&degraded(stage)?), "{}", degraded(stage)?);
+        }
+        until("it is written down", || Ok(!cannot(&degraded(stage)?)))?;
+    }
     Ok(())
 }

@@ -48,7 +48,12 @@ fn a_rollback_outlives_restarts_and_moves_no_flow_that_need_not() -> Result<()> 
     ensure!(notices(&stage)?.contains(&said), "{}", notices(&stage)?);
 
     // A reload, a restart and a crash with the same file: it stays.
-    stage.lbd.reload()?;
+    let reloaded = stage.lbd.reloaded()?;
+    ensure!(
+        reloaded.contains("reload: ") && reloaded.contains(&format!("revision {good} stays")),
+        "{reloaded}"
+    );
+    ensure!(picture(&stage)? == wanted && revision(&stage)? == good + 3, "{:?}", picture(&stage)?);
     stage.lbd.kill()?;
     stage.lbd.start_again(&stage.topology)?;
     stage.lbd.stop()?;

@@ -6,23 +6,27 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use tokio::time::Instant;
 
-use super::super::server::Peer;
+use super::super::access::{Asking, ForAdmin, Peer, Role};
 use super::super::types::{ChangeDone, ChangeRequest, Conditions, FlowFilter};
 use super::super::{ApiError, Command, ErrorCode, Handle};
 use super::reply::{Reply, Result, body as read_body, from_json};
 use super::wait::{Admitted, InVain, admitted, until_served};
 use super::{refuse_unknown, wait_time};
-use crate::membership::{Change, Options};
+use crate::membership::{Change, Operation, Options};
 use crate::spec::format_duration;
 
 /// `POST /v1/changes`
 pub(super) async fn change(
     State(handle): State<Handle>,
-    Extension(peer): Extension<Peer>,
+    Extension(asking): Extension<Asking>,
     headers: HeaderMap,
     body: Body,
 ) -> Result {
     let request = parse(&read_body(body).await?)?;
+    if request.operations.iter().any(Operation::names_file) {
+        // lbd would read it with its own rights.
+        asking.allow(Role::Owner)?;
+    }
     let ChangeRequest { operations, if_revision, force, dry_run, max_moved, wait } = request;
     let options = options(&headers, &Conditions { if_revision, force, dry_run, max_moved, wait })?;
     let change = Change { operations, options };
@@ -30,7 +34,7 @@ pub(super) async fn change(
     if dry_run || max_moved.is_some() {
         handle.count_flows().await;
     }
-    let who = peer.to_string();
+    let who = asking.peer.to_string();
     let done = handle.ask(|reply| Command::Change { who, change, reply }).await?;
     served(&handle, done, &admitted, wait).await
 }
@@ -52,7 +56,7 @@ pub(super) async fn apply(
 }
 
 /// `GET /v1/plan`
-pub(super) async fn plan(State(handle): State<Handle>) -> Result {
+pub(super) async fn plan(_: ForAdmin, State(handle): State<Handle>) -> Result {
     handle.count_flows().await;
     let answer = handle.ask(|reply| Command::Plan { candidate: None, reply }).await?;
     Reply::new(answer.revision, answer)

@@ -3,7 +3,7 @@
 //! In: query, body, a value. Out: the typed request, a JSON response. Invariant: no body is longer or slower than allowed,
 //! and no answer is without its version.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Query;
@@ -14,7 +14,6 @@ use serde::de::DeserializeOwned;
 
 use super::super::types::{Answer, ErrorAnswer};
 use super::super::{ApiError, ErrorCode};
-use crate::moment::Millis;
 use crate::spec::{Name, SyntaxError};
 
 /// What every handler gives back.
@@ -67,11 +66,6 @@ const BODY_LEN: usize = 32 << 20;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-pub(super) fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T> {
     let bad = |error| {
         ApiError::new(ErrorCode::BadRequest, format!("the query of {uri} is not understood: {error}"))
@@ -86,8 +80,10 @@ pub(super) fn name(text: &str) -> Result<Name> {
 
 /// A body as JSON; an unknown or missing field is named.
 pub(super) fn from_json<T: DeserializeOwned>(body: &Bytes) -> Result<T> {
-    serde_json::from_slice(body)
-        .map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("the body is not understood: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::new(ErrorCode::BadRequest, format!("the body is not understood: {error}"))
+            .hint("see docs/config.md for the keys; an lbctl of another version than lbd may say others")
+    })
 }
 
 /// The whole body, within size and time.
@@ -99,7 +95,7 @@ pub(super) async fn body(body: Body) -> Result<Bytes> {
             ErrorCode::TooLarge,
             format!("the body could not be read, or is larger than {BODY_LEN} bytes"),
         )
-        .hint("send fewer operations at a time")),
+        .hint("send fewer operations at a time; a configuration or backup of this size cannot be taken over by the API")),
         Err(_) => {
             let seconds = BODY_TIME.as_secs();
             Err(ApiError::new(ErrorCode::BadRequest, format!("the body took longer than {seconds} s")))

@@ -1,11 +1,14 @@
 //! Revisions: listed, shown, put back, carried away.
+//!
+//! The whole of a configuration names the programs and files that lbd uses with its own rights: it is given to its owner alone, and taken
+//! from nobody else.
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 
-use super::super::server::Peer;
+use super::super::access::{ForOwner, Peer};
 use super::super::types::{Back, Conditions, RestoreRequest, RevisionQuery};
 use super::super::{ApiError, Command, ErrorCode, Handle};
 use super::changes::{options, served_whole};
@@ -18,7 +21,12 @@ pub(super) async fn list(State(handle): State<Handle>) -> Result {
 }
 
 /// `GET /v1/revisions/N`
-pub(super) async fn show(State(handle): State<Handle>, Path(number): Path<String>, uri: Uri) -> Result {
+pub(super) async fn show(
+    _: ForOwner,
+    State(handle): State<Handle>,
+    Path(number): Path<String>,
+    uri: Uri,
+) -> Result {
     let RevisionQuery { against } = query(&uri)?;
     let number = number_of(&number)?;
     let detail = handle.ask(|reply| Command::Revision { number, against, reply }).await?;
@@ -40,13 +48,14 @@ pub(super) async fn rollback(
 }
 
 /// `GET /v1/backup`
-pub(super) async fn backup(State(handle): State<Handle>) -> Result {
+pub(super) async fn backup(_: ForOwner, State(handle): State<Handle>) -> Result {
     let backup = handle.ask(|reply| Command::Backup { reply }).await?;
     Reply::new(backup.revision, backup)
 }
 
 /// `POST /v1/restore`
 pub(super) async fn restore(
+    _: ForOwner,
     State(handle): State<Handle>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,

@@ -17,7 +17,7 @@ async fn the_socket_is_for_its_owner_alone() {
 #[tokio::test]
 async fn a_socket_that_is_served_is_refused_naming_it_and_its_process() {
     let served = Served::start();
-    let error = bind(&served.path()).unwrap_err();
+    let error = bind(&served.path(), Rights::OWN).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("run/lbd.sock is served by another lbd"), "{text}");
     assert!(text.contains(&format!("(process {})", std::process::id())), "{text}");
@@ -42,7 +42,7 @@ async fn a_socket_that_nobody_accepts_at_is_held_all_the_same() {
         .take(100)
         .collect();
     assert!(waiting.len() < 100, "its queue is full");
-    let text = bind(&path).unwrap_err().to_string();
+    let text = bind(&path, Rights::OWN).unwrap_err().to_string();
     assert!(text.contains("is served by another lbd (its process does not answer"), "{text}");
 }
 
@@ -52,7 +52,7 @@ async fn a_stale_socket_is_replaced() {
     let path = directory.path().join("lbd.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let socket = bind(&path).unwrap();
+    let socket = bind(&path, Rights::OWN).unwrap();
     assert_eq!(socket.path(), path);
     UnixStream::connect(&path).await.unwrap();
 }
@@ -62,7 +62,7 @@ async fn what_is_no_socket_is_named_and_left_alone() {
     use std::os::unix::fs::symlink;
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let said = |path: &std::path::Path| bind(path).unwrap_err().to_string();
+    let said = |path: &std::path::Path| bind(path, Rights::OWN).unwrap_err().to_string();
     std::fs::write(at("file"), "of somebody").unwrap();
     std::fs::create_dir(at("lbd")).unwrap();
     std::fs::write(at("lbd").join("inside"), "too").unwrap();
@@ -101,9 +101,9 @@ async fn the_name_goes_with_the_server_unless_it_is_anothers_by_then() {
     served.stop.send(true).unwrap();
     served.server.await.unwrap();
     assert!(!path.exists());
-    let first = bind(&path).unwrap();
+    let first = bind(&path, Rights::OWN).unwrap();
     fs::remove_file(&path).unwrap();
-    let _second = bind(&path).unwrap();
+    let _second = bind(&path, Rights::OWN).unwrap();
     drop(first);
     assert!(path.exists());
     drop(served.directory);
@@ -132,7 +132,8 @@ async fn a_daemon_that_has_lost_its_controller_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("lbd.sock");
     let (_stop, stopping) = watch::channel(false);
-    let server = tokio::spawn(serve(bind(&path).unwrap(), handle, Access::of_this_process(), stopping));
+    let server =
+        tokio::spawn(serve(bind(&path, Rights::OWN).unwrap(), handle, Access::of_this_process(), stopping));
     let error = Client::new(&path).count_flows(&FlowFilter::default()).await.unwrap_err();
     assert_eq!((error.code(), error.code().exit_code()), (ErrorCode::Unavailable, 3));
     server.abort();
@@ -167,9 +168,66 @@ async fn a_stop_lets_requests_under_way_end() {
     assert_eq!(waiting.await.unwrap().unwrap_err().code(), ErrorCode::WaitTimeout);
 }
 
-#[test]
-fn only_root_and_lbds_own_user_may() {
-    let access = Access::of(999);
-    assert!(access.admits(0) && access.admits(999));
-    assert!(!access.admits(1000));
+/// A served API to whose socket this process comes with a group alone, as `lbd`, a user of another number, serves it.
+async fn served_to(role: Role) -> (Served, Client) {
+    let mut served = Served::start();
+    let own = nix::unistd::getegid().as_raw();
+    let group =
+        |is_in: bool| Some(Group { name: "watch".to_owned(), gid: if is_in { own } else { own + 1 } });
+    let path = served.directory.path().join("groups.sock");
+    let access = Access::of_groups_alone(group(role == Role::Admin), group(role == Role::Reader));
+    let (stop, stopping) = watch::channel(false);
+    let socket = bind(&path, Rights::OWN).unwrap();
+    tokio::spawn(serve(socket, served.handle.clone(), access, stopping));
+    served.stop = stop;
+    (served, Client::new(&path))
+}
+
+#[tokio::test]
+async fn a_reader_looks_and_an_admin_changes() {
+    let add = |more: &str| -> ChangeRequest {
+        let backend = r#"{"op":"backend_add","pool":"web","address":"10.0.0.3"}"#;
+        serde_json::from_str(&format!(r#"{{"operations":[{backend}{more}]}}"#)).unwrap()
+    };
+    let refused = |error: ApiError, part: &str| {
+        assert_eq!((error.code(), error.code().status()), (ErrorCode::Forbidden, 403));
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    };
+    let (_served, reader) = served_to(Role::Reader).await;
+    reader.status().await.unwrap();
+    reader.backends(None).await.unwrap();
+    reader.revisions().await.unwrap();
+    refused(reader.change(&add("")).await.unwrap_err(), "\"watch\" (daemon.admin)");
+    refused(reader.plan().await.unwrap_err(), "(daemon.admin)");
+    refused(reader.backup().await.unwrap_err(), "as root");
+    refused(reader.revision(1, None).await.unwrap_err(), "as root");
+
+    let (_served, admin) = served_to(Role::Admin).await;
+    admin.status().await.unwrap();
+    admin.plan().await.unwrap();
+    admin.change(&add("")).await.unwrap();
+    refused(admin.backup().await.unwrap_err(), "as root");
+    // It would make lbd read a file with its own rights.
+    let pool = r#",{"op":"pool_add","name":"own","health":{"type":"https","ca":"/etc/shadow"}}"#;
+    refused(admin.change(&add(pool)).await.unwrap_err(), "as root");
+
+    let (_served, stranger) = served_to(Role::Stranger).await;
+    refused(stranger.status().await.unwrap_err(), "\"watch\" (daemon.read)");
+    refused(stranger.change(&add("")).await.unwrap_err(), "(daemon.admin)");
+}
+
+#[tokio::test]
+async fn strangers_keep_nobody_out() {
+    let (_served, stranger) = served_to(Role::Stranger).await;
+    // Far more than there is room for, none of which says anything.
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(UnixStream::connect(stranger.socket()).await.unwrap());
+    }
+    for mut connection in silent {
+        let mut nothing = Vec::new();
+        // Each is closed by lbd; that a peer has reset it is as good.
+        let _closed = connection.read_to_end(&mut nothing).await;
+    }
+    assert_eq!(stranger.status().await.unwrap_err().code(), ErrorCode::Forbidden);
 }

@@ -1,11 +1,17 @@
 //! Services, pools and backends, in lists and one by one.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Source;
 use crate::health::Health;
 use crate::membership::{Commanded, Override};
-use crate::spec::{Affinity, BackendAddress, Forward, Listener, Name, OnLoss, WhenNone};
+use crate::moment::Millis;
+use crate::spec::{
+    Affinity, BackendAddress, BackupSpec, Forward, Listener, Name, OnLoss, PassiveSpec, Percent, WhenNone,
+    seconds,
+};
 
 /// `GET /v1/services`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -58,7 +64,7 @@ pub struct Service {
 pub struct Pool {
     /// Its name.
     pub name: Name,
-    /// Which of its backends: v4, v6, any.
+    /// Which of its backends: v4, v6, any; empty, and all of them, where no service uses the pool.
     pub variant: String,
     /// Counted up by every change of the table.
     pub generation: u64,
@@ -70,12 +76,27 @@ pub struct Pool {
     pub origin: String,
     /// Who uses it.
     pub services: Vec<Name>,
-    /// tcp, http or none.
+    /// The `type` of its check, or none.
     pub check: String,
     /// Backends of this table.
     pub backends: usize,
     /// Those that take new flows.
     pub eligible: usize,
+    /// Slots that were asked for; `None`: by the number of backends.
+    #[serde(default)]
+    pub maglev: Option<u32>,
+    /// Below this share of healthy weight all its backends are used, healthy or not.
+    #[serde(default)]
+    pub panic_below: Percent,
+    /// How long the weight of a backend grows after it was added or has recovered.
+    #[serde(default, with = "seconds")]
+    pub slow_start: Duration,
+    /// The pool that stands in for it.
+    #[serde(default)]
+    pub backup: Option<BackupSpec>,
+    /// What is made of connections that do not go on; `None`: nothing.
+    #[serde(default)]
+    pub passive: Option<PassiveSpec>,
 }
 
 /// `GET /v1/services/NAME`
@@ -118,6 +139,9 @@ pub struct PoolDetail {
 pub struct BackendList {
     /// By pool and address.
     pub backends: Vec<Backend>,
+    /// When the count of their flows was begun, by the daemon's clock. A count may stand for another for a moment: two answers with the
+    /// same time have one count.
+    pub counted: Millis,
 }
 
 /// `GET /v1/pools/NAME/backends/ADDR`
@@ -171,6 +195,9 @@ pub struct Backend {
     /// Its new connections did not go on, so it gets none for a while.
     #[serde(default)]
     pub ejected: bool,
+    /// Until the deadline of its drain, by the daemon's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<f64>,
     /// The operator's hand on it.
     #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
     pub over: Option<Override>,

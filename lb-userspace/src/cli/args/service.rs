@@ -2,9 +2,9 @@
 
 use clap::{Args, Subcommand};
 
-use super::{ChangeArguments, words};
+use super::{ChangeArguments, PoolArguments, words};
 use crate::api::types::NewBackend;
-use crate::spec::{Affinity, Forward, HealthKind, Listener, Name, OnLoss, WhenNone};
+use crate::spec::{Affinity, Forward, Listener, Name, OnLoss, WhenNone};
 
 /// What `service add` and `service set` say of a service's ways.
 #[derive(Args, Debug, Clone, Default)]
@@ -49,11 +49,11 @@ pub enum ServiceCommand {
         #[arg(help = "A backend, ADDR[:PORT][,weight=N]; may be repeated")]
         backends: Vec<NewBackend>,
         /// An existing pool instead of backends of its own.
-        #[arg(long, conflicts_with_all = ["backends", "health"])]
+        #[arg(long, conflicts_with = "backends", conflicts_with_all = PoolArguments::IDS)]
         pool: Option<Name>,
-        /// How the backends are checked: tcp, icmp, http, http:/PATH, https:/PATH, grpc, grpc:SERVICE, dns:NAME, none.
-        #[arg(long, value_name = "CHECK", value_parser = words::boxed_health)]
-        health: Option<Box<HealthKind>>,
+        /// What its new pool is to be.
+        #[command(flatten)]
+        own: PoolArguments,
         /// What else it is to be.
         #[command(flatten)]
         policy: PolicyArguments,
@@ -77,12 +77,15 @@ pub enum ServiceCommand {
         /// Another pool.
         #[arg(long)]
         pool: Option<Name>,
-        /// How the backends are checked: tcp, icmp, http, http:/PATH, https:/PATH, grpc, grpc:SERVICE, dns:NAME, none.
-        #[arg(long, value_name = "CHECK", value_parser = words::boxed_health)]
-        health: Option<Box<HealthKind>>,
+        /// What its pool is to be, if lbctl added that.
+        #[command(flatten)]
+        own: PoolArguments,
         /// What else it is to be.
         #[command(flatten)]
         policy: PolicyArguments,
+        /// Whether to take the port although a program on this host listens there.
+        #[arg(long, value_name = "on|off", value_parser = words::on_or_off)]
+        shadow_local: Option<bool>,
         /// How the change is made.
         #[command(flatten)]
         change: ChangeArguments,

@@ -52,6 +52,14 @@ pub(super) fn health(text: &str) -> Result<HealthKind, String> {
     }
 }
 
+pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("write on or off".to_owned()),
+    }
+}
+
 pub(super) fn then(text: &str) -> Result<Then, String> {
     let all = [Then::Keep, Then::Disable, Then::Remove];
     let found = all.into_iter().find(|then| then.as_str() == text);

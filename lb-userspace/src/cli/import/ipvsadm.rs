@@ -4,9 +4,9 @@
 //! there. `-m` is nat, `-g` dsr, `-i` ipip; persistence is `affinity = "client"`. Invariant: every service and server is in the file,
 //! or the whole is refused.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use super::made::Made;
 use crate::spec::{BackendAddress, Forward, Listener, Place, Problem, Protocol};
 
 /// One `-A`, with its `-a`.
@@ -19,7 +19,15 @@ struct Service {
     is_client_affine: bool,
     is_one_packet: bool,
     forward: Option<Forward>,
-    servers: Vec<(BackendAddress, u16)>,
+    servers: Vec<Server>,
+}
+
+/// One `-a`.
+#[derive(Debug)]
+struct Server {
+    line: u32,
+    address: BackendAddress,
+    weight: u16,
 }
 
 /// What has been read so far.
@@ -56,10 +64,11 @@ pub(super) fn import(
         let place = Place::File { path: file.to_owned() };
         import.errors.push(Problem::error(place, "there is no virtual service in it", NUMERIC));
     }
-    match import.errors.is_empty() {
-        true => Ok((import.text(interfaces), import.warnings)),
-        false => Err(import.errors),
+    if !import.errors.is_empty() {
+        return Err(import.errors);
     }
+    let made = import.text(interfaces);
+    made.accepted(file).map(|text| (text, import.warnings))
 }
 
 impl Import<'_> {
@@ -120,8 +129,9 @@ impl Import<'_> {
                     }
                 }
                 "-b" | "--sched-flags" => flags = value(word, &mut words)?.to_owned(),
-                "-o" | "-O" | "--ops" => one_packet = true,
-                "--pe" => {
+                // Without dashes before ipvsadm 1.31.
+                "-o" | "-O" | "--ops" | "ops" => one_packet = true,
+                "--pe" | "pe" => {
                     let engine = value(word, &mut words)?;
                     return Err((
                         format!("persistence engine {engine} looks into packets, which lbd does not"),
@@ -136,6 +146,14 @@ impl Import<'_> {
                     ));
                 }
             }
+        }
+        if matches!(scheduler.as_str(), "fo" | "ovf") {
+            return Err((
+                format!(
+                    "scheduler {scheduler} sends everything to the server of the highest weight; lbd would spread it over all"
+                ),
+                "take the servers that stand in out here, and write them afterwards as a pool of their own: backup = \"NAME\"",
+            ));
         }
         // These two choose by the client's address, unless told to take its port too.
         let hashes_client = matches!(scheduler.as_str(), "sh" | "mh") && !flags.contains("port");
@@ -223,19 +241,22 @@ impl Import<'_> {
         service.forward = Some(forward);
         // Without translation a packet keeps the port it came with.
         let port = address.port.filter(|port| forward.translates() && Some(*port) != service.listen.port);
-        service.servers.push((BackendAddress { port, ..address }, weight));
+        let address = BackendAddress { port, ..address };
+        service.servers.push(Server { line: self.line, address, weight });
         Ok(())
     }
 
-    fn text(&mut self, interfaces: &[String]) -> String {
+    fn text(&mut self, interfaces: &[String]) -> Made {
         let interfaces: Vec<String> = interfaces.iter().map(|name| format!("{name:?}")).collect();
-        let mut text = format!(
+        let mut made = Made::default();
+        let head = format!(
             "# Made of {} by lbctl import ipvsadm. To be looked at: the interfaces, and how backends are checked\n\
              # (by a TCP connection to their port; IPVS itself checks nothing; UDP alone is not checked).\n\
              [datapath]\ninterfaces = [{}]\n",
             if self.file == "-" { "standard input" } else { self.file },
             interfaces.join(", ")
         );
+        made.push(0, &head);
         for service in std::mem::take(&mut self.services) {
             if service.servers.is_empty() {
                 self.line = service.line;
@@ -258,10 +279,9 @@ impl Import<'_> {
                     "write the port of the check: health = { port = 443 }",
                 );
             }
-            // Writing to a string cannot fail.
-            let _ = write!(text, "\n{}", service.text());
+            service.write(&mut made);
         }
-        text
+        made
     }
 }
 
@@ -270,30 +290,32 @@ impl Service {
         self.forward.is_some_and(Forward::translates)
     }
 
-    fn text(&self) -> String {
-        let servers: Vec<String> = self
-            .servers
-            .iter()
-            .map(|(address, weight)| match weight {
-                1 => format!("    \"{address}\",\n"),
-                weight => format!("    {{ address = \"{address}\", weight = {weight} }},\n"),
-            })
-            .collect();
+    fn write(&self, made: &mut Made) {
         let affinity = match (self.is_client_affine, self.is_one_packet && !self.translates()) {
             (true, _) => "affinity = \"client\"\n",
             (false, true) => "affinity = \"none\"\n",
             (false, false) => "",
         };
         let health = if self.listen.port.is_none() { "health   = { type = \"none\" }\n" } else { "" };
-        format!(
-            "# line {}: {}\n[[service]]\nname     = \"{}\"\nlisten   = [\"{}\"]\nforward  = \"{}\"\n{affinity}{health}backends = [\n{}]\n",
+        let head = format!(
+            "\n# line {}: {}\n[[service]]\nname     = \"{}\"\nlisten   = [\"{}\"]\nforward  = \"{}\"\n{affinity}{health}backends = [\n",
             self.line,
             self.words,
             name(self.listen),
             self.listen,
             self.forward.unwrap_or_default(),
-            servers.concat()
-        )
+        );
+        made.push(self.line, &head);
+        for Server { line, address, weight } in &self.servers {
+            made.push(
+                *line,
+                &match weight {
+                    1 => format!("    \"{address}\",\n"),
+                    weight => format!("    {{ address = \"{address}\", weight = {weight} }},\n"),
+                },
+            );
+        }
+        made.push(self.line, "]\n");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::hand::within_a_year;
 use super::unchanged;
 use crate::membership::draft::Draft;
 use crate::membership::{MemberId, Refusal, RefusalCode, StateOverride, Then};
@@ -58,6 +59,7 @@ impl Draft<'_> {
         drain: Option<Duration>,
     ) -> Result<String, Refusal> {
         self.own_backend(id)?;
+        within_a_year(drain)?;
         let drain = drain.filter(|drain| !drain.is_zero());
         if let Some(deadline) = drain.filter(|_| self.next.member(id).is_some()) {
             let until = self.now.after(deadline);

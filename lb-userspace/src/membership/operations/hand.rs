@@ -7,7 +7,7 @@ use super::unchanged;
 use crate::membership::draft::Draft;
 use crate::membership::event::{DomainEvent, in_words};
 use crate::membership::{MemberId, Override, Refusal, RefusalCode, StateOverride, Then};
-use crate::spec::{Origin, format_duration};
+use crate::spec::{LONGEST, Origin, format_duration};
 
 impl Draft<'_> {
     /// Changes a backend's override; true: it says something else than before.
@@ -72,6 +72,7 @@ impl Draft<'_> {
         if then == Then::Remove {
             self.own_backend(id)?;
         }
+        within_a_year(deadline)?;
         let state = match deadline {
             None if then != Then::Keep => {
                 return Err(Refusal::new(
@@ -148,5 +149,20 @@ impl Draft<'_> {
             1 => "1 override cleared".to_owned(),
             count => format!("{count} overrides cleared"),
         }
+    }
+}
+
+/// Refuses a length that no clock has, or that could not be read again once it is written down.
+///
+/// # Errors
+/// It is longer than a year.
+pub(super) fn within_a_year(length: Option<Duration>) -> Result<(), Refusal> {
+    match length.filter(|length| *length > LONGEST) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::new(
+            RefusalCode::Invalid,
+            format!("a drain is no longer than {}", format_duration(LONGEST)),
+            "name an earlier deadline, or none: it then lasts until somebody ends it",
+        )),
     }
 }

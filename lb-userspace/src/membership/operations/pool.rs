@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::unchanged;
 use crate::membership::draft::Draft;
-use crate::membership::{CliObjects, NewBackend, PoolAdd, Refusal, RefusalCode};
+use crate::membership::{CliObjects, NewBackend, PoolAdd, PoolKeys, Refusal, RefusalCode};
 use crate::spec::{BackendAddress, HealthSpec, Name, Origin, PassiveSpec, Percent, PoolSpec, nearest};
 
 impl Draft<'_> {
@@ -30,7 +30,9 @@ impl Draft<'_> {
         let name = pool.name.clone();
         if let Some(there) = self.next.definitions.pool_alone(&name) {
             let mut refusal = taken("pool", &name, &there.origin.clone());
-            refusal.hint = Some(format!("use another name, or use this pool: --pool {name}"));
+            if pool.inline {
+                refusal.hint = Some(format!("use another name, or use this pool: --pool {name}"));
+            }
             return Err(refusal);
         }
         let members: BTreeMap<BackendAddress, u16> = backends.iter().map(|b| (b.address, b.weight)).collect();
@@ -52,12 +54,39 @@ impl Draft<'_> {
     }
 
     pub(super) fn pool_add(&mut self, add: &PoolAdd) -> Result<String, Refusal> {
-        let pool = new_pool(&add.name, false, add.health.as_ref(), add.maglev);
+        let pool = add.keys().applied(new_pool(&add.name, false));
         if self.is_so(&pool, &add.backends) {
             return Ok(unchanged(&format!("pool {}", add.name)));
         }
         self.insert_pool(pool, &add.backends)?;
         Ok(format!("pool {} added", add.name))
+    }
+
+    pub(super) fn pool_set(&mut self, name: &Name, keys: &PoolKeys) -> Result<String, Refusal> {
+        Ok(match self.set_pool(name, keys)? {
+            true => format!("pool {name} changed"),
+            false => unchanged(&format!("pool {name}")),
+        })
+    }
+
+    /// Changes what a pool of lbctl's is besides its backends. True: it is another than before.
+    pub(super) fn set_pool(&mut self, name: &Name, keys: &PoolKeys) -> Result<bool, Refusal> {
+        let Some(old) = self.next.definitions.cli.pools.get(name).cloned() else {
+            let known = self.next.definitions.pool_names().map(Name::as_str);
+            let near = nearest(name.as_str(), known).map(ToOwned::to_owned);
+            let origin = self.next.definitions.pool_alone(name).map(|pool| pool.origin.clone());
+            return Err(match origin {
+                Some(origin) => Refusal::owner(&format!("pool {:?}", name.as_str()), &origin, "change", None),
+                None => Refusal::not_found("pool", name.as_str(), near.as_deref()),
+            });
+        };
+        let new = keys.applied(old.clone());
+        if new == old {
+            return Ok(false);
+        }
+        self.cli().pools.insert(name.clone(), new);
+        self.sync_pool(name);
+        Ok(true)
     }
 
     pub(super) fn pool_remove(&mut self, name: &Name) -> Result<String, Refusal> {
@@ -90,22 +119,17 @@ impl Draft<'_> {
     }
 }
 
-/// A pool of lbctl's without members.
-pub(super) fn new_pool(
-    name: &Name,
-    inline: bool,
-    health: Option<&HealthSpec>,
-    maglev: Option<u32>,
-) -> PoolSpec {
+/// A pool of lbctl's without members, as one is that says nothing.
+pub(super) fn new_pool(name: &Name, inline: bool) -> PoolSpec {
     PoolSpec {
         name: name.clone(),
         origin: Origin::Cli,
         inline,
         backends: Vec::new(),
         discover: Vec::new(),
-        health: health.cloned().unwrap_or_default(),
-        health_is_default: health.is_none(),
-        maglev,
+        health: HealthSpec::default(),
+        health_is_default: true,
+        maglev: None,
         panic_below: Percent::ZERO,
         slow_start: Duration::ZERO,
         backup: None,

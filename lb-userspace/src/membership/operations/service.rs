@@ -4,20 +4,20 @@ use super::pool::{new_pool, taken};
 use super::unchanged;
 use crate::membership::draft::Draft;
 use crate::membership::{Refusal, RefusalCode, ServiceAdd, ServiceSet};
-use crate::spec::{HealthSpec, Name, Origin, PoolSpec, ServiceSpec, nearest};
+use crate::spec::{Name, Origin, ServiceSpec, nearest};
 
 impl Draft<'_> {
     pub(super) fn service_add(&mut self, add: &ServiceAdd) -> Result<String, Refusal> {
         let name = &add.name;
         let own_pool = add.pool.is_none();
-        if !own_pool && (!add.backends.is_empty() || add.health.is_some()) {
+        if !own_pool && (!add.backends.is_empty() || !add.keys().is_empty()) {
             return Err(Refusal::new(
                 RefusalCode::Invalid,
                 format!(
-                    "service {:?} names a pool and has backends or a health check of its own",
+                    "service {:?} names a pool and has backends, a health check or other keys of a pool of its own",
                     name.as_str()
                 ),
-                "leave the pool out, or add the backends to that pool with lbctl backend add",
+                "leave the pool out, or change that pool with lbctl backend add and lbctl pool set",
             ));
         }
         let service = ServiceSpec {
@@ -32,7 +32,7 @@ impl Draft<'_> {
             when_none: add.when_none,
             shadow_local: add.shadow_local,
         };
-        let pool = own_pool.then(|| new_pool(name, true, add.health.as_ref(), None));
+        let pool = own_pool.then(|| add.keys().applied(new_pool(name, true)));
         if let Some(there) = self.next.definitions.service(name) {
             let so = *there == service && pool.as_ref().is_none_or(|pool| self.is_so(pool, &add.backends));
             let origin = there.origin.clone();
@@ -59,10 +59,9 @@ impl Draft<'_> {
         new.affinity = set.affinity.unwrap_or(new.affinity);
         new.on_loss = set.on_loss.unwrap_or(new.on_loss);
         new.when_none = set.when_none.unwrap_or(new.when_none);
-        let pool_changed = match &set.health {
-            Some(health) => self.set_health(&new.pool, health)?,
-            None => false,
-        };
+        new.shadow_local = set.shadow_local.unwrap_or(new.shadow_local);
+        let keys = set.keys();
+        let pool_changed = !keys.is_empty() && self.set_pool(&new.pool, &keys)?;
         if new != old {
             self.cli().services.insert(name.clone(), new);
             self.sync_service(name);
@@ -70,25 +69,6 @@ impl Draft<'_> {
             return Ok(unchanged(&format!("service {name}")));
         }
         Ok(format!("service {name} changed"))
-    }
-
-    /// True: it is another than before.
-    fn set_health(&mut self, name: &Name, health: &HealthSpec) -> Result<bool, Refusal> {
-        let Some(old) = self.next.definitions.cli.pools.get(name).cloned() else {
-            let origin = self.next.definitions.pool_alone(name).map(|pool| pool.origin.clone());
-            let what = format!("pool {:?}", name.as_str());
-            return Err(match origin {
-                Some(origin) => Refusal::owner(&what, &origin, "change", None),
-                None => Refusal::not_found("pool", name.as_str(), None),
-            });
-        };
-        let new = PoolSpec { health: health.clone(), health_is_default: false, ..old.clone() };
-        if new == old {
-            return Ok(false);
-        }
-        self.cli().pools.insert(name.clone(), new);
-        self.sync_pool(name);
-        Ok(true)
     }
 
     pub(super) fn service_remove(&mut self, name: &Name) -> Result<String, Refusal> {

@@ -1,7 +1,7 @@
 //! What lbctl's operations accept, refuse, and leave unchanged.
 
 use super::*;
-use crate::spec::{Forward, HealthSpec};
+use crate::spec::{Forward, HealthSpec, Origin, PoolSpec};
 
 fn api() -> ServiceAdd {
     let mut add = ServiceAdd::new(name("api"), vec!["203.0.113.11:80/tcp".parse().unwrap()]);
@@ -138,12 +138,8 @@ fn a_service_is_changed_in_place() {
 #[test]
 fn pools_of_lbctls() {
     let mut world = running(WEB);
-    let pool = PoolAdd {
-        name: name("spare"),
-        backends: vec![NewBackend { address: address("10.0.1.1"), weight: 1 }],
-        health: None,
-        maglev: None,
-    };
+    let backends = vec![NewBackend { address: address("10.0.1.1"), weight: 1 }];
+    let pool = PoolAdd::new(name("spare"), backends);
     world.done(Operation::PoolAdd(Box::new(pool.clone())));
     assert!(!world.done(Operation::PoolAdd(Box::new(pool))).revised);
     assert_eq!(world.view("spare", "10.0.1.1").reason, "no service uses its pool");
@@ -155,6 +151,60 @@ fn pools_of_lbctls() {
     world.done(Operation::ServiceRemove { name: name("api") });
     world.done(Operation::PoolRemove { name: name("spare") });
     assert!(world.membership.cli_objects().is_empty());
+}
+
+#[test]
+fn lbctl_says_of_a_pool_what_the_file_can() {
+    let mut world = running(WEB);
+    let keys = r#"{"maglev":4093,"panic_below":"30%","slow_start":30,"backup":"web","passive":false}"#;
+    let operation = |op: &str, more: &str, keys: &str| -> Operation {
+        serde_json::from_str(&format!(r#"{{"op":"{op}","name":"spare"{more},{}"#, &keys[1..])).unwrap()
+    };
+    let backends = r#","backends":[{"address":"10.0.1.1"}]"#;
+    world.done(operation("pool_add", backends, keys));
+    let pool = |world: &World| world.membership.cli_objects().pools[&name("spare")].clone();
+    let (file, lbctl) = {
+        let toml = "[[pool]]\nname = \"spare\"\nbackends = [\"10.0.1.1\"]\nmaglev = 4093\npanic_below = \"30%\"\n\
+                    slow_start = \"30s\"\nbackup = \"web\"\npassive = false\n";
+        (spec(&format!("{WEB}{toml}")).pool(&name("spare")).unwrap().clone(), pool(&world))
+    };
+    let same = PoolSpec { origin: Origin::Cli, backends: Vec::new(), ..file };
+    assert_eq!(lbctl, same, "the same words mean the same");
+    // What is not said stays; what was switched off can be had again, and the other way round.
+    world.done(operation("pool_set", "", r#"{"backup":false,"passive":{"eject":60}}"#));
+    let set = pool(&world);
+    assert_eq!((set.backup.clone(), set.maglev, set.slow_start), (None, Some(4093), Duration::from_secs(30)));
+    assert_eq!(set.passive.unwrap().eject, Duration::from_secs(60));
+    assert!(world.done(operation("pool_set", "", r#"{"maglev":4093}"#)).notes[0].ends_with("unchanged"));
+    for (op, more, bad) in [
+        ("pool_set", "", r#"{"backup":"none-such"}"#),
+        ("pool_set", "", r#"{"maglev":7}"#),
+        ("pool_set", "", r#"{"slow_start":1e9}"#),
+        ("pool_add", backends, r#"{"passive":true}"#),
+    ] {
+        assert_eq!(world.refused(operation(op, more, bad)).code, RefusalCode::Invalid, "{bad}");
+    }
+    let foreign = PoolSet { maglev: Some(4093), ..PoolSet::new(name("web")) };
+    assert_eq!(world.refused(Operation::PoolSet(Box::new(foreign))).code, RefusalCode::Owner);
+    let nobody = PoolSet { maglev: Some(4093), ..PoolSet::new(name("spar")) };
+    let refusal = world.refused(Operation::PoolSet(Box::new(nobody)));
+    assert!(refusal.code == RefusalCode::NotFound && refusal.to_string().contains("spare"), "{refusal}");
+    for bad in [r#"{"op":"pool_set","name":"a","wieght":1}"#, r#"{"op":"pool_set","name":"a","backup":true}"#]
+    {
+        assert!(serde_json::from_str::<Operation>(bad).is_err(), "{bad}");
+    }
+    // A service's own pool, at its beginning and later.
+    let add = ServiceAdd { slow_start: Some(Duration::from_secs(5)), ..api() };
+    world.done(Operation::ServiceAdd(Box::new(add)));
+    let set = ServiceSet {
+        passive: Some(PassiveKey::Is(false)),
+        shadow_local: Some(true),
+        ..ServiceSet::new(name("api"))
+    };
+    world.done(Operation::ServiceSet(Box::new(set)));
+    let own = world.membership.cli_objects().pools[&name("api")].clone();
+    assert_eq!((own.slow_start, own.passive), (Duration::from_secs(5), None));
+    assert!(world.membership.cli_objects().services[&name("api")].shadow_local);
 }
 
 #[test]
@@ -227,6 +277,31 @@ fn a_drain_that_cannot_end_is_refused() {
         then: Then::Disable,
     };
     assert!(world.refused(operation).to_string().contains("--deadline"));
+}
+
+#[test]
+fn lengths_that_no_clock_has_are_refused() {
+    let mut world = running(WEB);
+    let year = Duration::from_secs(366 * 86_400);
+    let target = || (name("web"), address(ONE));
+    for length in [year + Duration::from_secs(1), Duration::from_secs(1_000_000_000_000), Duration::MAX] {
+        let (pool, address) = target();
+        let drain = Operation::BackendDrain { pool, address, deadline: Some(length), then: Then::Keep };
+        let refusal = world.refused(drain);
+        assert_eq!(refusal.code, RefusalCode::Invalid);
+        assert!(refusal.to_string().contains("366d"), "{refusal}");
+    }
+    world.done(add("web", "10.0.0.3"));
+    let (pool, address) = (name("web"), address("10.0.0.3"));
+    let remove = Operation::BackendRemove { pool, address, drain: Some(Duration::MAX) };
+    assert_eq!(world.refused(remove).code, RefusalCode::Invalid);
+    world.done(drain_until(ONE, year.as_secs(), Then::Keep));
+    for rhythm in ["interval", "timeout", "fast_interval"] {
+        let health = format!("{{\"type\":\"tcp\",\"{rhythm}\":1e19}}");
+        let health = Some(serde_json::from_str::<HealthSpec>(&health).unwrap());
+        let refusal = world.refused(Operation::ServiceAdd(Box::new(ServiceAdd { health, ..api() })));
+        assert!(refusal.to_string().contains(rhythm) && refusal.to_string().contains("1h"), "{refusal}");
+    }
 }
 
 #[test]

@@ -71,6 +71,16 @@ impl HealthKind {
         }
     }
 
+    /// Whether it uses a file of this host: a program, or certificates.
+    pub const fn names_file(&self) -> bool {
+        match self {
+            Self::Exec(_) => true,
+            Self::Https(check) => check.tls.ca.is_some(),
+            Self::Grpc(check) => check.trust.ca.is_some(),
+            Self::Tcp | Self::Http(_) | Self::Icmp | Self::Udp(_) | Self::Dns(_) | Self::None => false,
+        }
+    }
+
     /// Whether it goes to a port, so that there has to be one. A program gets the port if there is one.
     pub const fn needs_port(&self) -> bool {
         !matches!(self, Self::Icmp | Self::Exec(_) | Self::None)

@@ -1,42 +1,18 @@
 //! Whether a pool's health check can be run and means something.
 //!
-//! In: a pool and the services that use it. Out: problems. Invariant: a check that passes has a rhythm, a port for every
-//! backend that needs one, and something to ask ([`kind`]).
-
-use std::time::Duration;
+//! In: a pool and the services that use it. Out: problems. Invariant: a check that passes has a port for every
+//! backend that needs one, and something to ask ([`kind`]); its rhythm is for [`super::ranges`].
 
 mod kind;
 
 use super::Gaps;
 use crate::spec::{HealthKind, MAX_JITTER, Origin, PoolSpec, Problem, ServiceSpec, format_duration};
 
-/// A shorter period than this is a load test of the backends.
-const SHORTEST: Duration = Duration::from_millis(10);
-
 pub(super) fn check(pool: &PoolSpec, services: &[&ServiceSpec], gaps: &Gaps, problems: &mut Vec<Problem>) {
     let name = pool.name.as_str();
     let health = &pool.health;
     if health.kind == HealthKind::None {
         return;
-    }
-    let rhythm = [("interval", health.interval), ("timeout", health.timeout)];
-    for (key, value) in rhythm.into_iter().chain(health.fast_interval.map(|fast| ("fast_interval", fast))) {
-        if value < SHORTEST {
-            problems.push(Problem::error(
-                &pool.origin,
-                format!("pool {name:?} has a health {key} of {}", format_duration(value)),
-                format!("write at least {}", format_duration(SHORTEST)),
-            ));
-        }
-    }
-    for (key, value) in [("rise", health.rise), ("fall", health.fall)] {
-        if value == 0 {
-            problems.push(Problem::error(
-                &pool.origin,
-                format!("pool {name:?} has health {key} = 0: a change needs at least one check"),
-                format!("write {key} = 1 or more"),
-            ));
-        }
     }
     if let Some(fast) = health.fast_interval.filter(|fast| *fast > health.interval) {
         problems.push(Problem::error(

@@ -4,6 +4,7 @@ use crate::config;
 mod addresses;
 mod endpoints;
 mod health;
+mod ranges;
 
 /// What is said about pools and services written after three lines of head, without the severity.
 fn said(text: &str) -> Vec<String> {

@@ -84,6 +84,15 @@ fn what_hashes_the_client_keeps_the_client_with_its_server() {
 }
 
 #[test]
+fn what_older_versions_print_is_understood() {
+    for option in ["-o", "--ops", "ops"] {
+        let rules =
+            format!("-A -u 203.0.113.53:53 -s wrr {option}\n-a -u 203.0.113.53:53 -r 10.0.0.21:53 -g\n");
+        assert_eq!(taken(&rules).0.services[0].affinity, Affinity::None, "{option}");
+    }
+}
+
+#[test]
 fn one_packet_scheduling_through_nat_is_not_taken_over_and_said() {
     let rules = "-A -u 203.0.113.53:53 -s mh -o\n-a -u 203.0.113.53:53 -r 10.0.0.21:5353 -m -w 1\n";
     let (spec, _, warnings) = taken(rules);
@@ -117,6 +126,22 @@ fn what_cannot_be_taken_over_is_refused_with_its_line() {
         (&format!("{service}{service}"), 2, "twice"),
         ("-A -u 203.0.113.10:5060 -s rr -p 60 --pe sip\n", 1, "sip"),
         ("IP Virtual Server version 1.2.1 (size=4096)\n", 1, "no line of ipvsadm-save"),
+        // As versions before 1.31 wrote it.
+        ("-A -u 203.0.113.10:5060 -s rr -p 60 pe sip\n", 1, "sip"),
+        ("-A -t 203.0.113.10:80 -s fo\n", 1, "backup"),
+        ("-A -t 203.0.113.10:80 -s ovf\n", 1, "backup"),
+        // What lbd's own reader refuses.
+        ("-A -t 203.0.113.20:0 -s rr -p 60\n-a -t 203.0.113.20:0 -r 10.0.0.31:8080 -m\n", 2, "8080"),
+        (&format!("{service}\n-a -t 203.0.113.10:80 -r 127.0.0.1:80 -g\n"), 3, "127.0.0.1"),
+        (&format!("{service}-a -t 203.0.113.10:80 -r 203.0.113.10:80 -g\n"), 2, "203.0.113.10"),
+        (
+            &format!(
+                "-A -t 203.0.113.20:0 -s mh\n-a -t 203.0.113.20:0 -r 10.0.0.1:0 -m\n\
+                 {service}-a -t 203.0.113.10:80 -r 10.0.0.1:80 -m\n"
+            ),
+            3,
+            "10.0.0.1:80/tcp, where they are not kept apart",
+        ),
     ] {
         let problems = import(rules, "rules", &["eth0".to_owned()]).unwrap_err();
         let said = problems[0].to_string();
