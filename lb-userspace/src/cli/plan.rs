@@ -11,8 +11,8 @@ use super::args::ChangeArguments;
 use super::change::{conditions, report};
 use super::print::{self, Align, Table, count};
 use super::session::{Session, Style};
-use crate::api::ApiError;
 use crate::api::types::{PlanAnswer, PlanReport, PlanRequest, PoolMoves};
+use crate::api::{ApiError, ErrorCode};
 use crate::config;
 use crate::spec::{Problem, Spec};
 
@@ -57,6 +57,13 @@ pub(super) async fn apply(session: &Session, how: &ChangeArguments) -> Outcome {
 
 /// A candidate's content; the daemon need not be able to read it.
 fn read(file: &Path) -> Result<(Spec, Vec<Problem>), ApiError> {
+    // One that is not there is no invalid one.
+    if file != Path::new("-")
+        && let Err(error) = std::fs::File::open(file)
+    {
+        return Err(ApiError::new(ErrorCode::Usage, format!("cannot read {} ({error})", file.display()))
+            .hint("name a configuration file, or - for standard input"));
+    }
     let loaded = match file == Path::new("-") {
         true => config::load_from(&mut io::stdin().lock(), "-", Some(Path::new("."))),
         false => config::load(file),

@@ -65,7 +65,7 @@ fn a_candidate_is_judged_by_its_content_wherever_it_lies() {
     std::fs::write(&candidate, "[datapath]\nflowz = 1\n").unwrap();
     let said = daemon.fails(5, &["plan", "-f", path]);
     assert!(said.contains("candidate.toml:2: ") && said.contains("flowz"), "{said}");
-    daemon.fails(5, &["plan", "-f", "/nonexistent/lbd.toml"]);
+    daemon.fails(2, &["plan", "-f", "/nonexistent/lbd.toml"]);
 }
 
 #[test]

@@ -104,16 +104,19 @@ impl Scene {
 }
 
 #[test]
-fn one_that_is_cut_is_found_within_a_second_of_a_hundred_connections_each() {
-    let mut worst = 0;
+fn one_that_is_cut_is_found_within_1200_ms_at_33_connections_a_second() {
+    let mut times = Vec::new();
     for seed in 1..=500 {
         let mut scene = Scene::new(3, seed * 7919);
         assert_eq!(scene.run(10_000, &[WELL; 3]), BTreeMap::new());
         let cut = scene.now;
         let suspects = scene.run(3_000, &[WELL, DEAD, WELL]);
         assert_eq!(suspects.keys().copied().collect::<Vec<_>>(), [key(1)]);
-        worst = worst.max(suspects[&key(1)] - cut);
+        times.push(suspects[&key(1)] - cut);
     }
+    times.sort_unstable();
+    let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
+    eprintln!("found after {median} ms in half of {} histories, {worst} ms at worst", times.len());
     assert!(worst <= 1_200, "{worst} ms at worst");
 }
 
