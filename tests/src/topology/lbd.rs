@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::{Pair, Settings, Topology};
 use crate::netns::Namespace;
 use crate::process::Process;
+use crate::web::until;
 
 /// How long a start or a stop may take.
 const PATIENCE: Duration = Duration::from_secs(30);
