@@ -22,7 +22,7 @@ pub use flow::{FlowBucket4, FlowBucket6, FlowEntry4, FlowEntry6, REPLY_WAYS, Rep
 pub use reason::{REASON_COUNT, Reason, ReasonKind};
 pub use settings::{
     FEATURE_ANY_PORT, FEATURE_DSR, FEATURE_FULL_NAT, FEATURE_GENERIC, FEATURE_IPIP, FEATURE_LOOPBACK,
-    FEATURE_NAT, FEATURE_PERFMON, FEATURE_V4, FEATURE_V6, FEATURES_OF_HOST, Settings,
+    FEATURE_NAT, FEATURE_PERFMON, FEATURE_V4, FEATURE_V6, FEATURE_WRAP, FEATURES_OF_HOST, Settings,
 };
 pub use tables::{
     Affinity, Backend, Control, DIRECTORY_WAYS, DirectoryBucket, Explanation, Forward, MaglevWord, NAME_LEN,

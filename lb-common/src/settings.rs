@@ -24,6 +24,9 @@ pub const FEATURE_GENERIC: u32 = 1 << 8;
 /// The program may add a variable to a pointer, into a packet or a map: it is loaded with CAP_PERFMON.
 pub const FEATURE_PERFMON: u32 = 1 << 9;
 
+/// Some service puts translated packets into a tunnel: the hidden ones of checks through ipip.
+pub const FEATURE_WRAP: u32 = 1 << 10;
+
 /// What the loader adds for the host it runs on; every other feature is asked for by a service.
 pub const FEATURES_OF_HOST: u32 = FEATURE_GENERIC | FEATURE_PERFMON;
 

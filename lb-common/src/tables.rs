@@ -80,8 +80,12 @@ pub struct Service {
     pub protocol: u8,
     /// 4 or 6.
     pub family: u8,
+    /// With [`service_policy::FLAG_WRAP`]: where the tunnel ends.
+    pub tunnel: Address,
+    /// With [`service_policy::FLAG_WRAP`]: where it begins, in the sources map.
+    pub tunnel_source: u16,
     /// Unused, 0.
-    pub reserved: [u8; 28],
+    pub reserved: [u8; 10],
 }
 
 /// Bits of [`Service::policy`], low to high: pool id 16 · forward 8 · affinity 8 · when_none 8 · flags 8 · 0.
@@ -100,6 +104,8 @@ pub mod service_policy {
     pub const FLAG_LOOPBACK: u64 = 1;
     /// Flag: a TCP flow whose backend no longer takes it is reset (`on_loss = "reset"`), not selected again.
     pub const FLAG_RESETS_LOST: u64 = 2;
+    /// Flag: what is sent after translation is put into a tunnel (checks through ipip).
+    pub const FLAG_WRAP: u64 = 4;
 }
 
 /// A pool of one family as the program sees it: where its Maglev table and its backends lie. Index = pool id, from 1;

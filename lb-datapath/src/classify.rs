@@ -49,6 +49,12 @@ impl Policy {
         (self.0 >> service_policy::FLAGS) & service_policy::FLAG_LOOPBACK != 0
     }
 
+    /// Whether what is sent after translation is put into a tunnel (checks through ipip).
+    #[inline(always)]
+    pub const fn wraps(self) -> bool {
+        (self.0 >> service_policy::FLAGS) & service_policy::FLAG_WRAP != 0
+    }
+
     /// Whether a TCP flow is reset when its backend no longer takes it.
     #[inline(always)]
     pub const fn resets_lost(self) -> bool {

@@ -5,7 +5,7 @@
 //! rounds (rounds.rs). Invariant: a packet whose destination is no service and whose source is no endpoint is not touched, and nothing
 //! but the interface's counter knows of it.
 
-use lb_common::{FEATURE_ANY_PORT, FEATURE_V4, FEATURE_V6, Reason};
+use lb_common::{FEATURE_ANY_PORT, FEATURE_V4, FEATURE_V6, FEATURE_WRAP, Reason};
 
 use crate::{
     classify::{self, Glance},
@@ -103,7 +103,7 @@ pub(crate) fn quick<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T)
     // Only now: a packet that is not ours may be as broken as it likes.
     let Some(segment) = H::plain(packet, ends) else { return RARE };
     let request = Request::new(segment, found);
-    if is_wide::<H, T>(tables, &request) {
+    if is_wide::<H, T>(tables, &request) || is_wrapped(tables, &request) {
         return RARE;
     }
     match serve::<H, H::Fixed, P, T>(packet, tables, &request, None) {
@@ -181,11 +181,14 @@ fn begin<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, turn: Turn
     tables.round::<H, P>(Round::Enter, packet, turn, Some(notes))
 }
 
-/// The verdict: what may be a reply is translated back, what goes no further is answered, and counted.
+/// The verdict: what may be a reply is translated back, what goes into a tunnel is put there, what goes no further is answered, and counted.
 #[inline(always)]
 fn finish<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, mut turn: Turn) -> Verdict {
     if turn.outcome() == Outcome::Reply {
         turn = tables.round::<H, P>(Round::Back, packet, turn, None);
+    }
+    if has(tables.constants(), FEATURE_WRAP) && turn.outcome() == Outcome::Wraps {
+        turn = tables.round::<H, P>(Round::Wrap, packet, turn, None);
     }
     if turn.verdict().is_none() {
         turn = tables.round::<H, P>(Round::Stop, packet, turn, None);
@@ -197,6 +200,12 @@ fn finish<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, mut turn:
 #[inline(always)]
 pub(crate) fn is_wide<H: Family, T: Tables>(tables: &T, request: &Request<'_>) -> bool {
     H::HAS_OTHER && has(tables.constants(), FEATURE_ANY_PORT) && request.service.port_be == 0
+}
+
+/// Whether what the request's service sends is put into a tunnel afterwards, in a round of its own.
+#[inline(always)]
+pub(crate) fn is_wrapped<T: Tables>(tables: &T, request: &Request<'_>) -> bool {
+    has(tables.constants(), FEATURE_WRAP) && request.policy.wraps()
 }
 
 #[inline(always)]

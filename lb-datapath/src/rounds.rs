@@ -9,12 +9,15 @@ use lb_common::{FEATURE_ANY_PORT, Reason};
 use crate::{
     answer, begin, classify,
     constants::has,
+    encap,
     flow_table::{Kind, Wide},
-    forward::{Stop, Way},
-    hash, icmp, nat,
+    forward::{SHORT, Stop, Way},
+    hash,
+    header::ethernet,
+    icmp, nat,
     packet::Packet,
     parse::{self, Ends, Parsed},
-    pipeline::{Family, Served, Verdict, classified, is_wide, quick, serve},
+    pipeline::{Family, Served, Verdict, classified, is_wide, is_wrapped, quick, serve},
     reply,
     select::{Begun, Request, Wish},
     tables::{FlowEvent, Tables, explain, note},
@@ -40,6 +43,8 @@ pub enum Outcome {
     Reply = 6,
     /// It is nothing that can be done at once.
     Rare = 7,
+    /// It is ready to be sent, but for the tunnel it goes into; the turn says how it is sent.
+    Wraps = 8,
 }
 
 /// What a round leaves for the next, in one word: outcome 8 · reason 8 · service 16 · MTU 16 · flags.
@@ -67,6 +72,18 @@ impl Turn {
             Stop::TooBig { mtu } => (Reason::TooBigAnswered, mtu as u64 & 0xffff),
         };
         Self(Outcome::Stops as u64 | (reason as u64) << 8 | mtu << 32)
+    }
+
+    /// It comes to this verdict once it is in its tunnel. The verdict stands where a reason would.
+    #[inline(always)]
+    const fn wraps(verdict: Verdict) -> Self {
+        Self(Outcome::Wraps as u64 | (verdict as u64) << 8)
+    }
+
+    /// The verdict of a packet that was to be put into a tunnel.
+    #[inline(always)]
+    const fn wrapped(self) -> Self {
+        Self((self.0 >> 8) & 0xff)
     }
 
     /// With this service.
@@ -97,6 +114,7 @@ impl Turn {
             5 => Outcome::Begins,
             6 => Outcome::Reply,
             7 => Outcome::Rare,
+            8 => Outcome::Wraps,
             _ => Outcome::Stops,
         }
     }
@@ -171,6 +189,8 @@ pub enum Round {
     MakeRoom,
     /// Translates a packet that may be a backend's reply.
     Back,
+    /// Puts a packet that is ready to be sent into its service's tunnel.
+    Wrap,
     /// Answers or drops a packet that goes no further, and counts why.
     Stop,
 }
@@ -187,6 +207,7 @@ pub fn round<H: Family, P: Packet, T: Tables>(
     match (round, notes) {
         (Round::Quick, _) => quick::<H, P, T>(packet, tables),
         (Round::Back, _) => translate_back::<H, P, T>(packet, tables),
+        (Round::Wrap, _) => wrap::<H, P, T>(packet, tables, turn),
         (Round::Stop, _) => stop::<H, P, T>(packet, tables, turn).into(),
         (Round::Steps, Some(notes)) => steps::<H, P, T>(packet, tables, notes),
         (_, Some(notes)) => {
@@ -250,6 +271,7 @@ fn steps<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, notes: &mu
         serve::<H, H::Fixed, P, T>(packet, tables, &request, Some(&notes.begun))
     };
     let turn = match result {
+        Ok(Served::Done(verdict)) if is_wrapped(tables, &request) => Turn::wraps(verdict),
         Ok(Served::Done(verdict)) => return verdict.into(),
         Ok(Served::Begins(wish)) => {
             notes.wish = wish;
@@ -293,6 +315,36 @@ fn faulty<H: Family, P: Packet, T: Tables>(packet: &P, tables: &T, reason: Reaso
     let Some(found) = found else { return Turn::new(Outcome::Pass) };
     explain(tables, |explanation| explanation.service = found.id);
     Turn::stop(Stop::Drop(reason)).of(found.id)
+}
+
+/// [`Round::Wrap`]. The link header is written already, and nothing sent: that happens when the program has ended.
+#[inline(always)]
+fn wrap<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, turn: Turn) -> Turn {
+    let sent = turn.wrapped();
+    if sent.verdict().is_none() || sent.outcome() == Outcome::Pass {
+        return sent;
+    }
+    match wrapped::<H, P, T>(packet, tables, turn.service()) {
+        Ok(()) => sent,
+        Err(stop) => Turn::stop(stop).of(turn.service()),
+    }
+}
+
+#[inline(always)]
+fn wrapped<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T, service: u16) -> Result<(), Stop> {
+    let service = tables.service(service as u32).ok_or(Reason::BackendMissing)?;
+    let source = tables.source(service.tunnel_source as u32).ok_or(Reason::SourceMissing)?;
+    let link: ethernet::Addresses = packet.load_words(0).ok_or(SHORT)?;
+    let ip = H::load(packet).ok_or(SHORT)?;
+    let (from, to) = (&source.address, &service.tunnel);
+    let done = if to.is_v4() {
+        encap::ipv4(packet, &ip, ip.packet_len(), from, to)
+    } else {
+        // One prober, one backend: there is nothing to spread.
+        encap::ipv6(packet, &ip, ip.packet_len(), from, to, 0)
+    };
+    done.ok_or(Reason::NoHeadroom)?;
+    ethernet::store_addresses(packet, &link).ok_or(SHORT)
 }
 
 /// [`Round::Stop`].

@@ -117,11 +117,15 @@ plain! {
     lbd_quick4 = Quick, false, Ipv4;
     lbd_quick6 = Quick, false, Ipv6;
     lbd_back4 = Back, false, Ipv4;
+    lbd_wrap4 = Wrap, false, Ipv4;
     lbd_stop4 = Stop, false, Ipv4;
     lbd_back6 = Back, false, Ipv6;
+    lbd_wrap6 = Wrap, false, Ipv6;
     lbd_stop6 = Stop, false, Ipv6;
     explain_back4 = Back, true, Ipv4;
+    explain_wrap4 = Wrap, true, Ipv4;
     explain_stop4 = Stop, true, Ipv4;
     explain_back6 = Back, true, Ipv6;
+    explain_wrap6 = Wrap, true, Ipv6;
     explain_stop6 = Stop, true, Ipv6;
 }

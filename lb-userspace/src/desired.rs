@@ -60,6 +60,19 @@ pub struct PoolKey {
     pub variant: Variant,
 }
 
+/// What the name of a hidden service and of its pool begins with: no name of the configuration can.
+const HIDDEN: char = '~';
+
+/// The name of the hidden service on this listener, and of its pool.
+pub fn hidden_name(listener: &ListenerKey) -> String {
+    format!("{HIDDEN}{listener}")
+}
+
+/// The service or pool of this name is one that only checks use; nobody is shown it.
+pub fn is_hidden(name: &str) -> bool {
+    name.starts_with(HIDDEN)
+}
+
 impl fmt::Display for PoolKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.name, self.variant)
@@ -83,6 +96,17 @@ pub struct DesiredService {
     pub resets_lost: bool,
     /// Its pool.
     pub pool: PoolKey,
+    /// What is sent after translation goes into this tunnel: of hidden services alone.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// An outer IP header; both ends are of one family.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Tunnel {
+    /// Where it begins: an address of this host.
+    pub source: IpAddr,
+    /// Where it ends: a backend.
+    pub destination: IpAddr,
 }
 
 /// One backend of a pool.
@@ -96,9 +120,16 @@ pub struct DesiredBackend {
     pub keeps: bool,
     /// Source addresses: of full-nat (several), or of the tunnel (the first). Of the backend's family.
     pub sources: Vec<IpAddr>,
+    /// Its next hop is that of this address; `None`: of its own. A vip that is checked has one next hop for each backend.
+    pub way: Option<IpAddr>,
 }
 
 impl DesiredBackend {
+    /// The address whose next hop its packets take.
+    pub fn way(&self, own: IpAddr) -> IpAddr {
+        self.way.unwrap_or(own)
+    }
+
     /// The weight it has in the Maglev table; 0 = not in it.
     pub const fn table_weight(&self) -> u32 {
         if self.takes_new { self.weight } else { 0 }

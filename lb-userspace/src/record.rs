@@ -3,7 +3,7 @@
 //! In: words of a map. Out: the same words. Invariant: decoding and encoding are each other's inverse for every entry
 //! whose unused bytes are 0; the layouts are those of `lb_common`, nothing is laid out here.
 
-use lb_common::{Address, Backend, NameEntry, Service, Word};
+use lb_common::{Address, Backend, NameEntry, Service, Word, service_policy};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// [`Backend`] without shared words.
@@ -73,14 +73,32 @@ pub struct ServiceRecord {
     pub protocol: u8,
     /// As [`Service::family`]; 0 = the entry was never used.
     pub family: u8,
+    /// As [`Service::tunnel`].
+    pub tunnel: Address,
+    /// As [`Service::tunnel_source`].
+    pub tunnel_source: u16,
 }
 
 impl ServiceRecord {
+    /// What it sends goes into a tunnel.
+    pub const fn wraps(&self) -> bool {
+        (self.policy >> service_policy::FLAGS) & service_policy::FLAG_WRAP != 0
+    }
+
     /// The entry as words.
     pub fn words(&self) -> [u64; 8] {
-        let Self { vip, salt, policy, port_be, protocol, family } = *self;
-        let mut entry =
-            Service { vip, salt, policy: Word::new(policy), port_be, protocol, family, reserved: [0; 28] };
+        let Self { vip, salt, policy, port_be, protocol, family, tunnel, tunnel_source } = *self;
+        let mut entry = Service {
+            vip,
+            salt,
+            policy: Word::new(policy),
+            port_be,
+            protocol,
+            family,
+            tunnel,
+            tunnel_source,
+            reserved: [0; 10],
+        };
         let mut words = [0_u64; 8];
         words.as_mut_bytes().copy_from_slice(entry.as_mut_bytes());
         words
@@ -98,6 +116,8 @@ impl ServiceRecord {
             port_be: entry.port_be,
             protocol: entry.protocol,
             family: entry.family,
+            tunnel: entry.tunnel,
+            tunnel_source: entry.tunnel_source,
         }
     }
 }

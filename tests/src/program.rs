@@ -14,7 +14,7 @@ mod stand;
 
 use lb_common::{
     FEATURE_ANY_PORT, FEATURE_DSR, FEATURE_FULL_NAT, FEATURE_IPIP, FEATURE_LOOPBACK, FEATURE_NAT, FEATURE_V4,
-    FEATURE_V6,
+    FEATURE_V6, FEATURE_WRAP,
 };
 
 pub use bpf::{Calls, Map, MapKind, Program, Ran};
@@ -31,7 +31,8 @@ pub const EVERYTHING: u32 = FEATURE_NAT
     | FEATURE_ANY_PORT
     | FEATURE_V4
     | FEATURE_V6
-    | FEATURE_LOOPBACK;
+    | FEATURE_LOOPBACK
+    | FEATURE_WRAP;
 
 /// Whether the calling test may go on: it is root and there is a program. Otherwise prints the line that counts as a skip.
 pub fn may_run(test: &str) -> bool {

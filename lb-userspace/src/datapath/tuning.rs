@@ -8,7 +8,9 @@ use std::time::Duration;
 use lb_common::{
     ABI_VERSION, FEATURE_ANY_PORT, FEATURE_DSR, FEATURE_FULL_NAT, FEATURE_IPIP, FEATURE_LOOPBACK,
 };
-use lb_common::{FEATURE_NAT, FEATURE_V4, FEATURE_V6, Forward, Service, Settings, service_policy};
+use lb_common::{
+    FEATURE_NAT, FEATURE_V4, FEATURE_V6, FEATURE_WRAP, Forward, Service, Settings, service_policy,
+};
 
 use super::privilege;
 use super::seed::Seed;
@@ -35,7 +37,8 @@ impl Tuning {
             let family = if listener.addr.is_ipv6() { FEATURE_V6 } else { FEATURE_V4 };
             let any_port = if listener.port.is_none() { FEATURE_ANY_PORT } else { 0 };
             let loopback = if service.loopback { FEATURE_LOOPBACK } else { 0 };
-            features | feature_of(service.forward) | family | any_port | loopback
+            let wrap = if service.tunnel.is_some() { FEATURE_WRAP } else { 0 };
+            features | feature_of(service.forward) | family | any_port | loopback | wrap
         });
         Self { features, timeouts: timeouts.clone() }
     }
@@ -144,7 +147,9 @@ fn features_of_service(service: &Service) -> u32 {
     let family = if service.family == 6 { FEATURE_V6 } else { FEATURE_V4 };
     let any_port = if service.port_be == 0 { FEATURE_ANY_PORT } else { 0 };
     let is_loopback = (policy >> service_policy::FLAGS) & service_policy::FLAG_LOOPBACK != 0;
-    mode | family | any_port | if is_loopback { FEATURE_LOOPBACK } else { 0 }
+    let is_wrapped = (policy >> service_policy::FLAGS) & service_policy::FLAG_WRAP != 0;
+    let wrap = if is_wrapped { FEATURE_WRAP } else { 0 };
+    mode | family | any_port | wrap | if is_loopback { FEATURE_LOOPBACK } else { 0 }
 }
 
 #[cfg(test)]

@@ -74,6 +74,7 @@ fn table(pool: &Pool, variant: Variant, ways: &Ways, datapath: &DatapathSpec) ->
             takes_new: member.takes_new(),
             keeps: member.verdict.keeps || member.spread,
             sources: sources(address.ip),
+            way: None,
         };
         (*address, backend)
     });
@@ -84,6 +85,7 @@ fn table(pool: &Pool, variant: Variant, ways: &Ways, datapath: &DatapathSpec) ->
                 takes_new: on_backup && stand_in.is_usable,
                 keeps: stand_in.keeps,
                 sources: sources(address.ip),
+                way: None,
             };
             (*address, backend)
         });
@@ -119,6 +121,7 @@ pub(super) fn put_service(desired: &mut Desired, service: &ServiceSpec, datapath
             loopback: on_loopback(service, &datapath.interfaces),
             resets_lost: service.on_loss == OnLoss::Reset,
             pool: PoolKey { name, variant: variant_of(service, listener.addr) },
+            tunnel: None,
         };
         desired.services.insert(*listener, wanted);
     }

@@ -118,7 +118,7 @@ impl<'a> Planner<'a> {
         retiring: &mut Retiring,
     ) -> Result<(), PlanError> {
         let record = pool.record(local);
-        let way = finder.find(record.address.into());
+        let way = finder.find(wanted.way(record.address.into()));
         let goal = u64::from(self.next_hop(way, record.next_hop())?) | flags(wanted);
         let meanwhile = goal | record.state & (TAKES_NEW | KEEPS);
         if meanwhile != record.state {
@@ -178,7 +178,7 @@ impl<'a> Planner<'a> {
         wanted: &DesiredBackend,
     ) -> Result<BackendRecord, PlanError> {
         let (source, source_count) = self.source_run(&wanted.sources)?;
-        let way = self.desired.next_hops.get(&backend.ip);
+        let way = self.desired.next_hops.get(&wanted.way(backend.ip));
         let state = u64::from(self.next_hop(way, 0)?) | flags(wanted);
         Ok(BackendRecord {
             address: backend.ip.into(),
@@ -268,7 +268,7 @@ impl<'a> Planner<'a> {
             }
             let goal = match wish.backends.get(&backend) {
                 Some(wanted) if !self.image.rest.unheld.contains(&(id, local)) => {
-                    let way = self.desired.next_hops.get(&backend.ip);
+                    let way = self.desired.next_hops.get(&wanted.way(backend.ip));
                     let hop = self.next_hop(way, record.next_hop())?;
                     u64::from(hop) | flags(wanted) & !TAKES_NEW
                 }

@@ -24,7 +24,7 @@ pub(super) type KnownServices = BTreeMap<ListenerKey, Vec<u16>>;
 /// Bits of a policy that stay as they are for as long as an id lives.
 const FIXED: u64 = 0xffff << service_policy::POOL
     | 0xff << service_policy::FORWARD
-    | service_policy::FLAG_LOOPBACK << service_policy::FLAGS;
+    | (service_policy::FLAG_LOOPBACK | service_policy::FLAG_WRAP) << service_policy::FLAGS;
 
 impl Planner<'_> {
     /// Sees that a desired listener has an id whose entry and policy are right.
@@ -35,7 +35,7 @@ impl Planner<'_> {
         pool: u16,
         known: &KnownServices,
     ) -> Result<u16, PlanError> {
-        let wanted = self.record(listener, service, pool);
+        let wanted = self.record(listener, service, pool)?;
         let same = |id: &&u16| self.can_become(**id, &wanted);
         let id = match known.get(listener).and_then(|ids| ids.iter().find(same)) {
             Some(id) => *id,
@@ -60,25 +60,38 @@ impl Planner<'_> {
         known
     }
 
-    fn record(&self, listener: &ListenerKey, service: &DesiredService, pool: u16) -> ServiceRecord {
+    fn record(
+        &mut self,
+        listener: &ListenerKey,
+        service: &DesiredService,
+        pool: u16,
+    ) -> Result<ServiceRecord, PlanError> {
+        let tunnel = service.tunnel.map(|tunnel| Address::from(tunnel.destination)).unwrap_or_default();
+        let tunnel_source = match service.tunnel {
+            Some(tunnel) => self.source_run(&[tunnel.source])?.0,
+            None => 0,
+        };
         let vip = Address::from(listener.addr);
         let port_be = listener.port.unwrap_or_default().to_be();
         let protocol = protocol_number(listener.protocol);
         let flags = if service.loopback { service_policy::FLAG_LOOPBACK } else { 0 }
-            | if service.resets_lost { service_policy::FLAG_RESETS_LOST } else { 0 };
+            | if service.resets_lost { service_policy::FLAG_RESETS_LOST } else { 0 }
+            | if service.tunnel.is_some() { service_policy::FLAG_WRAP } else { 0 };
         let policy = u64::from(pool) << service_policy::POOL
             | (Forward::from(service.forward) as u64) << service_policy::FORWARD
             | (Affinity::from(service.affinity) as u64) << service_policy::AFFINITY
             | (WhenNone::from(service.when_none) as u64) << service_policy::WHEN_NONE
             | flags << service_policy::FLAGS;
-        ServiceRecord {
+        Ok(ServiceRecord {
             vip,
             salt: hash::salt(self.settings, &vip, port_be, protocol),
             policy,
             port_be,
             protocol,
             family: if listener.addr.is_ipv4() { 4 } else { 6 },
-        }
+            tunnel,
+            tunnel_source,
+        })
     }
 
     /// Whether an id can become what is wanted without its flows meeting other backends or another way.

@@ -27,6 +27,9 @@ impl Sources {
         for record in records.filter(|record| record.is_live()) {
             mark(&mut in_use, record.source, record.source_count);
         }
+        for service in image.services.values().filter(|service| service.record.wraps()) {
+            mark(&mut in_use, service.record.tunnel_source, 1);
+        }
         Self { runs: HashMap::new(), in_use }
     }
 }

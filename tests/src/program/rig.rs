@@ -305,6 +305,7 @@ fn desired(wish: &Wish, interface: u32) -> Desired {
             loopback: false,
             resets_lost: false,
             pool: pool.clone(),
+            tunnel: None,
         };
         (key, service)
     };
@@ -314,7 +315,7 @@ fn desired(wish: &Wish, interface: u32) -> Desired {
             let key = BackendKey { ip: family.backend(index), port: (!keeps_port).then_some(8080) };
             let sources = if wish.mode == Forward::Ipip { 1 } else { SOURCES };
             let sources = (0..sources).map(|index| family.source(index)).collect();
-            (key, DesiredBackend { weight: 1, takes_new: true, keeps: true, sources })
+            (key, DesiredBackend { weight: 1, takes_new: true, keeps: true, sources, way: None })
         })
         .collect();
     let way = DesiredNextHop {

@@ -38,8 +38,9 @@ fn desired(interface: u32) -> Desired {
         loopback: false,
         resets_lost: false,
         pool: pool.clone(),
+        tunnel: None,
     };
-    let member = DesiredBackend { weight: 1, takes_new: true, keeps: true, sources: Vec::new() };
+    let member = DesiredBackend { weight: 1, takes_new: true, keeps: true, sources: Vec::new(), way: None };
     let key = BackendKey { ip: backend, port: None };
     let next_hop = DesiredNextHop {
         interface,

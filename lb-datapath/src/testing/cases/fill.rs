@@ -48,7 +48,9 @@ impl World {
             list(tables, &vip, 0, 0, id32);
         }
         let flags = if listener.loopback { service_policy::FLAG_LOOPBACK } else { 0 }
-            | if listener.resets_lost { service_policy::FLAG_RESETS_LOST } else { 0 };
+            | if listener.resets_lost { service_policy::FLAG_RESETS_LOST } else { 0 }
+            | if listener.tunnel.is_some() { service_policy::FLAG_WRAP } else { 0 };
+        let tunnel = listener.tunnel.map(Address::from).unwrap_or_default();
         tables.services[id] = Service {
             vip,
             salt: hash::salt(&tables.settings, &vip, port.to_be(), listener.protocol),
@@ -62,6 +64,8 @@ impl World {
             port_be: port.to_be(),
             protocol: listener.protocol,
             family: if vip.is_v4() { 4 } else { 6 },
+            tunnel,
+            tunnel_source: u16::from(!tunnel.is_v4()),
             ..Service::default()
         };
         if translates(listener.forward) {

@@ -23,6 +23,7 @@ mod sizes;
 mod sources;
 mod ways;
 pub mod world;
+mod wrapped;
 
 use lb_common::Reason;
 
@@ -50,6 +51,7 @@ pub fn all() -> Vec<Case> {
         ports::cases(),
         ways::cases(),
         room::cases(),
+        wrapped::cases(),
     ]
     .into_iter()
     .flatten()

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lb_common::{
     Affinity, FEATURE_ANY_PORT, FEATURE_DSR, FEATURE_FULL_NAT, FEATURE_IPIP, FEATURE_LOOPBACK, FEATURE_NAT,
-    FEATURE_V4, FEATURE_V6, Forward, Settings, WhenNone,
+    FEATURE_V4, FEATURE_V6, FEATURE_WRAP, Forward, Settings, WhenNone,
 };
 
 /// Link address of the interface that frames come in by.
@@ -120,6 +120,8 @@ pub struct Listener {
     pub loopback: bool,
     /// A TCP flow whose backend no longer takes it is reset.
     pub resets_lost: bool,
+    /// What is sent goes into a tunnel that ends here, after translation.
+    pub tunnel: Option<IpAddr>,
     /// Number of its pool.
     pub pool: usize,
 }
@@ -227,6 +229,7 @@ impl World {
             when_none: WhenNone::Drop,
             loopback: false,
             resets_lost: false,
+            tunnel: None,
             pool: 0,
         };
         let members = vec![Member::at(of_backend.backend(0), port)];
@@ -273,7 +276,8 @@ impl World {
             let family = if listener.at.is_ipv4() { FEATURE_V4 } else { FEATURE_V6 };
             let any_port = if listener.at.port() == 0 { FEATURE_ANY_PORT } else { 0 };
             let loopback = if listener.loopback { FEATURE_LOOPBACK } else { 0 };
-            features | mode | family | any_port | loopback
+            let wrap = if listener.tunnel.is_some() { FEATURE_WRAP } else { 0 };
+            features | mode | family | any_port | loopback | wrap
         })
     }
 

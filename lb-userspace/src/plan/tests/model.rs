@@ -114,7 +114,7 @@ pub(crate) fn listener(vip: IpAddr, port: u16, protocol: Protocol) -> ListenerKe
 }
 
 pub(crate) fn backend(weight: u32) -> DesiredBackend {
-    DesiredBackend { weight, takes_new: true, keeps: true, sources: vec![v4(254)] }
+    DesiredBackend { weight, takes_new: true, keeps: true, sources: vec![v4(254)], way: None }
 }
 
 pub(crate) fn way(number: u8) -> DesiredNextHop {
@@ -155,6 +155,7 @@ pub(crate) fn serve(desired: &mut Desired, listener: ListenerKey, name: &str, fo
         loopback: false,
         resets_lost: false,
         pool: key(name, Variant::V4),
+        tunnel: None,
     };
     desired.services.insert(listener, service);
 }

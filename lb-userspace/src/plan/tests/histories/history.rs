@@ -64,6 +64,7 @@ impl History {
                     loopback: false,
                     resets_lost: false,
                     pool: pool_key(pool),
+                    tunnel: None,
                 };
                 self.new.services.insert(listener_key(listener), service);
             }
