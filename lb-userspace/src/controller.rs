@@ -14,6 +14,7 @@ mod moves;
 mod names;
 mod network;
 mod passive;
+mod probes;
 mod publish;
 mod reload;
 mod return_path;
@@ -34,9 +35,9 @@ use crate::api::{self, EventLog, Snapshot};
 use crate::clock::Clock;
 use crate::datapath::{Datapath, InterfaceState};
 use crate::discovery::SourceEvent;
-use crate::health::{HealthEngine, HealthEvent};
+use crate::health::{Health, HealthEngine, HealthEvent};
 use crate::image::Image;
-use crate::membership::{Event, MemberId, Membership};
+use crate::membership::{CheckId, Event, Membership};
 use crate::netlink::{NetworkEvent, NextHopResolver};
 use crate::reach::{HostNetwork, Reach};
 use crate::spec::{BackendAddress, Name, OnExit};
@@ -69,7 +70,7 @@ pub struct Inbox {
     pub commands: mpsc::Receiver<api::Command>,
     /// Signals.
     pub orders: mpsc::Receiver<Order>,
-    health: mpsc::UnboundedReceiver<HealthEvent<MemberId>>,
+    health: mpsc::UnboundedReceiver<HealthEvent<CheckId>>,
     network: mpsc::UnboundedReceiver<NetworkEvent>,
     sources: mpsc::UnboundedReceiver<SourceEvent>,
 }
@@ -102,13 +103,14 @@ pub struct Controller {
     missing: BTreeSet<PathBuf>,
     /// What could not be written down.
     unsaved: Option<enforce::Unsaved>,
-    health: HealthEngine<MemberId>,
+    health: HealthEngine<CheckId>,
     resolver: NextHopResolver,
     host: HostNetwork,
     reach: BTreeMap<(Name, BackendAddress), Reach>,
     return_paths: ReturnPaths,
     discovery: discovery::Discovery,
     looks: passive::Looks,
+    probes: probes::Probes,
     published: Published,
     /// Sentences for `degraded`, by what they are about.
     faults: BTreeMap<Fault, Vec<String>>,
@@ -124,8 +126,12 @@ pub struct Controller {
 }
 
 /// What a check has found, for the membership.
-fn found(event: HealthEvent<MemberId>) -> Event {
-    Event::Health { id: event.id, health: event.health, detail: event.detail }
+fn found(event: HealthEvent<CheckId>) -> Event {
+    let HealthEvent { id, health, detail, is_confirmation, .. } = event;
+    match is_confirmation && health == Health::Healthy {
+        true => Event::Confirmed { id, detail },
+        false => Event::Health { id, health, detail },
+    }
 }
 
 /// What a sentence in `degraded` is about; a new finding replaces the old one.
@@ -147,6 +153,8 @@ enum Fault {
     Datapath,
     /// Discovery sources fail.
     Discovery,
+    /// The way of checks through services.
+    Probes,
 }
 
 /// What a sentence in `notices` is about; a new finding replaces the old one.
@@ -271,7 +279,7 @@ impl Controller {
     }
 
     /// The engine's counters, for metrics.
-    pub fn health_engine(&self) -> HealthEngine<MemberId> {
+    pub fn health_engine(&self) -> HealthEngine<CheckId> {
         self.health.clone()
     }
 

@@ -188,6 +188,11 @@ async fn serve(given: Given) -> anyhow::Result<()> {
     let on_exit = controller.on_exit();
     controller.end(on_exit)?;
     if on_exit == OnExit::Detach
+        && let Err(error) = netlink::remove_probe_path().await
+    {
+        tracing::warn!("the veth of checks through services stays: {error}");
+    }
+    if on_exit == OnExit::Detach
         && let Err(error) = netlink::release_neighbours().await
     {
         tracing::warn!("the backends' neighbours stay resolved: {error}");

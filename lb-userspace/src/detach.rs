@@ -9,7 +9,7 @@ use crate::config;
 use crate::controller::left_behind;
 use crate::datapath;
 use crate::netlink;
-use crate::spec::{DaemonSpec, DatapathSpec};
+use crate::spec::{DaemonSpec, DatapathSpec, PROBE_OUTER};
 use crate::state;
 
 /// Where pins usually are.
@@ -39,7 +39,8 @@ pub fn run(config: &Path, pin: Option<&Path>, remove_state: bool) -> anyhow::Res
         bail!("{absent}; the lbd that uses {} runs", daemon.state.display());
     }
     let pin = pin.unwrap_or(&configured.pin);
-    let interfaces = datapath::detach(pin)?;
+    let mut interfaces = datapath::detach(pin)?;
+    interfaces.retain(|name| name != PROBE_OUTER);
     match interfaces.as_slice() {
         [] if absent.is_some() => {}
         [] => println!("{}: nothing was attached", pin.display()),
@@ -49,6 +50,12 @@ pub fn run(config: &Path, pin: Option<&Path>, remove_state: bool) -> anyhow::Res
         eprintln!("lbd: {}", left_behind(&pins));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let probes = runtime
+        .block_on(netlink::remove_probe_path())
+        .context("the veth of checks through services stays")?;
+    if probes {
+        println!("the veth of checks through services is removed");
+    }
     let released = runtime.block_on(netlink::release_neighbours()).context("neighbours stay resolved")?;
     if released > 0 {
         println!("{released} neighbours are left to the kernel's ordinary ageing");

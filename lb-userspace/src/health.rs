@@ -14,13 +14,16 @@ mod counters;
 mod engine;
 pub mod passive;
 mod probe;
+mod prober;
 mod questions;
 pub mod schedule;
 pub mod state;
+mod target;
 
 pub use counters::{CheckMetrics, DURATION_BOUNDS_SECONDS, DurationHistogram, HealthMetrics};
 pub use engine::{HealthEngine, default_probe_limit};
 pub use probe::ProbeResult;
 pub(crate) use probe::encrypted;
-pub use questions::{HealthEvent, Target, TargetId};
+pub use prober::Prober;
 pub use state::Health;
+pub use target::{HealthEvent, Target, TargetId, Through};

@@ -25,15 +25,18 @@ mod ejection;
 mod eligibility;
 mod event;
 mod foresee;
+mod hidden;
 mod observe;
 mod operations;
 mod overrides;
 mod pool;
+mod probes;
 mod ramp;
 mod refusal;
 mod settle;
 mod standby;
 mod start;
+mod through;
 mod view;
 mod ways;
 mod whole;
@@ -59,6 +62,7 @@ pub(crate) use event::in_words;
 pub use event::{DomainEvent, EventKind, Level};
 pub use overrides::{Commanded, Override, OverrideEntry, StateOverride};
 pub use pool::Claim;
+pub use probes::CheckId;
 pub use refusal::{Refusal, RefusalCode};
 pub use start::{Pinned, Start};
 pub use view::{BackendView, Plight, PoolView, ServiceView};
@@ -68,6 +72,7 @@ pub use whole::{Back, SetAside, merged};
 use definitions::Definitions;
 use draft::Draft;
 use pool::Pool;
+use probes::Probes;
 use ways::Ways;
 
 /// A backend in a pool: what checks, events and overrides are about.
@@ -96,11 +101,18 @@ impl fmt::Display for MemberId {
 pub enum Event {
     /// The checks of a backend have found something.
     Health {
-        /// Whose.
-        id: MemberId,
+        /// Whose, and by which way.
+        id: CheckId,
         /// What is held of it now.
         health: Health,
         /// What the last check found, in words.
+        detail: Arc<str>,
+    },
+    /// A check that was to say again whether its backend is well ([`Outcome::checks_doubted`]) has found that it is.
+    Confirmed {
+        /// Whose, and by which way.
+        id: CheckId,
+        /// What the check found, in words.
         detail: Arc<str>,
     },
     /// The way to an address is another than before.
@@ -138,9 +150,11 @@ pub struct Outcome {
     /// The set of addresses of [`Membership::next_hop_targets`] is (perhaps) another.
     pub members_changed: bool,
     /// What is to be checked from now on, or otherwise than before.
-    pub checks_put: Vec<Target<MemberId>>,
+    pub checks_put: Vec<Target<CheckId>>,
     /// What is no longer to be checked.
-    pub checks_removed: Vec<MemberId>,
+    pub checks_removed: Vec<CheckId>,
+    /// What is to be asked anew: its next success is to be told, whatever is held of it.
+    pub checks_doubted: Vec<CheckId>,
     /// What has happened, in order.
     pub events: Vec<DomainEvent>,
     /// A sentence for each operation: what it did, or that it was so already.
@@ -182,6 +196,8 @@ pub struct Membership {
     /// When pools change by time alone: slow start, and the way back from a backup pool.
     timers: BTreeMap<Name, Millis>,
     ways: Arc<Ways>,
+    /// By which addresses checks through services go.
+    probes: Arc<Probes>,
     desired: Arc<Desired>,
 }
 
@@ -215,6 +231,7 @@ impl Membership {
         let revision = self.revision;
         let mut outcome = match event {
             Event::Health { id, health, detail } => self.observe_health(now, &id, health, detail),
+            Event::Confirmed { id, detail } => self.observe_confirmation(now, &id, detail),
             Event::Way { ip, state } => self.observe_way(now, ip, state),
             Event::Suspect { id, why } => self.observe_suspect(now, &id, why),
             Event::Discovered { id, backends } => self.observe_answer(now, &id, backends),
@@ -243,8 +260,13 @@ impl Membership {
     }
 
     /// Everything that is to be checked.
-    pub fn health_targets(&self) -> Vec<Target<MemberId>> {
-        self.pools.values().flat_map(|pool| pool.targets()).collect()
+    pub fn health_targets(&self) -> Vec<Target<CheckId>> {
+        self.pools.values().flat_map(|pool| pool.targets(&self.probes)).collect()
+    }
+
+    /// The families of the checks that go through services, IPv4 and IPv6: what the way for them has to carry.
+    pub fn probe_families(&self) -> [bool; 2] {
+        self.probes.families()
     }
 
     /// How the connections of a pool are watched; `None`: they are not.

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use crate::api::Handle;
 use crate::health::HealthEngine;
-use crate::membership::MemberId;
+use crate::membership::CheckId;
 
 /// Takes the address that metrics are served on.
 ///
@@ -35,11 +35,11 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 #[derive(Clone)]
 struct Sources {
     handle: Handle,
-    health: HealthEngine<MemberId>,
+    health: HealthEngine<CheckId>,
 }
 
 /// Serves until the task is aborted.
-pub async fn serve(listener: TcpListener, handle: Handle, health: HealthEngine<MemberId>) {
+pub async fn serve(listener: TcpListener, handle: Handle, health: HealthEngine<CheckId>) {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))

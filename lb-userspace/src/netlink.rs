@@ -2,8 +2,8 @@
 //!
 //! In: rtnetlink and /proc/net of the network namespace of the calling thread. Out: [`read_host_network`], a snapshot for
 //! [`crate::reach`]; [`local_listening_sockets`]; and [`NextHopResolver`], which keeps the neighbours of backends resolved
-//! and tells each change of a next hop within 100 ms of the kernel's word. Invariants: nothing of the host is changed but
-//! entries of the neighbour tables, and of those none that an operator or another daemon made to stay; the kernel is
+//! and tells each change of a next hop within 100 ms of the kernel's word; and [`ProbePath`], which keeps a veth of lbd's own. Invariants:
+//! nothing of the host is changed but that, and entries of the neighbour tables, of which none that an operator or another daemon made to stay; the kernel is
 //! asked where packets go (RTM_GETROUTE), its rules are not copied.
 
 mod host;
@@ -11,14 +11,21 @@ mod interface;
 mod kernel;
 mod neighbour;
 mod next_hops;
+mod offload;
+mod probe_path;
+mod probe_veth;
 mod resolver;
 mod route;
 mod sockets;
 
 use std::io;
 
+use crate::spec::PROBE_INNER;
+
 pub use host::read_host_network;
 pub use next_hops::{NextHop, Unresolved};
+pub use probe_path::{ProbePath, make_probe_path, remove_probe_path};
+pub use probe_veth::ProbeWish;
 pub use resolver::{NetworkEvent, NextHopResolver};
 pub use sockets::local_listening_sockets;
 
@@ -37,6 +44,12 @@ pub enum NetlinkError {
         what: String,
         /// The kernel's word.
         reason: rtnetlink::Error,
+    },
+    /// The way of checks through services cannot be had.
+    #[error("the way of checks through services ({PROBE_INNER}): {reason}")]
+    Probe {
+        /// Why not, and what to do.
+        reason: String,
     },
     /// A file of /proc cannot be read.
     #[error("cannot read {path}: {reason}; /proc must be mounted")]

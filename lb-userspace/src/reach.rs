@@ -6,6 +6,7 @@
 
 mod backend;
 mod host;
+mod probes;
 mod service;
 
 use std::collections::BTreeMap;
@@ -70,6 +71,7 @@ pub fn judge(spec: &Spec, host: &HostNetwork) -> Judgement {
     if judgement.problems.iter().any(Problem::is_error) {
         return judgement;
     }
+    judgement.problems.extend(probes::judge(spec, host));
     for service in &spec.services {
         judgement.problems.extend(judge_service(service, listed, host));
     }

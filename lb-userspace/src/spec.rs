@@ -19,6 +19,7 @@ mod passive;
 mod percent;
 mod places;
 mod policy;
+mod probes;
 mod problem;
 mod settings;
 mod url;
@@ -38,8 +39,8 @@ pub use duration::{format_duration, parse_duration, seconds};
 pub(crate) use endpoint::deserialize_endpoint;
 pub use endpoint::{parse_endpoint, parse_endpoint_near};
 pub use health::{
-    DnsCheck, ExecCheck, GrpcCheck, HealthKind, HealthSpec, HttpCheck, HttpsCheck, MAX_JITTER, RecordType,
-    TlsCheck, UdpCheck, unescape,
+    CheckWay, DnsCheck, ExecCheck, GrpcCheck, HealthKind, HealthSpec, HttpCheck, HttpsCheck, MAX_JITTER,
+    RecordType, TlsCheck, UdpCheck, Via, unescape,
 };
 pub use limits::LONGEST;
 pub(crate) use loopback::LOOPBACK;
@@ -49,12 +50,14 @@ pub use origin::Origin;
 pub use passive::{LONGEST_EJECTION, PassiveSpec};
 pub use percent::Percent;
 pub use policy::{Affinity, Forward, OnLoss, WhenNone};
+pub use probes::{PROBE_INNER, PROBE_OUTER, ProbePrefix};
 pub use problem::{Place, Problem, Severity, SyntaxError};
 pub use settings::{AttachMode, DaemonSpec, DatapathSpec, OnExit, TimeoutSpec};
 pub use url::HttpUrl;
 pub use validate::validate;
 pub(crate) use validate::{
-    Gaps, claimed_sources, nearest, shared_endpoints, unfit, unusable, validate_known, validate_part,
+    Gaps, claimed_probes, claimed_sources, nearest, shared_endpoints, unfit, unusable, validate_known,
+    validate_part,
 };
 
 /// Everything that is wanted of one lbd: one revision of the configuration, whole.
@@ -86,8 +89,17 @@ impl Spec {
     /// A reload that changes one of them is refused (a restart is hitless).
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let DaemonSpec { socket, state, metrics, on_exit: _, admin, read } = &self.daemon;
-        let DatapathSpec { interfaces, mode, flows, pin, seed_file, snat: _, tunnel_source: _, timeouts: _ } =
-            &self.datapath;
+        let DatapathSpec {
+            interfaces,
+            mode,
+            flows,
+            pin,
+            seed_file,
+            snat: _,
+            tunnel_source: _,
+            probe_prefix: _,
+            timeouts: _,
+        } = &self.datapath;
         let changed = [
             ("daemon.socket", *socket != new.daemon.socket),
             ("daemon.state", *state != new.daemon.state),

@@ -128,7 +128,7 @@ pub struct Backend {
     /// Its addresses.
     pub addresses: Pair,
     /// `lbd decap`, in ipip.
-    _decap: Option<Process>,
+    decap: Option<Process>,
 }
 
 /// A network that stands until it is dropped.
@@ -212,7 +212,7 @@ impl Topology {
             Mode::Ipip => Some(lbd::start_decap(&name, &namespace, addresses::balancer(0))?),
             _ => None,
         };
-        self.backends.push(Backend { name, namespace, addresses, _decap: decap });
+        self.backends.push(Backend { name, namespace, addresses, decap });
         self.backends.last().context("a backend was just added")
     }
 
@@ -220,6 +220,18 @@ impl Topology {
     pub fn set_backend_up(&self, index: usize, up: bool) -> Result<()> {
         let backend = &self.backends[index];
         link::set_up(&self.switch, &backend.name, up)
+    }
+
+    /// Ends `lbd decap` at backend `index`, or starts it again.
+    pub fn set_decapsulating(&mut self, index: usize, on: bool) -> Result<()> {
+        let backend = &mut self.backends[index];
+        // Dropped first: its program leaves the interface with it.
+        backend.decap = None;
+        if on {
+            backend.decap =
+                Some(lbd::start_decap(&backend.name, &backend.namespace, addresses::balancer(0))?);
+        }
+        Ok(())
     }
 
     /// Every namespace with its name, for counters and captures.

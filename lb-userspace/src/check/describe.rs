@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::spec::{
     BackendSpec, Forward, HealthKind, HealthSpec, HttpCheck, PoolSpec, Protocol, SourceKind, SourceSpec,
-    Spec, TlsCheck, format_duration, maglev_size,
+    Spec, TlsCheck, Via, format_duration, maglev_size,
 };
 
 /// One Maglev table: its backends are those among which a flow of its family can be spread.
@@ -77,10 +77,14 @@ pub(super) fn health(spec: &Spec, pool: &PoolSpec) -> String {
         HealthKind::None => return "none: every backend counts as healthy".to_owned(),
         kind => asked(kind),
     };
+    let through = match health.via {
+        Via::Direct => "",
+        Via::Service => " through each service",
+    };
     let udp =
         spec.users_of(&pool.name).flat_map(|service| &service.listen).any(|l| l.protocol == Protocol::Udp);
     let speaks = if udp { "; it speaks for udp too" } else { "" };
-    format!("{what}{}{speaks}", rhythm(&health))
+    format!("{what}{through}{}{speaks}", rhythm(&health))
 }
 
 /// What a pool does when its backends are not well, and with one that comes back; empty: nothing of its own.
@@ -176,8 +180,13 @@ fn rhythm(health: &HealthSpec) -> String {
 
 /// The port a backend is checked on; `None` when it is not checked.
 pub(super) fn checked_port(spec: &Spec, pool: &PoolSpec, backend: &BackendSpec) -> Option<u16> {
-    match spec.health_of(pool).kind {
+    let health = spec.health_of(pool);
+    match health.kind {
         HealthKind::None => None,
+        _ if health.via == Via::Service => {
+            let ways = spec.check_ways(pool, backend.address.ip);
+            ways.first().map(|way| way.backend_port(backend.address))
+        }
         _ => spec.check_port(pool, backend.address).filter(|port| *port != 0),
     }
 }

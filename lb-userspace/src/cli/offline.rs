@@ -15,6 +15,7 @@ use crate::api::ApiError;
 use crate::api::types::Interface;
 use crate::datapath::counters::named;
 use crate::datapath::{DatapathError, InterfaceState, Pinned};
+use crate::desired::is_hidden;
 use crate::image::Image;
 use crate::spec::{BackendAddress, DatapathSpec, Listener};
 
@@ -91,7 +92,8 @@ fn read(pin: &Path) -> anyhow::Result<Option<Left>> {
         left.interfaces.push(interface(state, &packets));
     }
     add_reasons(&mut left.drops, &counters.reasons(0)?);
-    for service in image.services() {
+    // Those of checks alone are shown to nobody.
+    for service in image.services().filter(|service| !is_hidden(&service.name)) {
         let totals = counters.services(service.id.into(), 1)?.pop().unwrap_or_default();
         add_reasons(&mut left.drops, &counters.reasons(service.id.into())?);
         left.services.push(LeftService {
@@ -102,7 +104,8 @@ fn read(pin: &Path) -> anyhow::Result<Option<Left>> {
             new_flows: totals.new_flows,
         });
     }
-    for pool in pools.values() {
+    let is_shown = |pool: &&crate::image::PoolView| pool.key.as_ref().is_none_or(|key| !is_hidden(&key.name));
+    for pool in pools.values().filter(is_shown) {
         for backend in &pool.backends {
             let totals = counters.backends(backend.counter, 1)?.pop().unwrap_or_default();
             left.backends.push(LeftBackend {

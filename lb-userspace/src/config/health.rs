@@ -45,6 +45,7 @@ pub(super) fn read(section: &Section<'_>, beneath: &HealthSpec) -> HealthSpec {
     set(&mut health.timeout, section.duration("timeout", limits::CHECK_RHYTHM));
     set(&mut health.rise, section.integer("rise", limits::CHECKS));
     set(&mut health.fall, section.integer("fall", limits::CHECKS));
+    set(&mut health.via, section.parsed("via"));
     match health.kind {
         HealthKind::Icmp if section.has("port") => {
             section.fault(section.line_of("port"), "port means nothing for type = \"icmp\"", "remove it");

@@ -43,6 +43,7 @@ pub(super) const DATAPATH: &[Key] = &[
     key("seed_file", "\"/var/lib/lbd/seed\""),
     key("snat", "[\"192.0.2.10\"]"),
     key("tunnel_source", "[\"192.0.2.11\"]"),
+    key("probe_prefix", "[\"198.18.0.0/15\"]"),
     key("timeouts", "{ udp = \"60s\" }"),
 ];
 
@@ -130,6 +131,7 @@ pub(super) const HEALTH: &[Key] = &[
     key("rise", "2"),
     key("fall", "3"),
     key("port", "8080"),
+    key("via", "\"service\""),
     key("path", "\"/healthz\""),
     key("method", "\"GET\""),
     key("host", "\"www.example.com\""),

@@ -6,9 +6,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 use super::keys;
 use super::section::{Missing, Section};
-use crate::spec::{DaemonSpec, DatapathSpec, Place, Problem, Spec, TimeoutSpec, limits, unusable};
+use crate::spec::{
+    DaemonSpec, DatapathSpec, Place, ProbePrefix, Problem, Spec, TimeoutSpec, limits, unusable,
+};
 
 /// IFNAMSIZ without its terminating zero.
 const MAX_INTERFACE_LEN: usize = 15;
@@ -70,6 +74,7 @@ fn datapath(section: &Section<'_>, datapath: &mut DatapathSpec) -> Missing {
     let snat = section.noting(&mut missing, "snat", |key| sources(section, key));
     set(&mut datapath.snat, snat.map(|snat| snat.into_iter().map(|(addr, _)| addr).collect()));
     tunnel_source(section, datapath);
+    set(&mut datapath.probe_prefix, probe_prefix(section));
     if let Some(section) = section.table("timeouts", "[datapath.timeouts]".into(), keys::TIMEOUTS) {
         let TimeoutSpec { tcp, tcp_syn, tcp_closing, udp } = &mut datapath.timeouts;
         for (key, value) in [("tcp", tcp), ("tcp_syn", tcp_syn), ("tcp_closing", tcp_closing), ("udp", udp)] {
@@ -114,6 +119,20 @@ fn source(text: &str) -> Result<IpAddr, (String, String)> {
         }
         (None, _) => Ok(addr),
     }
+}
+
+/// A prefix for each family; the one that is not written is the default.
+fn probe_prefix(section: &Section<'_>) -> Option<ProbePrefix> {
+    let net = |(text, line): (&str, u32)| match text.parse::<IpNet>() {
+        Ok(net) => Some(net),
+        Err(_) => {
+            let message = format!("probe_prefix names {text:?}, which is no prefix");
+            section.fault(line, message, "write 198.18.0.0/15 or fd00:1:2:3::/64");
+            None
+        }
+    };
+    let nets: Vec<IpNet> = section.strings("probe_prefix")?.into_iter().filter_map(net).collect();
+    section.accept(section.line_of("probe_prefix"), nets.try_into())
 }
 
 /// The outer header has one source for each family.

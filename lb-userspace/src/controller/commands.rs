@@ -183,6 +183,9 @@ fn failed(error: &DatapathError) -> ApiError {
 }
 
 fn matches(names: &Names, filter: &FlowFilter, flow: &flows::Flow) -> bool {
+    if names.hidden.contains(&flow.service) {
+        return false;
+    }
     // A service that is gone has no name that could be asked for.
     let Some(service) = names.services.get(&flow.service) else {
         return filter.name.is_none() && filter.backend.is_none();

@@ -33,9 +33,6 @@ impl Controller {
         if !outcome.checks_removed.is_empty() {
             self.health.remove(outcome.checks_removed);
         }
-        if !outcome.checks_put.is_empty() {
-            self.health.put(outcome.checks_put);
-        }
         if outcome.members_changed {
             self.resolver.set(self.membership.next_hop_targets());
         }
@@ -48,6 +45,14 @@ impl Controller {
         }
         if outcome.desired_changed {
             self.enforce();
+        }
+        self.follow_probes();
+        // Only now: a check that goes through the program needs its service there.
+        if !outcome.checks_put.is_empty() {
+            self.health.put(outcome.checks_put);
+        }
+        if !outcome.checks_doubted.is_empty() {
+            self.health.doubt(outcome.checks_doubted);
         }
         self.tell(outcome.events);
         self.publish();

@@ -11,7 +11,7 @@ use crate::api::types::{PlanReport, PoolMoves};
 use crate::api::{ApiError, ErrorCode};
 use crate::datapath::Demand;
 use crate::datapath::flows::FlowCounts;
-use crate::desired::Desired;
+use crate::desired::{Desired, is_hidden};
 use crate::image::Image;
 use crate::membership::Membership;
 use crate::plan::{Plan, PlanError, plan};
@@ -76,11 +76,13 @@ fn report(before: &Image, plan: &Plan, counts: &FlowCounts) -> PlanReport {
     let mut pools: BTreeMap<String, PoolMoves> = BTreeMap::new();
     let mut slots: BTreeMap<String, u64> = BTreeMap::new();
     for pool in plan.after.pools() {
-        let Some(key) = pool.key else { continue };
+        let Some(key) = pool.key.filter(|key| !is_hidden(&key.name)) else { continue };
         report.slots += u64::from(pool.slots);
         *slots.entry(key.name).or_default() += u64::from(pool.slots);
     }
-    for pool in plan.report.pools.iter().filter(|pool| pool.generation_before != pool.generation_after) {
+    let is_shown = |pool: &&crate::plan::PoolMoves| !is_hidden(&pool.pool.name);
+    let swapped = |pool: &&crate::plan::PoolMoves| pool.generation_before != pool.generation_after;
+    for pool in plan.report.pools.iter().filter(is_shown).filter(swapped) {
         let moves = pools.entry(pool.pool.name.clone()).or_default();
         moves.slots_moved += u64::from(pool.slots_moved);
         moves.collateral += u64::from(pool.collateral);
@@ -92,6 +94,9 @@ fn report(before: &Image, plan: &Plan, counts: &FlowCounts) -> PlanReport {
     let mut kept: BTreeMap<String, u64> = BTreeMap::new();
     for ((service, local), count) in &counts.by_backend {
         let Some(pool) = before.keeper(*service, *local) else { continue };
+        if is_hidden(&before.pool_name(pool)) {
+            continue;
+        }
         if plan.after.keeper(*service, *local) == Some(pool)
             && before.is_same_backend(&plan.after, pool, *local)
         {

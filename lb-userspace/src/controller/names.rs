@@ -3,9 +3,9 @@
 //! In: an [`Image`]. Out: [`Names`], published for readers. Invariant: a number that stands for nothing any more has no entry,
 //! so nothing is ever shown under somebody else's name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::desired::PoolKey;
+use crate::desired::{PoolKey, is_hidden};
 use crate::image::{Image, PoolView};
 use crate::membership::MemberId;
 use crate::spec::{Listener, Name};
@@ -32,6 +32,8 @@ pub struct Names {
     pub backends: BTreeMap<(u16, u16), MemberId>,
     /// Counter indexes of each backend, over all tables of its pool.
     pub counters: BTreeMap<MemberId, Vec<u32>>,
+    /// Services of checks alone: they and their flows are shown to nobody.
+    pub hidden: BTreeSet<u16>,
     /// Highest counter index in use.
     pub last_counter: u32,
 }
@@ -41,6 +43,10 @@ impl Names {
     pub fn of(image: &Image) -> Self {
         let mut names = Self::default();
         for service in image.services() {
+            if is_hidden(&service.name) {
+                names.hidden.insert(service.id);
+                continue;
+            }
             if let Ok(name) = service.name.parse() {
                 let entry = ServiceName { name, listener: service.listener, pool: service.pool };
                 names.services.insert(service.id, entry);

@@ -9,9 +9,19 @@ use std::net::IpAddr;
 impl Controller {
     /// The event as an observation; `None`: it is one of the host, which is looked at next.
     pub(super) fn way(&mut self, event: NetworkEvent) -> Option<Event> {
-        let NetworkEvent::NextHop { address, next_hop } = event else {
-            self.host_changed = true;
-            return None;
+        let (address, next_hop) = match event {
+            NetworkEvent::NextHop { address, next_hop } => (address, next_hop),
+            NetworkEvent::HostChanged => {
+                self.host_changed = true;
+                return None;
+            }
+            NetworkEvent::ProbePath { is_mended, result } => {
+                if is_mended {
+                    tracing::info!("the veth of checks through services is made, or mended");
+                }
+                self.take_probe_path(result);
+                return None;
+            }
         };
         // Replies to clients may go another way as well.
         self.read_datapath().bump_route_generation();

@@ -8,6 +8,7 @@ use super::{Controller, Fault};
 use crate::api::types::Interface;
 use crate::api::{Placement, Snapshot, TableInfo};
 use crate::datapath::{InterfaceState, routes};
+use crate::desired::is_hidden;
 use crate::membership::{MemberId, PoolView};
 
 /// What `no_return_path` means and how it is mended.
@@ -77,7 +78,7 @@ impl Controller {
         let info = |pool: crate::image::PoolView| {
             let table =
                 TableInfo { generation: pool.generation, table_hash: pool.table_hash, slots: pool.slots };
-            Some((pool.key?, table))
+            Some((pool.key.filter(|key| !is_hidden(&key.name))?, table))
         };
         self.image.pools().filter_map(info).collect()
     }

@@ -11,15 +11,16 @@ use tokio::sync::{mpsc, watch};
 
 use super::discovery::{Discovery, of_the_change, said_before};
 use super::passive::Looks;
+use super::probes::Probes;
 use super::return_path::ReturnPaths;
 use super::{Clock, Controller, Fault, Inbox, Names, Notice, Order, Published};
 use crate::api::{self, EventLog, Snapshot};
 use crate::datapath::{Adoption, Datapath, Demand, Tuning};
 use crate::desired::{Desired, DesiredNextHop};
-use crate::health::{HealthEngine, default_probe_limit};
+use crate::health::{HealthEngine, Prober, default_probe_limit};
 use crate::image::Image;
 use crate::membership::{Held, MemberId, Membership, Pinned, SetAside, Start, WayState};
-use crate::netlink::{NextHopResolver, read_host_network};
+use crate::netlink::{NextHopResolver, ProbePath, read_host_network};
 use crate::spec::{OnExit, Problem, SourceId, Spec};
 use crate::state::{Left, Said, StateDir};
 use crate::store::{Store, Table};
@@ -83,7 +84,9 @@ impl Controller {
         let (health_events, health_inbox) = mpsc::unbounded_channel();
         let (network_events, network_inbox) = mpsc::unbounded_channel();
         let (source_events, source_inbox) = mpsc::unbounded_channel();
-        let (health, _) = HealthEngine::start(default_probe_limit(), health_events);
+        let prober = Prober::default();
+        let (health, _) = HealthEngine::start(default_probe_limit(), health_events, prober.clone());
+        let path = ProbePath::start(network_events.clone())?;
         let (resolver, _) = NextHopResolver::start(network_events)?;
         let (commands, command_inbox) = mpsc::channel(64);
         let (orders, order_inbox) = mpsc::channel(4);
@@ -104,6 +107,7 @@ impl Controller {
             return_paths: ReturnPaths::default(),
             discovery: Discovery::new(source_events, kept),
             looks: Looks::default(),
+            probes: Probes::new(path, prober),
             published: Published {
                 snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
                 counter: watch::Sender::new(0),
@@ -138,6 +142,7 @@ impl Controller {
             controller.give_up();
             return Err(error);
         }
+        controller.begin_probes().await;
         controller.resolver.set(controller.membership.next_hop_targets());
         controller.health.set(controller.membership.health_targets());
         let mut outcome = candidate.outcome;

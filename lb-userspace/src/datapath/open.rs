@@ -40,6 +40,8 @@ pub struct Datapath {
     pin: PathBuf,
     layout: Layout,
     interfaces: Vec<String>,
+    /// The interface that checks through services come in by; not listed.
+    probe: Option<String>,
     mode: AttachMode,
     seed: Seed,
     sizes: Sizes,
@@ -121,6 +123,7 @@ impl Datapath {
             pin: config.pin.clone(),
             layout,
             interfaces: config.interfaces.clone(),
+            probe: None,
             mode: config.mode,
             seed,
             sizes,

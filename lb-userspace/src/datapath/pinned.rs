@@ -48,7 +48,10 @@ impl Pinned {
     /// [`DatapathError::Pin`].
     pub fn interfaces(&self) -> Result<Vec<InterfaceState>, DatapathError> {
         let links = Links::read(&self.layout)?;
-        Ok(links.states(&links.names(), |index| self.counters().transmitted(index)))
+        // That of checks through services is shown to nobody.
+        let names: Vec<String> =
+            links.names().into_iter().filter(|name| name != crate::spec::PROBE_OUTER).collect();
+        Ok(links.states(&names, |index| self.counters().transmitted(index)))
     }
 }
 

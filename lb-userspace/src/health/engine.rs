@@ -15,7 +15,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::counters::{Counters, HealthMetrics};
 use super::probe::{Kind, ProbeReport, ask};
-use super::questions::{Due, HealthEvent, QuestionNumber, Questions, Target, TargetId};
+use super::prober::Prober;
+use super::questions::{Due, QuestionNumber, Questions};
+use super::target::{HealthEvent, Target, TargetId};
 
 /// A probe that starts this long after its planned time is counted as late.
 const LATE: Duration = Duration::from_millis(100);
@@ -39,6 +41,7 @@ enum Command<Id> {
     Set(Vec<Target<Id>>),
     Put(Vec<Target<Id>>),
     Remove(Vec<Id>),
+    Doubt(Vec<Id>),
 }
 
 /// The handle of a running engine. Clones speak to the same engine.
@@ -50,13 +53,14 @@ pub struct HealthEngine<Id> {
 
 impl<Id: TargetId + Send + Sync + 'static> HealthEngine<Id> {
     /// Starts an engine on the current tokio runtime. `probe_limit` is the most probes under way at a time
-    /// ([`default_probe_limit`]).
+    /// ([`default_probe_limit`]); `prober` is what checks through services are sent by.
     ///
     /// The channel of events is unbounded on purpose: an engine held up by a slow reader would check nobody. Its fill is
     /// bounded by the rate of changes; only changes and new reasons are sent, not probes.
     pub fn start(
         probe_limit: usize,
         events: mpsc::UnboundedSender<HealthEvent<Id>>,
+        prober: Prober,
     ) -> (Self, JoinHandle<()>) {
         let (commands, inbox) = mpsc::unbounded_channel();
         let counters = Arc::new(Counters::default());
@@ -66,6 +70,7 @@ impl<Id: TargetId + Send + Sync + 'static> HealthEngine<Id> {
             probe_limit: probe_limit.max(1),
             inbox,
             events,
+            prober,
             counters: Arc::clone(&counters),
         };
         (Self { commands, counters }, tokio::spawn(work.run()))
@@ -85,6 +90,11 @@ impl<Id: TargetId + Send + Sync + 'static> HealthEngine<Id> {
     /// Stops checking these ids. Events of theirs that are on their way may still arrive.
     pub fn remove(&self, ids: Vec<Id>) {
         self.command(Command::Remove(ids));
+    }
+
+    /// Asks these ids again at once. The first success of a probe that starts after this is told as a confirmation, whatever is held.
+    pub fn doubt(&self, ids: Vec<Id>) {
+        self.command(Command::Doubt(ids));
     }
 
     /// The counters as they are now.
@@ -110,6 +120,7 @@ struct Work<Id> {
     probe_limit: usize,
     inbox: mpsc::UnboundedReceiver<Command<Id>>,
     events: mpsc::UnboundedSender<HealthEvent<Id>>,
+    prober: Prober,
     counters: Arc<Counters>,
 }
 
@@ -143,6 +154,7 @@ impl<Id: TargetId + Send + Sync + 'static> Work<Id> {
             Command::Set(targets) => self.questions.set(targets, now),
             Command::Put(targets) => self.questions.put(targets, now),
             Command::Remove(ids) => self.questions.remove(&ids),
+            Command::Doubt(ids) => self.questions.doubt(&ids, now),
         }
     }
 
@@ -163,12 +175,15 @@ impl<Id: TargetId + Send + Sync + 'static> Work<Id> {
     }
 
     fn start_probe(&mut self, due: Due) {
-        let Due { question, probe, address, spec, pools, late } = due;
+        let Due { question, probe, address, through, spec, pools, late } = due;
         let Some(kind) = Kind::of(&spec) else { return };
         if late > LATE {
             self.counters.late();
         }
-        self.probes.spawn(async move { (question, probe, kind, ask(address, &spec, &pools).await) });
+        let prober = through.map(|through| (through, self.prober.clone()));
+        self.probes.spawn(async move {
+            (question, probe, kind, ask(address, prober.as_ref(), &spec, &pools).await)
+        });
     }
 
     fn finish(&mut self, done: Result<Done, JoinError>) {

@@ -10,7 +10,9 @@ mod grpc;
 mod http;
 mod icmp;
 mod limited;
+mod peer;
 mod tcp;
+mod through;
 mod tls;
 mod udp;
 
@@ -23,7 +25,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
+use super::prober::Prober;
+use super::target::Through;
 use crate::spec::{HealthKind, HealthSpec, TlsCheck};
+use peer::Peer;
 
 /// How lbd names itself to the backend.
 const AGENT: &str = concat!("lbd-health/", env!("CARGO_PKG_VERSION"));
@@ -160,29 +165,44 @@ pub(super) struct ProbeReport {
     pub(super) latency: Duration,
 }
 
-/// Asks `address` as `spec` says; takes at most its timeout, if this process gets to run. `pools` is what a program is told: the
-/// names of those that ask, with a space between two.
-pub(super) async fn ask(address: SocketAddr, spec: &HealthSpec, pools: &str) -> ProbeReport {
+/// Asks `address` as `spec` says, or asks it through a service; takes at most its timeout, if this process gets to run. `pools` is what a
+/// program is told: the names of those that ask, with a space between two.
+pub(super) async fn ask(
+    address: SocketAddr,
+    through: Option<&(Through, Prober)>,
+    spec: &HealthSpec,
+    pools: &str,
+) -> ProbeReport {
     let started = Instant::now();
     let deadline = Deadline { at: started + spec.timeout, timeout: spec.timeout };
     let mut known = None;
-    // Boxed, or every probe would be as large as the largest: ten kilobytes for a connection that opens.
-    let finding = match &spec.kind {
-        HealthKind::Tcp => tcp::ask(address, deadline).await,
-        HealthKind::Http(check) => either(Box::pin(http::ask(address, check, deadline))).await,
-        HealthKind::Https(check) => either(Box::pin(http::ask_tls(address, check, deadline))).await,
-        HealthKind::Grpc(check) => either(Box::pin(grpc::ask(address, check, deadline))).await,
-        HealthKind::Icmp => either(Box::pin(icmp::ask(address, deadline))).await,
-        HealthKind::Udp(check) => either(Box::pin(udp::ask(address, check, deadline))).await,
-        HealthKind::Dns(check) => either(Box::pin(dns::ask(address, check, deadline))).await,
-        HealthKind::Exec(check) => {
+    let finding = match (&spec.kind, through) {
+        (HealthKind::Exec(check), _) => {
             let (finding, at) = Box::pin(exec::ask(address, pools, check, deadline)).await;
             known = Some(at);
             finding
         }
-        HealthKind::None => (ProbeResult::Success, Cow::Borrowed(NOT_CHECKED)),
+        (_, Some((through, prober))) => {
+            Box::pin(through::ask(address, *through, prober, spec, deadline)).await
+        }
+        (_, None) => ask_peer(Peer::direct(address), spec, deadline).await,
     };
     report(finding, known.unwrap_or_else(Instant::now) - started, spec.timeout)
+}
+
+/// What a peer answers, asked by everything but a program.
+async fn ask_peer(peer: Peer, spec: &HealthSpec, deadline: Deadline) -> Finding {
+    // Boxed, or every probe would be as large as the largest: ten kilobytes for a connection that opens.
+    match &spec.kind {
+        HealthKind::Tcp => tcp::ask(peer, deadline).await,
+        HealthKind::Http(check) => either(Box::pin(http::ask(peer, check, deadline))).await,
+        HealthKind::Https(check) => either(Box::pin(http::ask_tls(peer, check, deadline))).await,
+        HealthKind::Grpc(check) => either(Box::pin(grpc::ask(peer, check, deadline))).await,
+        HealthKind::Icmp => either(Box::pin(icmp::ask(peer.to, deadline))).await,
+        HealthKind::Udp(check) => either(Box::pin(udp::ask(peer, check, deadline))).await,
+        HealthKind::Dns(check) => either(Box::pin(dns::ask(peer, check, deadline))).await,
+        HealthKind::Exec(_) | HealthKind::None => (ProbeResult::Success, Cow::Borrowed(NOT_CHECKED)),
+    }
 }
 
 /// A finding that was known after this time.

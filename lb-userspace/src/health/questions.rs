@@ -7,8 +7,7 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
-use std::fmt::Display;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,43 +15,8 @@ use std::time::{Duration, Instant};
 use super::probe::{Kind, NOT_CHECKED, ProbeReport, ProbeResult};
 use super::schedule::{first_probe, next_probe, step};
 use super::state::{Health, HealthState, Thresholds};
+use super::target::{HealthEvent, Target, TargetId, Through};
 use crate::spec::HealthSpec;
-
-/// What names a target.
-pub trait TargetId: Clone + Eq + Hash + Display {
-    /// The pool that asks; what a program that checks is told.
-    fn pool(&self) -> &str;
-}
-
-/// A backend that shall be checked.
-#[derive(Clone, Debug)]
-pub struct Target<Id> {
-    /// Names it in events and in the log.
-    pub id: Id,
-    /// Where the check goes.
-    pub address: SocketAddr,
-    /// What is asked, and how often.
-    pub spec: HealthSpec,
-    /// What is held of it until its checks have spoken: [`Health::Unknown`] for a new one, what the pinned tables say
-    /// after a restart.
-    pub initial: Health,
-}
-
-/// The news of one id: its health or the reason for it is another than before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthEvent<Id> {
-    /// As in its [`Target`].
-    pub id: Id,
-    /// What is held of it now.
-    pub health: Health,
-    /// What the last probe found: `connected`, `HTTP 503, expected 200-399`, `connection refused`; of an unhealthy backend that
-    /// answers again, how often it has: `connected (1 of 2 good checks)`.
-    pub detail: Arc<str>,
-    /// How long the last probe took.
-    pub latency: Duration,
-    /// `health` is another than before; otherwise only `detail` is, or this confirms the initial health.
-    pub changed: bool,
-}
 
 /// A probe that is to start now.
 #[derive(Clone, Debug)]
@@ -61,6 +25,7 @@ pub(super) struct Due {
     /// Counts the probes of its question.
     pub(super) probe: u64,
     pub(super) address: SocketAddr,
+    pub(super) through: Option<Through>,
     pub(super) spec: Arc<HealthSpec>,
     /// The pools that ask, where a program is to be told: their names, with a space between two.
     pub(super) pools: String,
@@ -75,6 +40,7 @@ pub(super) type QuestionNumber = u64;
 #[derive(Debug)]
 struct Question<Id> {
     address: SocketAddr,
+    through: Option<Through>,
     spec: Arc<HealthSpec>,
     ids: Vec<Id>,
     state: HealthState,
@@ -82,6 +48,8 @@ struct Question<Id> {
     last: Option<(Arc<str>, Duration)>,
     probes_started: u64,
     last_success: u64,
+    /// It is doubted: the success of a probe with this number, or a later one, is to be told.
+    doubted: Option<u64>,
     /// When it is asked next by its rhythm; `None` until its first probe is planned.
     beat: Option<Instant>,
     /// A probe besides those of the beat is planned, for this time.
@@ -155,9 +123,21 @@ impl<Id: TargetId> Questions<Id> {
         }
     }
 
+    /// Asks for these ids again now, and tells of the next success; unknown ones are passed over.
+    pub(super) fn doubt(&mut self, ids: &[Id], now: Instant) {
+        for number in ids.iter().filter_map(|id| self.by_id.get(id)) {
+            let Some(question) = self.questions.get_mut(number) else { continue };
+            question.doubted = Some(question.probes_started + 1);
+            if question.again.is_none() {
+                question.again = Some(now);
+                self.due.push(Reverse((now, *number)));
+            }
+        }
+    }
+
     /// The question that is new because of this target, if there is one.
     fn put_one(&mut self, target: Target<Id>) -> Option<QuestionNumber> {
-        let Target { id, address, spec, initial } = target;
+        let Target { id, address, through, spec, initial } = target;
         if Kind::of(&spec).is_none() {
             self.detach(&id);
             let detail = Arc::from(NOT_CHECKED);
@@ -168,10 +148,11 @@ impl<Id: TargetId> Questions<Id> {
                 detail,
                 latency: Duration::ZERO,
                 changed,
+                is_confirmation: false,
             });
             return None;
         }
-        let found = self.find(address, &spec);
+        let found = self.find(address, through, &spec);
         let held = match self.by_id.get(&id).and_then(|number| Some((*number, self.questions.get(number)?))) {
             Some((number, _)) if Some(number) == found => return None,
             // Another rhythm or another question to the same backend: what is known of it stands until that speaks.
@@ -188,12 +169,14 @@ impl<Id: TargetId> Questions<Id> {
         self.by_address.entry(address).or_default().push(self.numbers);
         let question = Question {
             address,
+            through,
             spec: Arc::new(spec),
             ids: vec![id],
             state: HealthState::new(held),
             last: None,
             probes_started: 0,
             last_success: 0,
+            doubted: None,
             beat: None,
             again: None,
         };
@@ -201,9 +184,15 @@ impl<Id: TargetId> Questions<Id> {
         Some(self.numbers)
     }
 
-    fn find(&self, address: SocketAddr, spec: &HealthSpec) -> Option<QuestionNumber> {
+    fn find(
+        &self,
+        address: SocketAddr,
+        through: Option<Through>,
+        spec: &HealthSpec,
+    ) -> Option<QuestionNumber> {
+        let is_it = |question: &Question<Id>| question.through == through && *question.spec == *spec;
         let numbers = self.by_address.get(&address)?;
-        numbers.iter().copied().find(|number| self.questions.get(number).is_some_and(|q| *q.spec == *spec))
+        numbers.iter().copied().find(|number| self.questions.get(number).is_some_and(is_it))
     }
 
     /// One more id wants an answer that is known already, or will be.
@@ -214,7 +203,8 @@ impl<Id: TargetId> Questions<Id> {
         if let Some((detail, latency)) = &question.last {
             let health = question.state.health();
             let (detail, latency) = (Arc::clone(detail), *latency);
-            self.events.push(HealthEvent { id, health, detail, latency, changed: health != held });
+            let changed = health != held;
+            self.events.push(HealthEvent { id, health, detail, latency, changed, is_confirmation: false });
         }
     }
 
@@ -263,12 +253,13 @@ impl<Id: TargetId> Questions<Id> {
             question.beat = Some(next);
             self.due.push(Reverse((next, number)));
         }
-        let (address, spec) = (question.address, Arc::clone(&question.spec));
+        let (address, through, spec) = (question.address, question.through, Arc::clone(&question.spec));
         let pools = if Kind::of(&spec) == Some(Kind::Exec) { question.pools() } else { String::new() };
         Some(Due {
             question: number,
             probe,
             address,
+            through,
             spec,
             pools,
             late: now.saturating_duration_since(planned),
@@ -307,7 +298,13 @@ impl<Id: TargetId> Questions<Id> {
             Some(_) => question.with_progress(report.detail),
             None => report.detail,
         };
-        let news = changed || question.last.as_ref().is_none_or(|(detail, _)| **detail != *found);
+        let is_confirmation =
+            report.result.success() == Some(true) && question.doubted.is_some_and(|from| probe >= from);
+        if is_confirmation {
+            question.doubted = None;
+        }
+        let news =
+            changed || is_confirmation || question.last.as_ref().is_none_or(|(detail, _)| **detail != *found);
         if changed {
             question.log(&found, before.against() + 1);
         }
@@ -320,6 +317,7 @@ impl<Id: TargetId> Questions<Id> {
                 detail: Arc::clone(&detail),
                 latency: report.latency,
                 changed,
+                is_confirmation,
             }));
         }
     }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::event::DomainEvent;
 use super::pool::{Pool, Users, variants_of};
-use super::{Candidate, EventKind, Level, MemberId, Membership, Millis, Outcome, Override, Refusal};
-use super::{RefusalCode, assemble};
+use super::probes::Probes;
+use super::{Candidate, CheckId, EventKind, Level, MemberId, Membership, Millis, Outcome, Override, Refusal};
+use super::{RefusalCode, assemble, hidden};
 use crate::spec::{
-    Gaps, Listener, Name, Problem, ServiceSpec, Spec, claimed_sources, shared_endpoints, validate,
-    validate_part,
+    Gaps, Listener, Name, Problem, ServiceSpec, Spec, claimed_probes, claimed_sources, shared_endpoints,
+    validate, validate_part,
 };
 
 pub(super) struct Draft<'a> {
@@ -163,6 +164,7 @@ impl<'a> Draft<'a> {
     }
 
     fn conclude(mut self) -> Candidate {
+        self.assign_probes();
         self.assemble();
         self.checks();
         if self.revised {
@@ -188,10 +190,12 @@ impl<'a> Draft<'a> {
         let any = |met: &dyn Fn(&Listener) -> bool| {
             self.next.services.values().any(|service| service.listen.iter().any(met))
         };
-        if !any(&|listener| listener.port.is_none() || snat.contains(&listener.addr)) {
+        let asks = self.next.pools.values().any(|pool| pool.asks_through());
+        if !asks && !any(&|listener| listener.port.is_none() || snat.contains(&listener.addr)) {
             return Ok(());
         }
         let whole = self.next.definitions.merged();
+        self.take(claimed_probes(&whole, &Gaps::default()))?;
         self.take(shared_endpoints(&whole))?;
         self.take(claimed_sources(&whole, &Gaps::default()))
     }
@@ -291,10 +295,28 @@ impl<'a> Draft<'a> {
                 assemble::put_service(desired, new, datapath);
             }
         }
+        // An address may go from one backend to another, so all go before any comes.
+        for pool in self.touched_pools.iter().filter_map(|name| self.before.pools.get(name)) {
+            hidden::remove(desired, pool, &self.before.probes);
+        }
         for name in &self.touched_pools {
             let pool = self.next.pools.get(name).map(Arc::as_ref);
             assemble::put_pool(desired, name, pool, &self.next.ways, datapath);
+            if let Some(pool) = pool {
+                hidden::put(desired, pool, &self.next.probes, &self.next.ways, datapath);
+            }
         }
+    }
+
+    /// Gives every check through a service its address. Pools whose checks have others than before are touched.
+    fn assign_probes(&mut self) {
+        let asks = |membership: &Membership| membership.pools.values().any(|pool| pool.asks_through());
+        if !self.redefined || !(asks(self.before) || asks(&self.next)) {
+            return;
+        }
+        let probes = Probes::of(&self.next.pools, &self.next.definitions.file.datapath.probe_prefix);
+        self.touched_pools.extend(probes.differing(&self.before.probes));
+        self.next.probes = Arc::new(probes);
     }
 
     /// What is to be checked otherwise than before.
@@ -302,13 +324,15 @@ impl<'a> Draft<'a> {
         for name in &self.touched_pools {
             let targets = |membership: &Membership| -> BTreeMap<_, _> {
                 let pool = membership.pools.get(name);
-                let targets = pool.into_iter().flat_map(|pool| pool.targets());
+                let targets = pool.into_iter().flat_map(|pool| pool.targets(&membership.probes));
                 targets.map(|target| (target.id.clone(), target)).collect()
             };
             let (before, after) = (targets(self.before), targets(&self.next));
             self.outcome.checks_removed.extend(before.keys().filter(|id| !after.contains_key(id)).cloned());
-            let same = |id: &MemberId, target: &crate::health::Target<MemberId>| {
-                before.get(id).is_some_and(|old| old.address == target.address && old.spec == target.spec)
+            let same = |id: &CheckId, target: &crate::health::Target<CheckId>| {
+                before.get(id).is_some_and(|old| {
+                    old.address == target.address && old.through == target.through && old.spec == target.spec
+                })
             };
             self.outcome
                 .checks_put

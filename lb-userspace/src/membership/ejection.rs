@@ -1,16 +1,21 @@
 //! Ejection: a backend whose new connections do not go on gets none for a while.
 //!
-//! In: a suspicion (`health/passive.rs`), the pool's policy, the time. Out: until when it is out. Invariants: never more of a pool than
-//! `max_ejected`, but one may always go if another is left in each of its tables; tracked flows stay; each time is twice as long as the
-//! one before, until it has been well for as long as the longest.
+//! In: a suspicion (`health/passive.rs`), the pool's policy, the time, the word of checks that go through the service. Out: until when it is
+//! out. Invariants: never more of a pool than `max_ejected`, but one may always go if another is left in each of its tables; tracked flows stay;
+//! each time is twice as long as the one before, until it has been well for as long as the longest.
+//!
+//! A check through the service sees what clients see, so where there is one its next success ends the ejection, and until then nothing
+//! does. If connections fail again soon after, it does not see all that clients see: then the time has to be over as well.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Millis;
 use super::pool::{Member, Pool};
 use crate::desired::Variant;
-use crate::spec::{Affinity, BackendAddress, LONGEST_EJECTION, PassiveSpec, Protocol};
+use crate::spec::{Affinity, BackendAddress, LONGEST_EJECTION, Listener, PassiveSpec, Protocol};
 
 /// The last ejection of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,16 +24,50 @@ pub(super) struct Ejection {
     pub(super) until: Millis,
     /// How many there were in a row.
     times: u32,
+    /// The checks through services that have not succeeded since; `None`: it has none.
+    waiting: Option<BTreeSet<Listener>>,
     /// What was seen.
     pub(super) why: Arc<str>,
 }
 
 impl Ejection {
     /// The one that follows `before`.
-    fn next(before: Option<&Self>, policy: &PassiveSpec, now: Millis, why: Arc<str>) -> Self {
+    fn next(member: &Member, policy: &PassiveSpec, now: Millis, why: Arc<str>) -> Self {
+        let before = member.ejection.as_ref();
         let recent = before.filter(|before| now.since(before.until) < LONGEST_EJECTION);
         let times = recent.map_or(0, |before| before.times).saturating_add(1);
-        Self { until: now.after(length(policy, times)), times, why }
+        let waiting = (!member.through.is_empty()).then(|| member.through.keys().copied().collect());
+        Self { until: now.after(length(policy, times)), times, waiting, why }
+    }
+
+    /// What it waits for; `None`: it is over.
+    fn until(&self, member: &Member, now: Millis) -> Option<Until> {
+        let time = (self.until > now).then_some(Until::Time(self.until));
+        match self.waiting.as_ref().filter(|_| !member.through.is_empty()) {
+            None => time,
+            Some(waiting) if waiting.iter().any(|listener| member.through.contains_key(listener)) => {
+                Some(Until::Check)
+            }
+            Some(_) => time.filter(|_| self.times > 1),
+        }
+    }
+}
+
+/// What ends an ejection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// This moment.
+    Time(Millis),
+    /// A check through the service that succeeds.
+    Check,
+}
+
+impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(until) => until.fmt(f),
+            Self::Check => f.write_str("a check through the service succeeds"),
+        }
     }
 }
 
@@ -47,9 +86,17 @@ impl Pool {
         self.passive.as_ref().filter(|_| by_flow && is_tcp)
     }
 
-    /// The ejection of a member, if it is in force.
-    pub(super) fn ejection_of<'a>(&self, member: &'a Member, now: Millis) -> Option<&'a Ejection> {
-        member.ejection.as_ref().filter(|ejection| ejection.until > now && self.passive().is_some())
+    /// The ejection of a member, if it is in force: what it waits for, and why it is.
+    pub(super) fn ejection_of<'a>(&self, member: &'a Member, now: Millis) -> Option<(Until, &'a str)> {
+        let ejection = member.ejection.as_ref().filter(|_| self.passive().is_some())?;
+        Some((ejection.until(member, now)?, &*ejection.why))
+    }
+
+    /// A check through a service has succeeded that began after the ejection. True: the ejection may be over.
+    pub(super) fn confirm(&mut self, address: BackendAddress, listener: &Listener) -> bool {
+        let member = self.members.get_mut(&address);
+        let waiting = member.and_then(|member| member.ejection.as_mut()?.waiting.as_mut());
+        waiting.is_some_and(|waiting| waiting.remove(listener))
     }
 
     /// Ejects a backend, if that may be. False: everything stays as it is.
@@ -63,7 +110,7 @@ impl Pool {
         {
             return false;
         }
-        let ejection = Ejection::next(member.ejection.as_ref(), &policy, now, why);
+        let ejection = Ejection::next(member, &policy, now, why);
         if let Some(member) = self.members.get_mut(&address) {
             member.ejection = Some(ejection);
         }

@@ -3,6 +3,7 @@
 //! In: everything that is known of one backend ([`Facts`]). Out: [`Verdict`] with its reason in words. Invariant: a pure
 //! function of its argument; every cell of the table is a test in `tests/table.rs`.
 
+use super::ejection::Until;
 use super::{Commanded, Millis};
 use crate::health::Health;
 
@@ -43,11 +44,13 @@ pub(super) struct Facts<'a> {
     pub(super) used: bool,
     /// It is checked at all.
     pub(super) checked: bool,
+    /// Its checks have left. One through a service waits until the way to the backend is known, so that is what it waits for.
+    pub(super) asked: bool,
     pub(super) health: Health,
     pub(super) detail: &'a str,
     pub(super) held: Option<Held>,
     /// Until when it is ejected, and why.
-    pub(super) ejected: Option<(Millis, &'a str)>,
+    pub(super) ejected: Option<(Until, &'a str)>,
     pub(super) way: Way<'a>,
     /// `on_loss = "hold"`: lost flows stay where they are.
     pub(super) hold: bool,
@@ -90,7 +93,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Verdict {
     if facts.checked {
         match facts.health {
             Health::Unhealthy => return refused(with_detail("unhealthy", facts.detail)),
-            Health::Unknown if !held => return refused(unknown(facts.detail)),
+            Health::Unknown if !held && facts.asked => return refused(unknown(facts.detail)),
             Health::Unknown | Health::Healthy => {}
         }
     }

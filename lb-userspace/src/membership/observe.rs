@@ -10,7 +10,10 @@ use std::sync::Arc;
 use super::draft::{Draft, verdict_events};
 use super::event::DomainEvent;
 use super::pool::Pool;
-use super::{Candidate, MemberId, Membership, Millis, Outcome, StateOverride, Then, WayState, assemble};
+use super::{
+    Candidate, CheckId, MemberId, Membership, Millis, Outcome, StateOverride, Then, WayState, assemble,
+    hidden, probes,
+};
 use crate::health::Health;
 use crate::spec::Name;
 
@@ -18,24 +21,24 @@ impl Membership {
     pub(super) fn observe_health(
         &mut self,
         now: Millis,
-        id: &MemberId,
+        check: &CheckId,
         health: Health,
         detail: Arc<str>,
     ) -> Outcome {
         let mut outcome = Outcome::default();
+        let id = &check.member;
         let Some(pool) = self.pools.get_mut(&id.pool) else { return outcome };
         let Some(member) = pool.members.get(&id.address) else { return outcome };
         // A result that was on its way when the check ended.
         let checked = member.check.is_some() && member.over.state != Some(StateOverride::Disabled);
-        if !checked || (member.health == health && member.detail == detail) {
+        let Some(heard) = member.hears(check.through, health, detail).filter(|_| checked) else {
             return outcome;
-        }
-        if member.health != health {
-            outcome.events.push(DomainEvent::health(id, health, &detail));
+        };
+        if member.health != heard.health {
+            outcome.events.push(DomainEvent::health(id, heard.health, &heard.detail));
         }
         if let Some(member) = Arc::make_mut(pool).members.get_mut(&id.address) {
-            member.health = health;
-            member.detail = detail;
+            *member = heard;
         }
         self.settle_one(now, &id.pool, &mut outcome);
         outcome
@@ -59,6 +62,21 @@ impl Membership {
         }
         for name in pools {
             self.settle_one(now, &name, &mut outcome);
+            if let Some(pool) = self.pools.get(&name).filter(|pool| pool.asks_through()) {
+                let desired = Arc::make_mut(&mut self.desired);
+                let datapath = &self.definitions.file.datapath;
+                outcome.desired_changed |= hidden::put(desired, pool, &self.probes, &self.ways, datapath);
+            }
+        }
+        outcome
+    }
+
+    pub(super) fn observe_confirmation(&mut self, now: Millis, id: &CheckId, detail: Arc<str>) -> Outcome {
+        let mut outcome = self.observe_health(now, id, Health::Healthy, detail);
+        let Some(pool) = self.pools.get_mut(&id.member.pool) else { return outcome };
+        let Some(listener) = &id.through else { return outcome };
+        if Arc::make_mut(pool).confirm(id.member.address, listener) {
+            self.settle_one(now, &id.member.pool, &mut outcome);
         }
         outcome
     }
@@ -67,6 +85,8 @@ impl Membership {
         let mut outcome = Outcome::default();
         let Some(pool) = self.pools.get_mut(&id.pool) else { return outcome };
         if Arc::make_mut(pool).eject(id.address, now, why) {
+            let checks = probes::checks(pool).filter(|check| check.member == *id);
+            outcome.checks_doubted.extend(checks);
             self.settle_one(now, &id.pool, &mut outcome);
         }
         outcome
@@ -77,6 +97,7 @@ impl Membership {
         let Some(pool) = self.pools.get_mut(name) else { return };
         let before = Arc::clone(pool);
         Arc::make_mut(pool).judge(now, &self.ways, &self.definitions.file.datapath);
+        outcome.checks_put.extend(pool.newly_asked(&before, &self.probes));
         self.decide(now, name, Some(&before), outcome);
         let dependants = self.stood_in_for(name);
         for name in &dependants {
@@ -177,12 +198,13 @@ impl Outcome {
         self.desired_changed |= later.desired_changed;
         self.members_changed |= later.members_changed;
         // What is put and removed after one another is what came last.
-        let put: BTreeSet<&MemberId> = later.checks_put.iter().map(|target| &target.id).collect();
+        let put: BTreeSet<&CheckId> = later.checks_put.iter().map(|target| &target.id).collect();
         self.checks_removed.retain(|id| !put.contains(id));
-        let removed: BTreeSet<&MemberId> = later.checks_removed.iter().collect();
+        let removed: BTreeSet<&CheckId> = later.checks_removed.iter().collect();
         self.checks_put.retain(|target| !removed.contains(&target.id));
         self.checks_put.extend(later.checks_put);
         self.checks_removed.extend(later.checks_removed);
+        self.checks_doubted.extend(later.checks_doubted);
         self.events.extend(later.events);
         self.notes.extend(later.notes);
         self.warnings.extend(later.warnings);

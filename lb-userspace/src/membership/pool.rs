@@ -12,12 +12,13 @@ use super::ejection::Ejection;
 use super::eligibility::{Held, Verdict};
 use super::ramp::{Ramp, WHOLE};
 use super::standby::Mode;
-use super::{Commanded, MemberId, Override, StateOverride};
+use super::through::Asked;
+use super::{Commanded, Override, StateOverride};
 use crate::desired::Variant;
-use crate::health::{Health, Target};
+use crate::health::Health;
 use crate::spec::{
-    BackendAddress, BackupSpec, Forward, HealthKind, HealthSpec, Name, Origin, PassiveSpec, Percent,
-    PoolSpec, ServiceSpec, Spec,
+    BackendAddress, BackupSpec, Forward, HealthKind, HealthSpec, Listener, Name, Origin, PassiveSpec,
+    Percent, PoolSpec, ServiceSpec, Spec, Via,
 };
 
 /// One origin's word that a backend belongs to a pool.
@@ -35,8 +36,12 @@ pub(super) struct Member {
     /// Never empty; the first one's weight counts: the file's before lbctl's.
     pub(super) claims: Vec<Claim>,
     pub(super) over: Override,
-    /// Where its checks go; `None`: it is not checked.
+    /// Where its checks go, those through services besides; `None`: it is not checked.
     pub(super) check: Option<SocketAddr>,
+    /// Its checks that go through services, by the listener that is asked.
+    pub(super) through: BTreeMap<Listener, Asked>,
+    /// Such checks may leave: the way to it was known once. Before, they would find out no more than that.
+    pub(super) is_asked: bool,
     pub(super) health: Health,
     pub(super) detail: Arc<str>,
     pub(super) held: Option<Held>,
@@ -63,6 +68,8 @@ impl Member {
             claims: Vec::new(),
             over: Override::default(),
             check: None,
+            through: BTreeMap::new(),
+            is_asked: false,
             health: Health::Unknown,
             detail: Arc::from(""),
             held: None,
@@ -103,9 +110,12 @@ impl Member {
         self.health = Health::Unknown;
         self.detail = Arc::from("");
         self.held = None;
+        for asked in self.through.values_mut() {
+            (asked.health, asked.detail) = (Health::Unknown, Arc::from(""));
+        }
     }
 
-    fn is_checked(&self) -> bool {
+    pub(super) fn is_checked(&self) -> bool {
         self.check.is_some() && self.commanded() != Commanded::Disabled
     }
 }
@@ -176,6 +186,10 @@ impl Pool {
         };
         let health = context.health_of(spec);
         let checked = health.kind != HealthKind::None && !context.services.is_empty();
+        let of_family = context.pools.first().map(|pool| {
+            ["0.0.0.0", "::"].map(|ip| ip.parse().map(|ip| context.check_ways(pool, ip)).unwrap_or_default())
+        });
+        let of_family = of_family.unwrap_or_default();
         let mut changes = MemberChanges::default();
         let mut members: BTreeMap<BackendAddress, Member> = BTreeMap::new();
         for backend in &spec.backends {
@@ -186,8 +200,14 @@ impl Pool {
                 }
                 let mut member =
                     known.map_or_else(Member::new, |known| Member { claims: Vec::new(), ..known.clone() });
-                let port = context.check_port(spec, backend.address).filter(|_| checked);
-                let check = port.map(|port| SocketAddr::new(backend.address.ip, port));
+                let [v4, v6] = &of_family;
+                let ways = if backend.address.ip.is_ipv4() { v4 } else { v6 };
+                let check = match health.via {
+                    Via::Service => ways.first().map(|way| way.backend_port(backend.address)),
+                    Via::Direct => context.check_port(spec, backend.address),
+                };
+                let check = check.filter(|_| checked).map(|port| SocketAddr::new(backend.address.ip, port));
+                member.ask_through(if checked { ways } else { &[] }, backend.address);
                 if check.is_some() && member.check.is_none() && member.verdict.takes_new {
                     // It served without a check; it goes on until its first checks have spoken.
                     member.held = Some(Held { takes_new: true, keeps: true });
@@ -252,23 +272,6 @@ impl Pool {
     pub(super) fn has_address(&self, ip: IpAddr) -> bool {
         let ports = BackendAddress { ip, port: None }..=BackendAddress { ip, port: Some(u16::MAX) };
         self.is_used() && self.members.range(ports).next().is_some()
-    }
-
-    /// What is to be checked.
-    pub(super) fn targets(&self) -> impl Iterator<Item = Target<MemberId>> {
-        self.members.iter().filter(|(_, member)| member.is_checked()).filter_map(|(address, member)| {
-            let held = member.held.is_some_and(|held| held.takes_new);
-            let initial = match member.health {
-                Health::Unknown if held => Health::Healthy,
-                health => health,
-            };
-            Some(Target {
-                id: MemberId { pool: self.name.clone(), address: *address },
-                address: member.check?,
-                spec: self.health.clone(),
-                initial,
-            })
-        })
     }
 }
 

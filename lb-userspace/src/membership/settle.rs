@@ -4,6 +4,7 @@
 //! [`super::eligibility::judge`] says of the present facts, and every table's mode what `standby.rs` makes of them. Two steps:
 //! [`Pool::judge`] needs nothing but the pool, [`Pool::decide`] needs the backup pool judged.
 
+use super::ejection::Until;
 use super::eligibility::{Facts, Held, Way, is_active, judge};
 use super::pool::{Member, Pool, StandIn, puts_source, variants_of};
 use super::ramp::{Ramp, WHOLE};
@@ -36,7 +37,7 @@ impl Pool {
             .iter()
             .map(|(address, member)| {
                 let facts = Facts {
-                    ejected: self.ejection_of(member, now).map(|ejection| (ejection.until, &*ejection.why)),
+                    ejected: self.ejection_of(member, now),
                     ..self.facts(*address, member, ways, datapath, hold)
                 };
                 (judge(&facts), matches!(facts.way, Way::Known), facts.ejected.is_some())
@@ -54,6 +55,7 @@ impl Pool {
             member.ramp = member.ramp.filter(|ramp| verdict.takes_new && ramp.next(now).is_some());
             member.tenths = member.ramp.map_or(WHOLE, |ramp| ramp.tenths(now));
             (member.verdict, member.is_reachable) = (verdict, is_reachable);
+            member.is_asked |= is_reachable;
         }
     }
 
@@ -111,7 +113,10 @@ impl Pool {
         let ramps = self.members.values().filter_map(|member| member.ramp?.next(now));
         let hold = self.backup.as_ref().map(|backup| backup.hold);
         let modes = self.modes.values().filter_map(|mode| mode.timer(hold?));
-        let ejections = self.members.values().filter_map(|member| Some(self.ejection_of(member, now)?.until));
+        let ejections = self.members.values().filter_map(|member| match self.ejection_of(member, now)? {
+            (Until::Time(until), _) => Some(until),
+            (Until::Check, _) => None,
+        });
         ramps.chain(modes).chain(ejections).min()
     }
 
@@ -143,6 +148,7 @@ impl Pool {
             weight_overridden: member.over.weight.is_some(),
             used: self.is_used(),
             checked: member.check.is_some(),
+            asked: member.through.is_empty() || member.is_asked || matches!(way, Way::Known),
             health: member.health,
             detail: &member.detail,
             held: member.held,

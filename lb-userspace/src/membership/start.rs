@@ -69,6 +69,7 @@ impl Membership {
             overridden: BTreeSet::new(),
             timers: BTreeMap::new(),
             ways: Arc::new(ways),
+            probes: Arc::default(),
             desired: Arc::new(Desired::default()),
         };
         let mut draft = Draft::new(&empty, now, "the configuration file");

@@ -18,6 +18,7 @@ mod standby;
 mod standby_model;
 mod table;
 mod tables;
+mod via;
 mod whole;
 
 /// One service with two backends that are checked by tcp.
@@ -173,8 +174,10 @@ impl World {
 
     /// What a check has found, in words of its own.
     fn finding(&mut self, pool: &str, backend: &str, health: Health, detail: &str) -> Outcome {
-        self.membership
-            .handle(self.now, Event::Health { id: id(pool, backend), health, detail: Arc::from(detail) })
+        self.membership.handle(
+            self.now,
+            Event::Health { id: CheckId::direct(id(pool, backend)), health, detail: Arc::from(detail) },
+        )
     }
 
     fn way(&mut self, ip: &str, state: WayState) -> Outcome {
@@ -188,7 +191,9 @@ impl World {
             self.way(&ip.to_string(), known(source));
         }
         for target in self.membership.health_targets() {
-            self.health(target.id.pool.as_str(), &target.id.address.to_string(), Health::Healthy);
+            let detail = Arc::from("connected");
+            self.membership
+                .handle(self.now, Event::Health { id: target.id, health: Health::Healthy, detail });
         }
     }
 
@@ -237,5 +242,12 @@ impl World {
     fn backends(&self, pool: &str) -> Vec<String> {
         let view = self.membership.pool_view(&name(pool));
         view.into_iter().flat_map(|view| view.backends).map(|view| view.id.address.to_string()).collect()
+    }
+}
+
+/// A direct check is that of its backend.
+impl PartialEq<MemberId> for CheckId {
+    fn eq(&self, other: &MemberId) -> bool {
+        *self == Self::direct(other.clone())
     }
 }

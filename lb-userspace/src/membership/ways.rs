@@ -79,6 +79,16 @@ impl Ways {
     }
 }
 
+/// The addresses of one family by which this host may be answered by the backend at `ip`, inside of a tunnel perhaps.
+pub(super) fn sources_of(is_v4: bool, ip: IpAddr, ways: &Ways, datapath: &DatapathSpec) -> Vec<IpAddr> {
+    let configured: Vec<IpAddr> =
+        datapath.snat.iter().filter(|source| source.is_ipv4() == is_v4).copied().collect();
+    match configured.is_empty() {
+        true => ways.own_address(ip).filter(|own| own.is_ipv4() == is_v4).into_iter().collect(),
+        false => configured,
+    }
+}
+
 /// The addresses that packets to `ip` may carry as their source: the configured ones of its family, else this host's own.
 /// The table over all families is the tunnels', the others are full-nat's.
 pub(super) fn sources(variant: Variant, ip: IpAddr, ways: &Ways, datapath: &DatapathSpec) -> Vec<IpAddr> {

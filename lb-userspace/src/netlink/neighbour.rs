@@ -19,7 +19,7 @@ use super::NetlinkError;
 
 /// Marks the entries lbd asked for, so that a later lbd knows them as its own: a number that no routing daemon of
 /// /etc/iproute2/rt_protos uses.
-const OUR_PROTOCOL: u8 = 190;
+pub(super) const OUR_PROTOCOL: u8 = 190;
 
 /// Which entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -46,6 +46,13 @@ pub enum NetworkEvent {
     },
     /// Links, addresses, routes or rules have changed: a snapshot ([`super::read_host_network`]) may be another now.
     HostChanged,
+    /// How it stands with the way of checks through services.
+    ProbePath {
+        /// It was not there, or not whole, and is now.
+        is_mended: bool,
+        /// Why it cannot be had, in a sentence.
+        result: Result<(), String>,
+    },
 }
 
 /// The handle of a running resolver.

@@ -47,11 +47,25 @@ pub(super) struct RouteTo {
 /// # Errors
 /// The kernel answers with something else than a way or its absence.
 pub(super) async fn ask(handle: &Handle, address: IpAddr) -> Result<Way, NetlinkError> {
+    ask_of(handle, address, None).await
+}
+
+/// As [`ask`], of what comes in by an interface from an address.
+pub(super) async fn ask_of(
+    handle: &Handle,
+    address: IpAddr,
+    from: Option<(u32, IpAddr)>,
+) -> Result<Way, NetlinkError> {
     let mut question = RouteMessage::default();
     let (family, length) = family_of(address);
     question.header.address_family = family;
     question.header.destination_prefix_length = length;
     question.attributes.push(RouteAttribute::Destination(address.into()));
+    if let Some((interface, source)) = from {
+        question.header.source_prefix_length = length;
+        question.attributes.push(RouteAttribute::Source(source.into()));
+        question.attributes.push(RouteAttribute::Iif(interface));
+    }
     let answers = handle.route().get(question).execute();
     let answer = std::pin::pin!(answers).try_next().await;
     match answer.map_err(NetlinkError::asking(format!("the route to {address}"))) {

@@ -137,6 +137,13 @@ impl FromIterator<Route> for Routes {
 }
 
 impl Routes {
+    /// The routes to networks inside of this one.
+    pub fn within(&self, net: &IpNet) -> impl Iterator<Item = &Route> {
+        let inside = |destination: &&IpNet| net.contains(*destination);
+        let found = self.by_destination.keys().filter(move |destination| inside(destination));
+        found.filter_map(|destination| self.by_destination.get(destination)?.first())
+    }
+
     /// The routes that packets to this address take: those of the longest prefix with the smallest metric, several if
     /// they share the load, none if there is no way.
     pub fn lookup(&self, addr: IpAddr) -> Vec<&Route> {

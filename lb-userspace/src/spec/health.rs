@@ -11,11 +11,13 @@ use super::{Percent, seconds};
 
 mod bytes;
 mod kind;
+mod via;
 
 pub use bytes::unescape;
 pub use kind::{
     DnsCheck, ExecCheck, GrpcCheck, HealthKind, HttpCheck, HttpsCheck, RecordType, TlsCheck, UdpCheck,
 };
+pub use via::{CheckWay, Via};
 
 /// More jitter than this would make another rhythm of it.
 pub const MAX_JITTER: Percent = Percent::new(50);
@@ -45,6 +47,9 @@ pub struct HealthSpec {
     /// The port to check instead of the backend's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// By which way it travels.
+    #[serde(skip_serializing_if = "Via::is_direct")]
+    pub via: Via,
 }
 
 impl Default for HealthSpec {
@@ -58,6 +63,7 @@ impl Default for HealthSpec {
             rise: 2,
             fall: 3,
             port: None,
+            via: Via::Direct,
         }
     }
 }

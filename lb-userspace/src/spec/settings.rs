@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::policy::{unknown_word, words};
-use super::{SyntaxError, seconds};
+use super::{ProbePrefix, SyntaxError, seconds};
 
 /// `[daemon]`: where lbd is spoken to and where it keeps things.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +89,8 @@ pub struct DatapathSpec {
     pub snat: Vec<IpAddr>,
     /// Outer source addresses of ipip; empty: this host's address towards the backend.
     pub tunnel_source: Vec<IpAddr>,
+    /// Addresses of checks that go through services.
+    pub probe_prefix: ProbePrefix,
     /// When a flow that is idle is forgotten.
     pub timeouts: TimeoutSpec,
 }
@@ -103,6 +105,7 @@ impl Default for DatapathSpec {
             seed_file: "/var/lib/lbd/seed".into(),
             snat: Vec::new(),
             tunnel_source: Vec::new(),
+            probe_prefix: ProbePrefix::default(),
             timeouts: TimeoutSpec::default(),
         }
     }

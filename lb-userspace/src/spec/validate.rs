@@ -12,6 +12,7 @@ mod join;
 mod pool;
 mod ranges;
 mod sources;
+mod via;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ pub(crate) use discovered::unfit;
 pub(crate) use endpoints::shared_endpoints;
 pub(crate) use gaps::Gaps;
 pub(crate) use sources::claimed_sources;
+pub(crate) use via::claimed_probes;
 
 use super::{Affinity, LOOPBACK, Listener, Name, Origin, PoolSpec, Problem, Protocol, ServiceSpec, Spec};
 
@@ -33,6 +35,7 @@ pub(crate) fn validate_known(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
     let mut problems = parts(spec, gaps);
     ranges::settings(spec, &mut problems);
     problems.extend(claimed_sources(spec, gaps));
+    problems.extend(claimed_probes(spec, gaps));
     if !gaps.anywhere(&["listen", "forward", "pool"]) {
         problems.extend(shared_endpoints(spec));
     }
@@ -56,6 +59,7 @@ fn parts(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
         pool::check(pool, &users, gaps, &mut problems);
         ranges::pool(pool, gaps, &mut problems);
         health::check(pool, &users, gaps, &mut problems);
+        via::check(pool, &users, &via::Known { datapath: &spec.datapath, listed, gaps }, &mut problems);
         backup::check(pool, services, &index, gaps, &mut problems);
     }
     for service in &spec.services {

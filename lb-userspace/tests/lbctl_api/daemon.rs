@@ -23,7 +23,8 @@ use lb_userspace::config;
 use lb_userspace::difference::differences;
 use lb_userspace::health::Health;
 use lb_userspace::membership::{
-    Back, Candidate, Event, EventKind, MemberId, Membership, Options, Outcome, Start, WayState, merged,
+    Back, Candidate, CheckId, Event, EventKind, MemberId, Membership, Options, Outcome, Start, WayState,
+    merged,
 };
 use lb_userspace::moment::Millis;
 use lb_userspace::spec::{DaemonSpec, Name, Protocol, Spec};
@@ -130,7 +131,7 @@ impl Daemon {
         let way = WayState::Unneeded { source: Some("10.0.0.1".parse().unwrap()) };
         core.handle(Event::Way { ip: address.ip, state: way });
         let id = MemberId { pool: pool.parse().unwrap(), address };
-        core.handle(Event::Health { id, health, detail: "said by the test".into() });
+        core.handle(Event::Health { id: CheckId::direct(id), health, detail: "said by the test".into() });
     }
 
     /// What the configuration file says from now on.

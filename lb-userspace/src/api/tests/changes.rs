@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::health::Health;
-use crate::membership::Operation;
+use crate::membership::{CheckId, Operation};
 
 fn drain(address: &str) -> Operation {
     let json = format!(r#"{{"op":"backend_drain","pool":"web","address":"{address}"}}"#);
@@ -85,7 +85,11 @@ fn third() -> MemberId {
 }
 
 fn healthy() -> Observation {
-    Observation::Health { id: third(), health: Health::Healthy, detail: Arc::from("connected") }
+    Observation::Health {
+        id: CheckId::direct(third()),
+        health: Health::Healthy,
+        detail: Arc::from("connected"),
+    }
 }
 
 fn way() -> Observation {

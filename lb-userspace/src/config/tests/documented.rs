@@ -85,6 +85,10 @@ fn defaults(table: &str) -> BTreeMap<&'static str, String> {
                 ("flows", "1_048_576".to_owned()),
                 ("pin", quoted(&datapath.pin.display().to_string())),
                 ("seed_file", quoted(&datapath.seed_file.display().to_string())),
+                ("probe_prefix", {
+                    let [v4, v6] = datapath.probe_prefix.nets().map(|net| quoted(&net.to_string()));
+                    format!("[{v4}, {v6}]")
+                }),
             ]
         }
         "[datapath.timeouts]" => {
@@ -132,6 +136,7 @@ fn defaults(table: &str) -> BTreeMap<&'static str, String> {
                 ("interval", duration(health.interval)),
                 ("jitter", quoted(&health.jitter.to_string())),
                 ("timeout", duration(health.timeout)),
+                ("via", quoted(health.via.as_str())),
                 ("rise", health.rise.to_string()),
                 ("fall", health.fall.to_string()),
                 ("path", quoted(&http.path)),

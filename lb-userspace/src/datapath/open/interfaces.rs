@@ -9,6 +9,7 @@ use super::Datapath;
 use crate::datapath::attach::{InterfaceState, Outcome};
 use crate::datapath::load::BALANCER;
 use crate::datapath::{DatapathError, netlink, syscall};
+use crate::spec::AttachMode;
 
 impl Datapath {
     /// Puts the program on every listed interface, and off those no longer listed. Called again it mends what changed
@@ -33,12 +34,38 @@ impl Datapath {
             }
         }
         for name in self.links.names() {
-            if !self.interfaces.contains(&name) {
+            if !self.interfaces.contains(&name) && self.probe.as_ref() != Some(&name) {
                 self.links.detach(&name)?;
             }
         }
         self.fill_devices()?;
         Ok(errors)
+    }
+
+    /// Puts the program on the interface that checks through services come in by. It is none of the listed ones, and nobody is shown it.
+    ///
+    /// # Errors
+    /// [`DatapathError`]; such checks find nothing out then.
+    pub fn attach_probe(&mut self, name: &str) -> Result<(), DatapathError> {
+        self.probe = Some(name.to_owned());
+        // What came in by the driver's hook leaves by the driver's: an interface that has generic mode alone would lose it.
+        let mode = if self.is_generic { AttachMode::Generic } else { AttachMode::Auto };
+        let outcome = self.links.attach(name, mode, self.programs.fd(BALANCER)?, self.is_generic)?;
+        if outcome == Outcome::NeedsGeneric {
+            self.reload(self.tuning.clone(), true)?;
+            self.links.attach(name, AttachMode::Generic, self.programs.fd(BALANCER)?, true)?;
+        }
+        self.fill_devices()
+    }
+
+    /// Takes the program off that interface again.
+    ///
+    /// # Errors
+    /// [`DatapathError`]: its pin cannot be removed.
+    pub fn detach_probe(&mut self) -> Result<(), DatapathError> {
+        let Some(name) = self.probe.take() else { return Ok(()) };
+        self.links.detach(&name)?;
+        self.fill_devices()
     }
 
     fn attach_one(&mut self, name: &str) -> Result<Outcome, DatapathError> {
@@ -53,7 +80,8 @@ impl Datapath {
             reason: error.to_string(),
         };
         let devices = self.maps.handle("devices", size_of::<[u32; 2]>())?;
-        let indexes: Vec<u32> = self.interfaces.iter().filter_map(|name| netlink::index(name)).collect();
+        let names = self.interfaces.iter().chain(&self.probe);
+        let indexes: Vec<u32> = names.filter_map(|name| netlink::index(name)).collect();
         for index in syscall::keys(devices.as_fd()).map_err(failed)? {
             if !indexes.contains(&index) {
                 syscall::delete(devices.as_fd(), index).map_err(failed)?;

@@ -31,12 +31,12 @@ fn quick() -> HealthSpec {
 }
 
 fn target(id: u32, address: SocketAddr, spec: HealthSpec) -> Target<u32> {
-    Target { id, address, spec, initial: Health::Unknown }
+    Target { id, address, through: None, spec, initial: Health::Unknown }
 }
 
 fn start(limit: usize) -> (HealthEngine<u32>, UnboundedReceiver<HealthEvent<u32>>) {
     let (events, inbox) = mpsc::unbounded_channel();
-    (HealthEngine::start(limit, events).0, inbox)
+    (HealthEngine::start(limit, events, Prober::default()).0, inbox)
 }
 
 /// Waits until this id has this health.
@@ -151,7 +151,7 @@ async fn never_more_probes_than_the_limit_and_the_late_ones_are_counted() {
 #[tokio::test]
 async fn the_engine_ends_with_its_last_handle() {
     let (events, mut inbox) = mpsc::unbounded_channel::<HealthEvent<u32>>();
-    let (engine, task) = HealthEngine::start(4, events);
+    let (engine, task) = HealthEngine::start(4, events, Prober::default());
     engine.set(vec![target(1, mute().await, quick())]);
     until(&mut inbox, 1, Health::Healthy).await;
     drop(engine);

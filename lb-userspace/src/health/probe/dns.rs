@@ -1,17 +1,17 @@
 //! The dns check: does a server answer for a name?
 //!
-//! In: an address, a [`DnsCheck`] and a deadline. Out: the finding. Invariants: only an answer to this probe's question counts
+//! In: a peer, a [`DnsCheck`] and a deadline. Out: the finding. Invariants: only an answer to this probe's question counts
 //! (number, name and type); what does not fit into a datagram is asked for again over TCP, and of that at most 64 KiB read.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{self, Name};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout_at;
 
+use super::peer::Peer;
 use super::{Deadline, Finding, ProbeResult, finding_of, tcp, udp};
 use crate::spec::{DnsCheck, RecordType, format_duration};
 
@@ -22,17 +22,13 @@ const DATAGRAM_LIMIT_LEN: usize = 4096;
 ///
 /// # Errors
 /// A finding other than an answer.
-pub(super) async fn ask(
-    address: SocketAddr,
-    check: &DnsCheck,
-    deadline: Deadline,
-) -> Result<Finding, Finding> {
+pub(super) async fn ask(peer: Peer, check: &DnsCheck, deadline: Deadline) -> Result<Finding, Finding> {
     let (question, bytes) = question(check).map_err(|error| {
         (ProbeResult::Local, Cow::Owned(format!("the check makes no DNS query: {error}")))
     })?;
-    let mut answer = over_udp(address, &question, &bytes, deadline).await?;
+    let mut answer = over_udp(peer, &question, &bytes, deadline).await?;
     if answer.metadata.truncation {
-        answer = over_tcp(address, &question, &bytes, deadline).await?;
+        answer = over_tcp(peer, &question, &bytes, deadline).await?;
     }
     Ok(judge(&answer, check))
 }
@@ -51,12 +47,12 @@ fn question(check: &DnsCheck) -> Result<(Message, Vec<u8>), hickory_proto::Proto
 }
 
 async fn over_udp(
-    address: SocketAddr,
+    peer: Peer,
     question: &Message,
     bytes: &[u8],
     deadline: Deadline,
 ) -> Result<Message, Finding> {
-    let socket = udp::send(address, bytes).await?;
+    let socket = udp::send(peer, bytes).await?;
     let mut buffer = vec![0; DATAGRAM_LIMIT_LEN];
     loop {
         let len = udp::receive(&socket, &mut buffer, deadline).await?;
@@ -69,12 +65,12 @@ async fn over_udp(
 }
 
 async fn over_tcp(
-    address: SocketAddr,
+    peer: Peer,
     question: &Message,
     bytes: &[u8],
     deadline: Deadline,
 ) -> Result<Message, Finding> {
-    let mut stream = tcp::connect(address, deadline).await?;
+    let mut stream = tcp::connect(peer, deadline).await?;
     let exchange = async {
         stream.write_u16(u16::try_from(bytes.len()).unwrap_or(u16::MAX)).await?;
         stream.write_all(bytes).await?;

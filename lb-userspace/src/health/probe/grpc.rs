@@ -1,6 +1,6 @@
 //! The grpc check: does the server say of itself, or of one of its services, that it serves?
 //!
-//! In: an address, a [`GrpcCheck`] and a deadline. Out: the finding. Invariant: one call of grpc.health.v1.Health/Check over
+//! In: a peer, a [`GrpcCheck`] and a deadline. Out: the finding. Invariant: one call of grpc.health.v1.Health/Check over
 //! HTTP/2, of whose answer at most [`READ_LIMIT_LEN`] is read.
 //!
 //! The two messages have one field each, so they are written and read here; a gRPC library would be forty crates for that.
@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout_at;
 
 use super::limited::Limited;
+use super::peer::Peer;
 use super::tls::{self, Alpn};
 use super::{AGENT, Deadline, Finding, ProbeResult, finding_of, tcp};
 use crate::spec::{GrpcCheck, format_duration};
@@ -39,20 +40,16 @@ const SERVING: u64 = 1;
 ///
 /// # Errors
 /// A finding other than an answer.
-pub(super) async fn ask(
-    address: SocketAddr,
-    check: &GrpcCheck,
-    deadline: Deadline,
-) -> Result<Finding, Finding> {
-    let request = request(address, check).map_err(|error| {
+pub(super) async fn ask(peer: Peer, check: &GrpcCheck, deadline: Deadline) -> Result<Finding, Finding> {
+    let request = request(peer.named, check).map_err(|error| {
         (ProbeResult::Local, Cow::Owned(format!("the check makes no gRPC call: {error}")))
     })?;
-    let stream = tcp::connect(address, deadline).await?;
+    let stream = tcp::connect(peer, deadline).await?;
     if !check.tls {
         return answer(stream, request, check, deadline).await;
     }
     let stream =
-        tls::connect(stream, address, check.host.as_deref(), &check.trust, Alpn::Http2, deadline).await?;
+        tls::connect(stream, peer.named, check.host.as_deref(), &check.trust, Alpn::Http2, deadline).await?;
     if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         return Err((ProbeResult::Protocol, Cow::Borrowed("the backend speaks no HTTP/2 over TLS (ALPN)")));
     }

@@ -1,6 +1,6 @@
 //! The http and https checks: is an HTTP/1.1 request answered with a status, and if asked for with a body, that count as healthy?
 //!
-//! In: an address, an [`HttpCheck`] and a deadline. Out: the finding. Invariant: of the head at most [`HEAD_LIMIT_LEN`] is read,
+//! In: a peer, an [`HttpCheck`] and a deadline. Out: the finding. Invariant: of the head at most [`HEAD_LIMIT_LEN`] is read,
 //! of the body, if it matters at all, at most [`BODY_LIMIT_LEN`], and no more than [`READ_LIMIT_LEN`] in all; a server that
 //! never ends, dribbles, or accepts and says nothing fails at the deadline.
 
@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout_at;
 
 use super::limited::Limited;
+use super::peer::Peer;
 use super::tls::{self, Alpn};
 use super::{AGENT, Deadline, Finding, ProbeResult, contains, finding_of, tcp};
 use crate::spec::{HttpCheck, HttpsCheck, format_duration};
@@ -36,13 +37,9 @@ const READ_LIMIT_LEN: usize = 64 * 1024;
 ///
 /// # Errors
 /// A finding other than an HTTP answer.
-pub(super) async fn ask(
-    address: SocketAddr,
-    check: &HttpCheck,
-    deadline: Deadline,
-) -> Result<Finding, Finding> {
-    let request = request(address, check, check.host.as_deref())?;
-    let stream = tcp::connect(address, deadline).await?;
+pub(super) async fn ask(peer: Peer, check: &HttpCheck, deadline: Deadline) -> Result<Finding, Finding> {
+    let request = request(peer.named, check, check.host.as_deref())?;
+    let stream = tcp::connect(peer, deadline).await?;
     answer(stream, request, check, deadline).await
 }
 
@@ -50,15 +47,11 @@ pub(super) async fn ask(
 ///
 /// # Errors
 /// A finding other than an HTTP answer.
-pub(super) async fn ask_tls(
-    address: SocketAddr,
-    check: &HttpsCheck,
-    deadline: Deadline,
-) -> Result<Finding, Finding> {
+pub(super) async fn ask_tls(peer: Peer, check: &HttpsCheck, deadline: Deadline) -> Result<Finding, Finding> {
     let HttpsCheck { http, tls } = check;
-    let request = request(address, http, http.host.as_deref().or(tls.sni.as_deref()))?;
-    let stream = tcp::connect(address, deadline).await?;
-    let stream = tls::connect(stream, address, http.host.as_deref(), tls, Alpn::Http1, deadline).await?;
+    let request = request(peer.named, http, http.host.as_deref().or(tls.sni.as_deref()))?;
+    let stream = tcp::connect(peer, deadline).await?;
+    let stream = tls::connect(stream, peer.named, http.host.as_deref(), tls, Alpn::Http1, deadline).await?;
     answer(stream, request, http, deadline).await
 }
 

@@ -22,6 +22,11 @@ const GENEROUS: Duration = Duration::from_secs(10);
 /// How long the tests wait for servers that never answer.
 const SHORT: Duration = Duration::from_millis(300);
 
+/// The check of an address itself.
+async fn ask(address: SocketAddr, spec: &HealthSpec, pools: &str) -> ProbeReport {
+    super::ask(address, None, spec, pools).await
+}
+
 fn tcp(timeout: Duration) -> HealthSpec {
     HealthSpec { kind: HealthKind::Tcp, timeout, ..HealthSpec::default() }
 }

@@ -1,15 +1,16 @@
 //! The udp check: is a datagram answered as expected?
 //!
-//! In: an address, a [`UdpCheck`] and a deadline. Out: the finding. Invariants: every probe has a port of its own, so an answer
+//! In: a peer, a [`UdpCheck`] and a deadline. Out: the finding. Invariants: every probe has a port of its own, so an answer
 //! that comes too late is nobody's; the first answer decides.
 
 use std::borrow::Cow;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::timeout_at;
 
+use super::peer::Peer;
 use super::{Deadline, Finding, ProbeResult, contains, finding_of};
 use crate::spec::{UdpCheck, format_duration, unescape};
 
@@ -20,15 +21,11 @@ const ANSWER_LIMIT_LEN: usize = 4096;
 ///
 /// # Errors
 /// A finding other than an answer.
-pub(super) async fn ask(
-    address: SocketAddr,
-    check: &UdpCheck,
-    deadline: Deadline,
-) -> Result<Finding, Finding> {
+pub(super) async fn ask(peer: Peer, check: &UdpCheck, deadline: Deadline) -> Result<Finding, Finding> {
     let bytes = |text| unescape(text).map_err(|error| (ProbeResult::Local, Cow::Owned(error.to_string())));
     let expected = check.expect.as_deref().map(bytes).transpose()?;
     let mut answer = vec![0; ANSWER_LIMIT_LEN];
-    let socket = send(address, &bytes(&check.send)?).await?;
+    let socket = send(peer, &bytes(&check.send)?).await?;
     let len = receive(&socket, &mut answer, deadline).await?;
     let answer = answer.get(..len).unwrap_or_default();
     Ok(match expected {
@@ -44,18 +41,23 @@ pub(super) async fn ask(
 ///
 /// # Errors
 /// What the failure says about the backend.
-pub(super) async fn send(address: SocketAddr, bytes: &[u8]) -> Result<UdpSocket, Finding> {
-    let sending = async {
-        let own: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let socket = UdpSocket::bind(own).await?;
-        socket.connect(address).await?;
-        socket.send(bytes).await?;
-        Ok(socket)
+pub(super) async fn send(peer: Peer, bytes: &[u8]) -> Result<UdpSocket, Finding> {
+    let bound = || -> io::Result<UdpSocket> {
+        let domain = Domain::for_address(peer.to);
+        let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), None)?;
+        peer.bind(SockRef::from(&socket))?;
+        UdpSocket::from_std(socket.into())
     };
-    sending.await.map_err(|error| finding_of_udp(&error))
+    let socket = bound().map_err(|error| peer.finding_before_sending(&error))?;
+    let sending = async {
+        socket.connect(peer.to).await?;
+        socket.send(bytes).await
+    };
+    match sending.await {
+        Ok(_sent) => Ok(socket),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(finding_of_udp(&error)),
+        Err(error) => Err(peer.finding_of(&error)),
+    }
 }
 
 /// The length of the next datagram, which is in `answer`.

@@ -19,7 +19,13 @@ fn address(last: u8) -> SocketAddr {
 }
 
 fn target(id: &'static str, last: u8) -> Target<&'static str> {
-    Target { id, address: address(last), spec: HealthSpec::default(), initial: Health::Unknown }
+    Target {
+        id,
+        address: address(last),
+        through: None,
+        spec: HealthSpec::default(),
+        initial: Health::Unknown,
+    }
 }
 
 fn report(result: ProbeResult, detail: &'static str) -> ProbeReport {
@@ -343,7 +349,7 @@ proptest! {
             now += SECOND / 3;
             let (id, fall) = (IDS[id], 3 + fall);
             let make = |(id, (address, fall)): (&'static str, (SocketAddr, u32))| Target {
-                id, address, spec: HealthSpec { fall, ..HealthSpec::default() }, initial: Health::Unknown,
+                id, address, through: None, spec: HealthSpec { fall, ..HealthSpec::default() }, initial: Health::Unknown,
             };
             match action {
                 0 => { questions.remove(&[id]); wanted.remove(id); }
@@ -362,4 +368,29 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn one_that_is_doubted_is_asked_at_once_and_its_next_success_is_told() {
+    let (mut questions, begin) = (Questions::new(), Instant::now());
+    questions.put(vec![target("a", 1)], begin);
+    let first = questions.take_due(begin).unwrap();
+    questions.record(first.question, first.probe, well(), begin);
+    assert!(questions.take_events().iter().all(|event| !event.is_confirmation));
+    // A probe that is under way already saw what was before.
+    let on_its_way = questions.take_due(begin + SECOND * 2).unwrap();
+    let doubted = begin + SECOND * 2;
+    questions.doubt(&["a", "nobody"], doubted);
+    questions.record(on_its_way.question, on_its_way.probe, well(), doubted);
+    assert!(questions.take_events().is_empty());
+    let again = questions.take_due(doubted).expect("asked at once");
+    questions.record(again.question, again.probe, refused(), doubted);
+    assert!(questions.take_events().iter().all(|event| !event.is_confirmation));
+    let next = questions.take_due(doubted + SECOND * 2).unwrap();
+    questions.record(next.question, next.probe, well(), doubted + SECOND * 2);
+    let events = questions.take_events();
+    assert!(matches!(&events[..], [event] if event.is_confirmation && !event.changed), "{events:?}");
+    let later = questions.take_due(doubted + SECOND * 4).unwrap();
+    questions.record(later.question, later.probe, well(), doubted + SECOND * 4);
+    assert!(questions.take_events().is_empty(), "told once");
 }

@@ -282,7 +282,7 @@ fn compare(world: &World, model: &Model) -> Result<(), TestCaseError> {
         model.ways.iter().filter(|(_, known)| **known).map(|(who, _)| backend(*who)).collect();
     prop_assert_eq!(ways, wanted);
     let checked: BTreeSet<String> =
-        world.membership.health_targets().iter().map(|target| target.id.address.to_string()).collect();
+        world.membership.health_targets().iter().map(|target| target.id.member.address.to_string()).collect();
     let wanted: BTreeSet<String> = model
         .known
         .iter()
@@ -306,7 +306,7 @@ proptest! {
         let mut world = start(&text(&BTreeSet::new()));
         let mut model = Model { file: [1].into(), ..Model::default() };
         model.settle();
-        let mut checks: BTreeSet<MemberId> =
+        let mut checks: BTreeSet<CheckId> =
             world.membership.health_targets().into_iter().map(|target| target.id).collect();
         for step in &steps {
             let revision = world.membership.revision();
@@ -323,7 +323,7 @@ proptest! {
                 let single = !matches!(step, Step::Wait(_));
                 prop_assert!(!single || world.membership.revision() == revision + u64::from(outcome.revised));
             }
-            let targets: BTreeSet<MemberId> =
+            let targets: BTreeSet<CheckId> =
                 world.membership.health_targets().into_iter().map(|target| target.id).collect();
             prop_assert_eq!(&checks, &targets);
             compare(&world, &model)?;

@@ -143,7 +143,7 @@ fn pools_of_lbctls() {
     world.done(Operation::PoolAdd(Box::new(pool.clone())));
     assert!(!world.done(Operation::PoolAdd(Box::new(pool))).revised);
     assert_eq!(world.view("spare", "10.0.1.1").reason, "no service uses its pool");
-    assert!(world.membership.health_targets().iter().all(|target| target.id.pool != name("spare")));
+    assert!(world.membership.health_targets().iter().all(|target| target.id.member.pool != name("spare")));
     let user = ServiceAdd { pool: Some(name("spare")), backends: Vec::new(), ..api() };
     world.done(Operation::ServiceAdd(Box::new(user)));
     let refusal = world.refused(Operation::PoolRemove { name: name("spare") });

@@ -150,7 +150,7 @@ fn the_order_of_events_leaves_no_trace() {
     let mut backward = start(BOTH);
     let targets = backward.membership.health_targets();
     for target in targets.iter().rev() {
-        backward.health("servers", &target.id.address.to_string(), Health::Unhealthy);
+        backward.health("servers", &target.id.member.address.to_string(), Health::Unhealthy);
     }
     backward.all_well();
     backward.done(add("servers", "10.0.0.9"));

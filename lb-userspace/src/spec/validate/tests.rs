@@ -5,6 +5,7 @@ mod addresses;
 mod endpoints;
 mod health;
 mod ranges;
+mod via;
 
 /// What is said about pools and services written after three lines of head, without the severity.
 fn said(text: &str) -> Vec<String> {

@@ -156,7 +156,7 @@ proptest! {
         let members: BTreeSet<Who> = [1].into();
         let mut world = start(&file(&members, true));
         let mut claims = Claims { file: members, dns: true, ..Claims::default() };
-        let mut checks: BTreeSet<MemberId> =
+        let mut checks: BTreeSet<CheckId> =
             world.membership.health_targets().into_iter().map(|target| target.id).collect();
         for step in &steps {
             let (revision, overrides) = (world.membership.revision(), world.membership.overrides().len());
@@ -164,7 +164,7 @@ proptest! {
             let outcome = take(&mut world, &mut claims, step)?;
             checks.retain(|id| !outcome.checks_removed.contains(id));
             checks.extend(outcome.checks_put.iter().map(|target| target.id.clone()));
-            let targets: BTreeSet<MemberId> =
+            let targets: BTreeSet<CheckId> =
                 world.membership.health_targets().into_iter().map(|target| target.id).collect();
             prop_assert_eq!(&checks, &targets);
             prop_assert_eq!(world.membership.revision(), revision + u64::from(outcome.revised));
