@@ -179,3 +179,43 @@ fn flood(web: &Web, interface: u32, seconds: u32) -> Result<()> {
     }
     Ok(())
 }
+
+/// Whose checks go through the service: they say when an ejected backend is well again, and no time does.
+#[test]
+fn a_check_through_the_service_readmits_an_ejected_backend() -> Result<()> {
+    if !root_or_skip("a_check_through_the_service_readmits_an_ejected_backend") {
+        return Ok(());
+    }
+    let topology = Topology::build(Plan::new("readmit", Mode::FullNat, Family::V4))?;
+    let servers = topology.backends.iter();
+    let servers: Vec<Nginx> = servers
+        .map(|backend| Nginx::start(&backend.namespace, &backend.name, HTTP))
+        .collect::<Result<_>>()?;
+    // So many failures that the check itself would take minutes to say it.
+    let health = r#"{ type = "http", via = "service", interval = "500ms", timeout = "400ms", fall = 1000 }"#;
+    let service = topology.service(POOL, &["80/tcp"], health);
+    let brief = service.replacen("health =", "passive = { eject = \"1s\" }\nhealth =", 1);
+    let mut lbd = lbd_tests::topology::Lbd::start(&topology, &Settings::new(brief))?;
+    lbd.wait_eligible(POOL, topology.backends.len(), lbd_tests::web::PATIENCE)?;
+    let web = Web { lbd, servers, topology };
+    let load = web.load(PER_SECOND)?;
+    let recorder = load.recorder();
+    until_answered(recorder, Instant::now(), LOOKED_AT)?;
+    nft(
+        &web,
+        "add table inet cut; add chain inet cut in { type filter hook input priority 0; }; add rule inet cut in tcp dport 80 drop",
+    )?;
+    until("the ejection", || Ok(third(&web)?["ejected"] == true))?;
+    let why = third(&web)?["reason"].as_str().unwrap_or_default().to_owned();
+    ensure!(why.contains("until a check through the service succeeds"), "{why}");
+    // Three times as long as the ejection would last by time.
+    let out = Instant::now();
+    until_answered(recorder, out + Duration::from_secs(3), 1)?;
+    let then = third(&web)?;
+    ensure!(then["ejected"] == true && then["health"] == "healthy", "{then}");
+    nft(&web, "delete table inet cut")?;
+    until("the return", || {
+        let now = third(&web)?;
+        Ok(now["eligible"] == true && now["new_flows"].as_u64() > then["new_flows"].as_u64())
+    })
+}

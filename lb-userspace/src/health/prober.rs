@@ -70,24 +70,22 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_place_is_waited_for_and_a_new_one_is_another() {
         let prober = Prober::default();
-        let soon = || Instant::now() + Duration::from_secs(1);
-        assert!(prober.stand(true, soon()).await.is_none());
+        assert!(prober.stand(true, Instant::now()).await.is_none());
         let addresses = ["198.19.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-        let later = prober.clone();
-        let ready = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            later.ready("lbd-probe0", addresses);
-        });
-        let (stand, token) = prober.stand(false, soon()).await.unwrap();
-        ready.await.unwrap();
+        let waiting = prober.clone();
+        let generous = Instant::now() + Duration::from_secs(30);
+        let asking = tokio::spawn(async move { waiting.stand(false, generous).await });
+        tokio::task::yield_now().await;
+        prober.ready("lbd-probe0", addresses);
+        let (stand, token) = asking.await.unwrap().unwrap();
         assert_eq!((stand.interface, stand.address), ("lbd-probe0", addresses[1]));
         assert!(prober.is_still(&token));
         prober.ready("lbd-probe0", addresses);
         assert!(!prober.is_still(&token), "it was mended meanwhile");
         prober.not_ready();
-        assert!(prober.stand(true, soon()).await.is_none());
+        assert!(prober.stand(true, Instant::now()).await.is_none());
     }
 }
