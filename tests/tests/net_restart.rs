@@ -10,7 +10,7 @@ use lbd_tests::load::{Kind, Recorder};
 use lbd_tests::root_or_skip;
 use lbd_tests::server::echo::UdpEcho;
 use lbd_tests::topology::{Family, Lbd, Mode, Plan, Settings, Topology};
-use lbd_tests::web::{PATIENCE, POOL, Web, expect_no_failure, until_answered};
+use lbd_tests::web::{PATIENCE, POOL, Web, expect_no_failure, until, until_answered};
 
 const HEALTH: &str =
     r#"{ type = "http", port = 80, path = "/healthz", interval = "500ms", timeout = "400ms" }"#;
@@ -31,6 +31,32 @@ fn connections_go_on_when_the_daemon_is_stopped_and_started() -> Result<()> {
 #[test]
 fn connections_go_on_when_the_daemon_is_killed_and_started() -> Result<()> {
     goes_on("kill", Lbd::kill)
+}
+
+/// full-nat without `snat` sends from this host's own address, which the kernel is asked for: until it has answered, what the tables
+/// have stands.
+#[test]
+fn no_backend_stands_aside_while_its_source_is_asked_for_again() -> Result<()> {
+    const NAME: &str = "no_backend_stands_aside_while_its_source_is_asked_for_again";
+    if !root_or_skip(NAME) {
+        return Ok(());
+    }
+    let settings = |topology: &Topology| Settings { snat_sources: 0, ..web(topology) };
+    let mut web = Web::start(Plan::new("source", Mode::FullNat, Family::V4), settings)?;
+    web.lbd.kill()?;
+    web.lbd.start_again(&web.topology)?;
+    web.lbd.wait_eligible(POOL, 3, PATIENCE)?;
+    until("the first checks", || {
+        let backends = web.lbd.backends(POOL)?;
+        Ok(backends.iter().all(|backend| backend["health"] == "healthy"))
+    })?;
+    let events = web.lbd.lbctl(&["events"])?;
+    let events = events["events"].as_array().context("a list of events")?;
+    ensure!(events.iter().any(|event| event["type"] == "backend_added"), "{events:?}");
+    let again: Vec<_> = events.iter().filter(|event| event["type"] == "backend_eligible").collect();
+    // Each would have been out until then.
+    ensure!(again.is_empty(), "{again:?}");
+    Ok(())
 }
 
 fn goes_on(name: &str, end: impl Fn(&mut Lbd) -> Result<()>) -> Result<()> {

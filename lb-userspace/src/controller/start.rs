@@ -257,7 +257,12 @@ fn pinned(image: &Image, datapath: &Datapath) -> Pinned {
             let held = Held { takes_new: backend.takes_new, keeps: backend.keeps };
             pinned.members.insert(MemberId { pool: name.clone(), address: backend.key }, held);
             if let Some(hop) = next_hop(datapath, backend.next_hop) {
-                pinned.ways.insert(backend.key.ip, WayState::Resolved { hop, source: None });
+                // With the source that they have: without one, nothing could be sent until the kernel is asked again.
+                let known = pinned.ways.entry(backend.key.ip);
+                let state = known.or_insert(WayState::Resolved { hop, source: None });
+                if let WayState::Resolved { source: source @ None, .. } = state {
+                    *source = backend.source;
+                }
             }
         }
     }

@@ -2,6 +2,10 @@
 //!
 //! In: an [`Image`]. Out: what each id stands for, with the numbers by which counters are found.
 
+use std::net::IpAddr;
+
+use lb_common::Address;
+
 use super::{Image, PoolImage};
 use crate::desired::{BackendKey, ListenerKey, PoolKey, Variant, protocol_of};
 
@@ -52,6 +56,8 @@ pub struct BackendView {
     pub keeps: bool,
     /// Index of its next hop; 0 = unresolved.
     pub next_hop: u32,
+    /// The first address that packets to it may come from, if this host puts one into them.
+    pub source: Option<IpAddr>,
 }
 
 impl Image {
@@ -87,12 +93,12 @@ impl Image {
 
     /// The pools in use, by id.
     pub fn pools(&self) -> impl Iterator<Item = PoolView> {
-        self.pools.iter().map(|(id, pool)| pool.view(*id))
+        self.pools.iter().map(|(id, pool)| pool.view(*id, &self.sources))
     }
 }
 
 impl PoolImage {
-    fn view(&self, id: u16) -> PoolView {
+    fn view(&self, id: u16, sources: &[Address]) -> PoolView {
         let live = self.entries().filter(|(_, record)| record.is_live());
         let backends = live.map(|(local, record)| BackendView {
             key: record.key(),
@@ -102,6 +108,10 @@ impl PoolImage {
             takes_new: record.takes_new(),
             keeps: record.state & lb_common::backend_state::KEEPS != 0,
             next_hop: record.next_hop(),
+            source: sources
+                .get(usize::from(record.source))
+                .filter(|_| record.source_count > 0)
+                .map(|source| (*source).into()),
         });
         PoolView {
             id,
