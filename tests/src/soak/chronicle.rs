@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::change::{Change, Index};
-use super::clock::{Stretch, covered};
+use super::clock::{Stretch, Stretches};
 use super::model::{At, Model};
 
 /// After a deadline lbd may need this long to do what is due.
@@ -71,8 +71,9 @@ pub(super) struct Chronicle {
     pub(super) macs: Vec<(Index, Stretch)>,
     /// When there was no lbd.
     pub(super) down: Vec<Stretch>,
-    /// The step that last was about a backend: what a deadline does is that one's doing.
-    about: BTreeMap<Index, usize>,
+    /// The step that last was about a backend, and how long it took: what a deadline does is that one's doing, and nobody knows better
+    /// when in that time lbd began to count.
+    about: BTreeMap<Index, (usize, Duration)>,
 }
 
 impl Chronicle {
@@ -107,7 +108,7 @@ impl Chronicle {
         for backend in
             before.indices().filter(|backend| before.members[*backend] != self.model.members[*backend])
         {
-            self.about.insert(backend, step);
+            self.about.insert(backend, (step, stretch.1.saturating_sub(stretch.0)));
         }
         if let Change::Mac(backend) = change {
             self.macs.push((*backend, stretch));
@@ -130,7 +131,9 @@ impl Chronicle {
             for tcp in [true, false] {
                 match (before.keeps(backend, tcp), self.model.keeps(backend, tcp)) {
                     (true, false) => {
-                        let step = step.or(self.about.get(&backend).copied()).unwrap_or(0);
+                        let about = self.about.get(&backend).copied().unwrap_or_default();
+                        let (step, settled) =
+                            step.map_or((about.0, settled + about.1), |step| (step, settled));
                         self.spells.push(Spell { backend, tcp, from, settled, to: None, harm, step });
                     }
                     (false, true) => {
@@ -199,7 +202,10 @@ impl Chronicle {
         let (_, out) = eligible.into_iter().find(|(from, to)| *from <= spell.from && spell.from < *to)?;
         let end = spell.to.unwrap_or(At::MAX);
         let waited = (spell.from, out.min(end));
-        let length = waited.1.saturating_sub(waited.0).saturating_sub(covered(waited, &self.down));
+        let length = waited
+            .1
+            .saturating_sub(waited.0)
+            .saturating_sub(Stretches::new(self.down.clone()).covered(waited));
         Some(if out <= end { Ok(length) } else { Err(length) })
     }
 

@@ -26,6 +26,8 @@ use crate::topology::Topology;
 const SPREAD: Duration = Duration::from_millis(20);
 /// How long the last connections and streams may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// New connections slower than this are looked at one by one.
+const SLOW: Duration = Duration::from_millis(150);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The load at work.
@@ -82,8 +84,14 @@ impl Crowd {
             match attempt.outcome {
                 Ok(()) => {
                     let time = attempt.end - attempt.start;
+                    let due = clock::at(attempt.start);
                     evidence.times.add(time);
-                    evidence.note_second(clock::at(attempt.start), time);
+                    evidence.note_second(due, time);
+                    if time >= SLOW {
+                        evidence.slow_connections.push((due, due + time));
+                    } else {
+                        evidence.longest_quick = evidence.longest_quick.max(time);
+                    }
                     if let Some(backend) = attempt.backend {
                         *evidence.answered.entry(backend.to_string()).or_default() += 1;
                     }

@@ -41,7 +41,7 @@ pub(super) struct Move {
     pub(super) flow: u64,
     pub(super) from: String,
     pub(super) to: String,
-    /// When the old one answered last, when the new one did first.
+    /// When what the old one answered last was sent, when the new one's first answer came.
     pub(super) stretch: (At, At),
 }
 
@@ -114,8 +114,8 @@ struct Flow {
     /// Datagrams are numbered from 1; the last that was sent, and the last that was answered.
     sent: u64,
     answered: u64,
-    /// When the last answer came.
-    answered_at: At,
+    /// When the last that was answered was sent: the answer may have lain here for a while.
+    asked_at: At,
     backend: Option<String>,
     /// When datagrams were sent that have no answer yet.
     waiting: BTreeMap<u64, At>,
@@ -159,10 +159,10 @@ impl Flow {
                 if let Some(share) = book.shares.get_mut(&from) {
                     *share -= 1;
                 }
-                book.moves.push(Move { flow: self.number, from, to: name, stretch: (self.answered_at, now) });
+                book.moves.push(Move { flow: self.number, from, to: name, stretch: (self.asked_at, now) });
             }
         }
-        (self.answered, self.answered_at) = (number, now);
+        (self.answered, self.asked_at) = (number, asked);
     }
 
     /// What has no answer now has none.
@@ -216,6 +216,7 @@ mod tests {
         assert_eq!(book.holes, [hole("b1", 1000, 1501, 1), hole("b2", 2000, 5000, 1)]);
         assert_eq!(book.moves.len(), 1);
         assert_eq!((book.moves[0].from.as_str(), book.moves[0].to.as_str()), ("b1", "b2"));
+        assert_eq!(book.moves[0].stretch, (MS(500), MS(1501)));
         assert_eq!((book.answered, book.crossed), (2, 1));
         assert_eq!(book.shares, BTreeMap::from([("b1".to_owned(), 0), ("b2".to_owned(), 1)]));
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::change::name;
 use super::chronicle::{Chronicle, Spell};
-use super::clock::{Stretch, covered};
+use super::clock::{Stretch, Stretches};
 use super::datagrams::{Hole, Move};
 use super::figures::Histogram;
 use super::model::At;
@@ -45,6 +45,10 @@ pub(super) struct Lost {
 pub(super) struct Evidence {
     /// New connections that ended well, from when they were due to their last byte.
     pub(super) times: Histogram,
+    /// The longest of those that did not take long.
+    pub(super) longest_quick: Duration,
+    /// Those that did.
+    pub(super) slow_connections: Vec<Stretch>,
     /// New connections answered, by backend.
     pub(super) answered: BTreeMap<String, u64>,
     pub(super) lost: Vec<Lost>,
@@ -91,6 +95,8 @@ pub(super) struct Verdict {
     /// The longest on a surviving backend, without the load's own lateness.
     pub(super) longest_stall: Duration,
     pub(super) longest_silence: Duration,
+    /// The longest that a new connection took which met no backend within its detection window, and no new MAC.
+    pub(super) longest_connection: Duration,
     /// The longest that lbd took to find out about a killed and a cut backend.
     pub(super) longest_kill: Duration,
     pub(super) longest_cut: Duration,
@@ -100,27 +106,50 @@ pub(super) struct Verdict {
 
 /// Judges.
 pub(super) fn judge(chronicle: &Chronicle, evidence: &Evidence) -> Verdict {
-    let mut judge = Judge { chronicle, late: &evidence.late, verdict: Verdict::default() };
+    let late = Stretches::new(evidence.late.clone());
+    let mut judge = Judge::new(chronicle, late);
     judge.detection();
     judge.connections(&evidence.lost);
+    judge.slow_connections(evidence);
     judge.streams(evidence);
     judge.datagrams(evidence);
-    let late = evidence.late.iter().map(|(from, to)| to.saturating_sub(*from));
-    judge.verdict.longest_late = late.max().unwrap_or_default();
+    judge.verdict.longest_late = judge.late.longest();
     judge.verdict
+}
+
+/// A spell and what follows from it, worked out once: it is asked about each of a hundred thousand holes.
+struct Known<'a> {
+    spell: &'a Spell,
+    name: String,
+    windows: Vec<Stretch>,
+    gone_by: At,
 }
 
 struct Judge<'a> {
     chronicle: &'a Chronicle,
-    late: &'a [Stretch],
+    known: Vec<Known<'a>>,
+    late: Stretches,
     verdict: Verdict,
+}
+
+impl<'a> Judge<'a> {
+    fn new(chronicle: &'a Chronicle, late: Stretches) -> Judge<'a> {
+        let known = |spell: &'a Spell| Known {
+            spell,
+            name: name(spell.backend),
+            windows: chronicle.windows(spell),
+            gone_by: chronicle.gone_by(spell),
+        };
+        let known = chronicle.spells.iter().map(known).collect();
+        Judge { chronicle, known, late, verdict: Verdict::default() }
+    }
 }
 
 fn overlap(a: Stretch, b: Stretch) -> bool {
     a.0 <= b.1 && b.0 <= a.1
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
     /// Those of one kind: a few in words, the others as a number.
     fn complain(&mut self, complaints: Vec<String>, what: &str) {
         let more = complaints.len().saturating_sub(TOLD);
@@ -130,13 +159,26 @@ impl Judge<'_> {
         }
     }
 
-    fn spells(&self, tcp: bool) -> impl Iterator<Item = &Spell> {
-        self.chronicle.spells.iter().filter(move |spell| spell.tcp == tcp)
+    fn spells(&self, tcp: bool) -> impl Iterator<Item = &Known<'a>> {
+        self.known.iter().filter(move |known| known.spell.tcp == tcp)
     }
 
-    /// The spell of this backend (by name) that excuses what happened in this time.
-    fn excuse(&self, tcp: bool, backend: &str, stretch: Stretch) -> Option<&Spell> {
-        self.spells(tcp).find(|spell| name(spell.backend) == backend && overlap(spell.stretch(), stretch))
+    /// The step that excuses what happened to a TCP flow of this backend in this time.
+    fn excuse(&self, backend: &str, stretch: Stretch) -> Option<usize> {
+        let own = |known: &&Known<'_>| known.name == backend && overlap(known.spell.stretch(), stretch);
+        self.spells(true).find(own).map(|known| known.spell.step)
+    }
+
+    /// The step that excuses that a new connection to `backend` (none: whoever it was) failed that was due then.
+    fn excuse_new(&self, backend: Option<&str>, (from, to): Stretch) -> Option<usize> {
+        // What is due while the load does not run is sent when it does.
+        let late = self.late.end(from).map_or(Duration::ZERO, |end| end - from);
+        let sent = (from, to.min(from + SENT_WITHIN + late));
+        let open = |known: &&Known<'_>| {
+            backend.is_none_or(|backend| backend == known.name)
+                && known.windows.iter().any(|window| overlap(*window, sent))
+        };
+        self.spells(true).find(open).map(|known| known.spell.step)
     }
 
     fn cost(&mut self, step: usize) -> &mut Cost {
@@ -145,13 +187,13 @@ impl Judge<'_> {
 
     /// What is left of a stretch without the time in which the load itself did not run.
     fn net(&self, stretch: Stretch) -> Duration {
-        stretch.1.saturating_sub(stretch.0).saturating_sub(covered(stretch, self.late))
+        stretch.1.saturating_sub(stretch.0).saturating_sub(self.late.covered(stretch))
     }
 
     fn detection(&mut self) {
         let mut complaints = Vec::new();
         for spell in self.chronicle.spells.iter().filter(|spell| spell.tcp && spell.harm) {
-            let killed = self.spells(false).any(|other| other.step == spell.step);
+            let killed = self.spells(false).any(|other| other.spell.step == spell.step);
             let (what, known) = if killed { ("killed", KILL_KNOWN) } else { ("cut", CUT_KNOWN) };
             let Some(found) = self.chronicle.found_out_after(spell) else { continue };
             let length = found.unwrap_or_else(|until_return| until_return);
@@ -160,7 +202,7 @@ impl Judge<'_> {
                     if killed { &mut self.verdict.longest_kill } else { &mut self.verdict.longest_cut };
                 *longest = length.max(*longest);
             }
-            if length > known + covered((spell.from, spell.from + length), self.late) {
+            if length > known + self.late.covered((spell.from, spell.from + length)) {
                 let ms = length.as_millis();
                 complaints
                     .push(format!("{} was {what} and in service for {ms} ms more", name(spell.backend)));
@@ -172,13 +214,7 @@ impl Judge<'_> {
     fn connections(&mut self, lost: &[Lost]) {
         let mut complaints = Vec::new();
         for lost in lost {
-            let (from, to) = lost.stretch;
-            let sent = (from, to.min(from + SENT_WITHIN.max(self.late_from(from))));
-            let guilty = self.spells(true).find(|spell| {
-                let answered = lost.backend.as_ref().is_none_or(|backend| *backend == name(spell.backend));
-                answered && self.chronicle.windows(spell).into_iter().any(|window| overlap(window, sent))
-            });
-            match guilty.map(|spell| spell.step) {
+            match self.excuse_new(lost.backend.as_deref(), lost.stretch) {
                 Some(step) => self.cost(step).connections += 1,
                 None => complaints.push(format!("a new connection failed: {lost}")),
             }
@@ -186,10 +222,18 @@ impl Judge<'_> {
         self.complain(complaints, "new connections failed");
     }
 
-    /// How late the load was with what was due then.
-    fn late_from(&self, due: At) -> Duration {
-        let over = self.late.iter().filter(|(from, to)| *from <= due && due < *to);
-        over.map(|(_, to)| *to - due + SENT_WITHIN).max().unwrap_or_default()
+    /// A SYN that was lost in somebody's detection window comes again after a second: that is the loss, told less loudly.
+    fn slow_connections(&mut self, evidence: &Evidence) {
+        for (from, to) in &evidence.slow_connections {
+            let by_mac =
+                self.chronicle.macs.iter().any(|(backend, _)| self.changed_mac(&name(*backend), *from));
+            if !by_mac && self.excuse_new(None, (*from, *to)).is_none() {
+                let net = self.net((*from, *to));
+                self.verdict.longest_connection = self.verdict.longest_connection.max(net);
+            }
+        }
+        let longest = self.verdict.longest_connection.max(evidence.longest_quick);
+        self.verdict.longest_connection = longest;
     }
 
     fn streams(&mut self, evidence: &Evidence) {
@@ -200,8 +244,8 @@ impl Judge<'_> {
             let may_be = !matches!(fault, Fault::Gap | Fault::WrongBytes);
             let life = (stream.opened, stream.ended);
             let guilty = match &stream.backend {
-                Some(backend) => self.excuse(true, backend, life).map(|spell| spell.step),
-                None => self.excuse_opening(life),
+                Some(backend) => self.excuse(backend, life),
+                None => self.excuse_new(None, life),
             };
             match guilty.filter(|_| may_be) {
                 Some(step) => self.cost(step).streams += 1,
@@ -217,7 +261,7 @@ impl Judge<'_> {
             }
         }
         for slow in &evidence.slow {
-            if self.excuse(true, &slow.backend, slow.stretch).is_some() {
+            if self.excuse(&slow.backend, slow.stretch).is_some() {
                 continue;
             }
             let net = self.net(slow.stretch);
@@ -231,13 +275,6 @@ impl Judge<'_> {
         self.complain(complaints, "streams broke or stalled");
     }
 
-    fn excuse_opening(&self, life: Stretch) -> Option<usize> {
-        let sent = (life.0, life.1.min(life.0 + SENT_WITHIN.max(self.late_from(life.0))));
-        let open =
-            |spell: &&Spell| self.chronicle.windows(spell).into_iter().any(|window| overlap(window, sent));
-        self.spells(true).find(open).map(|spell| spell.step)
-    }
-
     fn datagrams(&mut self, evidence: &Evidence) {
         let mut complaints = Vec::new();
         for hole in &evidence.holes {
@@ -245,7 +282,7 @@ impl Judge<'_> {
             let by_mac = self.changed_mac(&hole.backend, hole.stretch.0);
             match self.excuse_udp(&hole.backend, hole.stretch) {
                 Some((step, gone_by))
-                    if hole.stretch.1 <= gone_by.saturating_add(ALLOWED_STALL + super::UDP_INTERVAL) =>
+                    if self.net((gone_by, hole.stretch.1)) <= ALLOWED_STALL + super::UDP_INTERVAL =>
                 {
                     self.cost(step).datagrams += hole.lost;
                 }
@@ -286,17 +323,16 @@ impl Judge<'_> {
         let own = self.chronicle.macs.iter().filter(|(of, _)| name(*of) == backend);
         own.map(|(_, stretch)| stretch).any(|(from, to)| {
             // A machine on which the load does not run lets lbd wait too.
-            let late = covered((*to, *to + 4 * MAC_KNOWN), self.late);
+            let late = self.late.covered((*to, *to + 4 * MAC_KNOWN));
             overlap((*from, *to + MAC_KNOWN + late), (sent, sent))
         })
     }
 
     /// The step that excuses a UDP flow of this backend, and by when it has to be well elsewhere.
     fn excuse_udp(&self, backend: &str, stretch: Stretch) -> Option<(usize, At)> {
-        let spells = self.spells(false).filter(|spell| name(spell.backend) == backend);
-        let until = spells.map(|spell| (spell, self.chronicle.gone_by(spell)));
-        let guilty = until.filter(|(spell, gone_by)| overlap((spell.stretch().0, *gone_by), stretch));
-        guilty.max_by_key(|(_, gone_by)| *gone_by).map(|(spell, gone_by)| (spell.step, gone_by))
+        let own = self.spells(false).filter(|known| known.name == backend);
+        let guilty = own.filter(|known| overlap((known.spell.stretch().0, known.gone_by), stretch));
+        guilty.max_by_key(|known| known.gone_by).map(|known| (known.spell.step, known.gone_by))
     }
 }
 

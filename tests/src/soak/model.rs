@@ -111,6 +111,11 @@ impl Model {
         self.members[backend].keeps() && !host.dead && !(tcp && host.cut)
     }
 
+    /// Whether it is to take new flows, sooner or later: nothing is wrong with it any more.
+    pub(super) fn takes(&self, backend: Index) -> bool {
+        self.members[backend].takes() && !self.is_harmed(backend)
+    }
+
     /// Whether it is sure to take new flows and to answer them.
     pub(super) fn serves(&self, backend: Index, now: At) -> bool {
         let host = &self.hosts[backend];

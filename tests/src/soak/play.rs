@@ -208,30 +208,26 @@ impl Player<'_> {
             };
             self.make(&change)?;
         }
-        while !self.chronicle.model.all_well(clock::now()) {
-            self.frame()?;
-        }
-        let well = clock::now();
+        let begun = clock::now();
         loop {
-            let out: Vec<String> = {
-                let (chronicle, now) = (&self.chronicle, clock::now());
-                let model = &chronicle.model;
-                let serving = model.indices().filter(|backend| model.serves(*backend, now));
-                let eligible = |backend: usize| {
-                    let looks = chronicle.looks.iter().rev().filter(|look| look.backend == backend);
-                    looks.filter_map(|look| look.eligible).next() == Some(true)
-                };
-                serving.filter(|backend| !eligible(*backend)).map(name).collect()
-            };
+            let (model, now) = (&self.chronicle.model, clock::now());
+            let wanted = model.indices().filter(|backend| model.takes(*backend));
+            let out: Vec<String> = wanted.filter(|backend| !self.is_eligible(*backend)).map(name).collect();
             if out.is_empty() {
                 break;
             }
-            if clock::now() > well + PATIENCE {
+            if model.all_well(now) && now > begun + PATIENCE {
                 bail!("well again and not in service: {}", out.join(", "));
             }
             self.frame()?;
         }
         self.until(clock::now() + QUIET)
+    }
+
+    /// Whether it takes new flows by lbd's last word.
+    fn is_eligible(&self, backend: usize) -> bool {
+        let looks = self.chronicle.looks.iter().rev().filter(|look| look.backend == backend);
+        looks.filter_map(|look| look.eligible).next() == Some(true)
     }
 
     fn until(&mut self, time: At) -> Result<()> {

@@ -166,10 +166,11 @@ pub(super) fn summary(played: &Played, verdict: &Verdict, width: usize) -> Vec<S
         kinds.join(", ")
     ));
     lines.push(format!(
-        "  connections  {} new, {} lost ({explained} of them explained); p50 {} ms, p99 {} ms, p99.9 {} ms, longest {} ms",
+        "  connections  {} new, {} lost ({explained} of them explained); p50 {} ms, p99 {} ms, p99.9 {} ms, longest {} ms; outside detection windows {} ms",
         grouped(times.count + evidence.lost.len() as u64),
         evidence.lost.len(),
-        ms(times.quantile(0.5)), ms(times.quantile(0.99)), ms(times.quantile(0.999)), ms(times.longest)
+        ms(times.quantile(0.5)), ms(times.quantile(0.99)), ms(times.quantile(0.999)), ms(times.longest),
+        ms(verdict.longest_connection)
     ));
     lines.push(format!(
         "  streams      {} ended, {} given up with their backend, {} records checked; longest stall {} ms",
@@ -213,7 +214,7 @@ pub(super) fn json(played: &Played, verdict: &Verdict, (mode, seed): (&str, u64)
         "connections": {
             "new": times.count + evidence.lost.len() as u64, "lost": evidence.lost.len(),
             "p50_ms": ms(times.quantile(0.5)), "p99_ms": ms(times.quantile(0.99)),
-            "p999_ms": ms(times.quantile(0.999)), "longest_ms": ms(times.longest),
+            "p999_ms": ms(times.quantile(0.999)), "longest_ms": ms(times.longest), "longest_outside_windows_ms": ms(verdict.longest_connection),
         },
         "streams": {
             "ended": evidence.streams.len(), "given_up": evidence.abandoned.len(), "records": evidence.records,

@@ -139,12 +139,12 @@ impl Writer {
             45..50 => Change::Batch(self.batch()),
             50..53 => Change::Rollback,
             53..61 => Change::Reload(self.file()),
-            61..68 => Change::Kill(backend),
-            68..77 => Change::Revive(backend),
-            77..83 => Change::Cut(backend, if self.random.below(3) == 0 { How::Reset } else { How::Drop }),
-            83..89 => Change::Heal(backend),
-            89..93 => Change::Mac(backend),
-            93..97 => Change::Crash(Duration::from_millis(self.random.below(2000))),
+            61..66 => Change::Kill(backend),
+            66..76 => Change::Revive(backend),
+            76..81 => Change::Cut(backend, if self.random.below(3) == 0 { How::Reset } else { How::Drop }),
+            81..91 => Change::Heal(backend),
+            91..94 => Change::Mac(backend),
+            94..97 => Change::Crash(Duration::from_millis(self.random.below(2000))),
             _ => Change::Upgrade,
         }
     }

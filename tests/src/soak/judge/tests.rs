@@ -153,6 +153,10 @@ fn a_lost_datagram_needs_a_reason_and_a_flow_that_moves_too() {
     breaks(&killed(), &hole("b1", 10_100, 10_600, 1), "1 lost");
     holds(&killed(), &hole("b3", 10_100, 11_500, 3));
     breaks(&killed(), &hole("b3", 10_100, 13_500, 6), "6 lost");
+    // A load that did not run sees late that all is well.
+    let mut evidence = hole("b3", 10_100, 13_500, 6);
+    evidence.late = vec![(MS(11_000), MS(13_000))];
+    holds(&killed(), &evidence);
     holds(&killed(), &hole("b1", 10_100, 10_400, 0));
     breaks(&killed(), &hole("b1", 10_100, 11_200, 0), "0 lost");
     holds(&killed(), &moved("b3", 9_900, 11_000));
@@ -189,6 +193,19 @@ fn a_drain_keeps_its_streams_until_its_deadline() {
     breaks(&chronicle, &moved("b3", 12_000, 12_500), "moved from b3");
     holds(&chronicle, &moved("b3", 12_900, 13_400));
     breaks(&chronicle, &hole("b3", 12_900, 16_000, 5), "5 lost");
+}
+
+#[test]
+fn a_drain_that_took_long_to_command_may_end_later() {
+    let command = |took: u64| {
+        let mut chronicle = chronicle();
+        let drain = Hand::Drain { deadline: Some((MS(3_000), Then::Disable)) };
+        chronicle.made(1, &Change::Hand(2, drain), (MS(10_000), MS(10_000 + took)));
+        chronicle.pass(MS(16_000));
+        chronicle
+    };
+    breaks(&command(50), &moved("b3", 14_400, 14_800), "moved from b3");
+    holds(&command(1_500), &moved("b3", 14_400, 14_800));
 }
 
 #[test]
