@@ -157,15 +157,26 @@ pub(crate) fn place_among_others(path: &Path, whole: &[u8], replaces: bool) -> R
     })?;
     let placed = fill(file, whole).and_then(|()| match replaces {
         true => fs::rename(&fresh, path),
-        // Unlike a rename, this takes no other file's place.
-        false => fs::hard_link(&fresh, path),
+        false => name_anew(&fresh, path),
     });
-    if placed.is_err() || !replaces {
+    if placed.is_err() {
         // Of no use to anybody; the fault that counts is the first one.
         let _unused = fs::remove_file(&fresh);
     }
     placed.map_err(before)?;
     sync_names(path).map_err(|error| Misplaced { error, name: true })
+}
+
+/// Gives a file another name that nothing has.
+fn name_anew(fresh: &Path, path: &Path) -> io::Result<()> {
+    // Unlike a rename, a link takes no other file's place.
+    match fs::hard_link(fresh, path) {
+        Ok(()) => fs::remove_file(fresh),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // A file system without links (FAT): looked at just before is as near as it gets.
+        Err(_) if path.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(_) => fs::rename(fresh, path),
+    }
 }
 
 /// Why a file was not put in place.
