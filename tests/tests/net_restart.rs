@@ -53,8 +53,8 @@ fn no_backend_stands_aside_while_its_source_is_asked_for_again() -> Result<()> {
     let events = web.lbd.lbctl(&["events"])?;
     let events = events["events"].as_array().context("a list of events")?;
     ensure!(events.iter().any(|event| event["type"] == "backend_added"), "{events:?}");
-    let again: Vec<_> = events.iter().filter(|event| event["type"] == "backend_eligible").collect();
-    // Each would have been out until then.
+    // Had they stood aside, the pool would have been without a backend, and come back.
+    let again: Vec<_> = events.iter().filter(|event| event["type"] == "pool_up").collect();
     ensure!(again.is_empty(), "{again:?}");
     Ok(())
 }
