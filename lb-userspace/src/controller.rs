@@ -14,6 +14,7 @@ mod moves;
 mod names;
 mod network;
 mod passive;
+mod pinned;
 mod probes;
 mod publish;
 mod reload;

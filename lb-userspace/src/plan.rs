@@ -224,4 +224,4 @@ impl<'a> Planner<'a> {
 const NO_NAME: NameEntry = NameEntry { bytes: [0; NAME_LEN + 8] };
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

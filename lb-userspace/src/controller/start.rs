@@ -16,14 +16,13 @@ use super::return_path::ReturnPaths;
 use super::{Clock, Controller, Fault, Inbox, Names, Notice, Order, Published};
 use crate::api::{self, EventLog, Snapshot};
 use crate::datapath::{Adoption, Datapath, Demand, Tuning};
-use crate::desired::{Desired, DesiredNextHop};
+use crate::desired::Desired;
 use crate::health::{HealthEngine, Prober, default_probe_limit};
 use crate::image::Image;
-use crate::membership::{Held, MemberId, Membership, Pinned, SetAside, Start, WayState};
+use crate::membership::{Membership, Pinned, SetAside, Start};
 use crate::netlink::{NextHopResolver, ProbePath, read_host_network};
 use crate::spec::{OnExit, Problem, SourceId, Spec};
 use crate::state::{Left, Said, StateDir};
-use crate::store::{Store, Table};
 
 /// What a start is given.
 pub struct Given {
@@ -79,7 +78,7 @@ impl Controller {
         refuse_errors(&of_the_change(&judgement.problems))?;
         let datapath = open_datapath(&spec, alone.membership.desired())?;
         let image = Image::read(&datapath).context("cannot read the tables of an earlier run")?;
-        let pinned = pinned(&image, &datapath);
+        let pinned = Pinned::of(&image, &spec.datapath);
         let candidate = begin(&left, pinned).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
         let (health_events, health_inbox) = mpsc::unbounded_channel();
         let (network_events, network_inbox) = mpsc::unbounded_channel();
@@ -246,45 +245,4 @@ fn open_datapath(spec: &Spec, desired: &Desired) -> anyhow::Result<Datapath> {
     let tuning = Tuning::of(desired, &spec.datapath.timeouts);
     let demand = Demand::of(desired, spec.datapath.flows);
     Ok(Datapath::open(&spec.datapath, tuning, &demand)?)
-}
-
-/// What the tables say of backends and ways: good until checks and neighbours have spoken.
-fn pinned(image: &Image, datapath: &Datapath) -> Pinned {
-    let mut pinned = Pinned::default();
-    for pool in image.pools() {
-        let Some(Ok(name)) = pool.key.map(|key| key.name.parse::<crate::spec::Name>()) else { continue };
-        for backend in pool.backends {
-            let held = Held { takes_new: backend.takes_new, keeps: backend.keeps };
-            pinned.members.insert(MemberId { pool: name.clone(), address: backend.key }, held);
-            if let Some(hop) = next_hop(datapath, backend.next_hop) {
-                // With the source that they have: without one, nothing could be sent until the kernel is asked again.
-                let known = pinned.ways.entry(backend.key.ip);
-                let state = known.or_insert(WayState::Resolved { hop, source: None });
-                if let WayState::Resolved { source: source @ None, .. } = state {
-                    *source = backend.source;
-                }
-            }
-        }
-    }
-    pinned
-}
-
-/// A next hop of the tables.
-fn next_hop(datapath: &Datapath, index: u32) -> Option<DesiredNextHop> {
-    use zerocopy::{FromBytes as _, IntoBytes as _};
-    let mut words = [0_u64; 4];
-    let width = Table::NextHops.entry_words();
-    datapath.read(Table::NextHops, index as usize * width, words.get_mut(..width)?).ok()?;
-    let hop = lb_common::NextHop::read_from_bytes(words.as_bytes().get(..width * 8)?).ok()?;
-    if index == 0 || hop.kind == 0 {
-        return None;
-    }
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = <[u8; 12]>::try_from(hop.ethernet.as_bytes()).ok()?;
-    Some(DesiredNextHop {
-        interface: hop.interface,
-        destination_mac: [a, b, c, d, e, f],
-        source_mac: [g, h, i, j, k, l],
-        mtu: hop.mtu,
-        local: hop.kind == lb_common::next_hop_kind::LOCAL,
-    })
 }

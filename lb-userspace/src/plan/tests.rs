@@ -1,5 +1,5 @@
 mod histories;
-mod model;
+pub(crate) mod model;
 mod reader;
 mod scale;
 mod steps;

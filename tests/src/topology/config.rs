@@ -20,7 +20,7 @@ pub struct Settings {
     pub on_exit: String,
     /// More lines for `[daemon]`.
     pub daemon: String,
-    /// How many of the balancer's addresses full-nat may use as sources.
+    /// How many of the balancer's addresses full-nat may use as sources; 0: no source is configured, for tunnels neither.
     pub snat_sources: usize,
     /// More lines for `[datapath]`.
     pub datapath: String,
@@ -85,6 +85,7 @@ impl Plan {
         let sources = match self.mode {
             // The default would be the first alone; its 4,536 ports are too few for a load without pauses between
             // connections to two or three backends.
+            Mode::FullNat | Mode::Ipip if settings.snat_sources == 0 => String::new(),
             Mode::FullNat => {
                 format!("snat = {}\n", list(sources.into_iter().take(settings.snat_sources)))
             }
