@@ -79,11 +79,19 @@ pub fn judge(spec: &Spec, host: &HostNetwork) -> Judgement {
     for service in &spec.services {
         services.entry(&service.pool).or_default().push(service);
     }
+    // The services of the pools that one stands in for send packets to its backends too.
+    let mut behind: BTreeMap<&Name, Vec<&ServiceSpec>> = BTreeMap::new();
+    for pool in &spec.pools {
+        if let (Some(backup), Some(users)) = (&pool.backup, services.get(&pool.name)) {
+            behind.entry(&backup.pool).or_default().extend(users);
+        }
+    }
     for pool in &spec.pools {
         for backend in &pool.backends {
             let place = host.locate(backend.address.ip, listed);
             judgement.reach.insert((pool.name.clone(), backend.address), place);
-            let mut said = services.get(&pool.name).into_iter().flatten();
+            let users = [services.get(&pool.name), behind.get(&pool.name)];
+            let mut said = users.into_iter().flatten().flatten();
             // A backend that several services cannot reach is named once.
             let problem = said.find_map(|service| judge_backend(service, backend, listed, host));
             judgement.problems.extend(problem);

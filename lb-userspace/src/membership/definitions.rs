@@ -98,6 +98,12 @@ impl Definitions {
         pools.filter(is_behind).map(|pool| &pool.name)
     }
 
+    /// Services of `pool` send packets to the backends of `other`: it is the same pool, or stands in for it.
+    pub(super) fn sends_to(&self, pool: &Name, other: &Name) -> bool {
+        let backup = || Some(&self.pool_alone(pool)?.backup.as_ref()?.pool);
+        pool == other || backup() == Some(other)
+    }
+
     /// Every service's name.
     pub(super) fn service_names(&self) -> impl Iterator<Item = &Name> {
         self.file_services.keys().chain(self.cli.services.keys())

@@ -259,3 +259,22 @@ fn the_longest_prefix_and_the_smallest_metric_win() {
     assert_eq!(links("8.8.8.8"), [2]);
     assert_eq!(links("::1"), [] as [u32; 0]);
 }
+
+#[test]
+fn backends_of_a_backup_are_judged_for_the_services_of_the_pool_it_stands_in_for() {
+    let text = |forward: &str, backup: &str| {
+        format!(
+            "[datapath]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\nlisten = [{VIP}]\npool = \"web\"\nforward = \"{forward}\"\n[[pool]]\nname = \"web\"\nbackends = [\"192.168.50.11\"]\nbackup = \"sorry\"\n[[pool]]\nname = \"sorry\"\nbackends = [\"{backup}\"]\n"
+        )
+    };
+    let said = |forward: &str, backup: &str| -> Vec<String> {
+        let spec =
+            config::parse(&text(forward, backup), "f").unwrap_or_else(|errors| panic!("{errors}")).spec;
+        judge(&spec, &host()).problems.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(said("full-nat", "192.168.50.12"), NOTHING);
+    for (forward, backup) in [("full-nat", "192.168.50.1"), ("full-nat", "10.9.0.11"), ("dsr", "8.8.8.8")] {
+        let problems = said(forward, backup);
+        assert!(problems.iter().any(|problem| problem.contains(backup)), "{forward} {backup}: {problems:?}");
+    }
+}

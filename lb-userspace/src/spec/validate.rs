@@ -66,7 +66,14 @@ fn parts(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
         listeners(service, listed, gaps, &mut problems);
         affinity(service, gaps, &mut problems);
         match index.pools.get(&service.pool) {
-            Some(pool) => join::check(service, pool, &join::Known { listed, gaps }, &mut problems),
+            Some(pool) => {
+                let known = join::Known { listed, gaps };
+                join::check(service, pool, &known, &mut problems);
+                let backup = pool.backup.as_ref().filter(|backup| backup.pool != pool.name);
+                if let Some(backup) = backup.and_then(|backup| index.pools.get(&backup.pool)) {
+                    join::check_backup(service, pool, backup, &known, &mut problems);
+                }
+            }
             None if gaps.some_pools || gaps.at(&service.origin, &["pool"]) => {}
             None => problems.push(missing_pool(service, &index)),
         }

@@ -213,3 +213,35 @@ fn a_backup_is_another_pool_that_exists_and_comes_back_later_than_it_goes() {
         assert!(errors.iter().any(|error| error.contains(sentence)), "{backup}: {errors:?}");
     }
 }
+
+/// What is forwarded to a backup's backends is so by the rules of the service whose pool is down.
+#[test]
+fn backends_of_a_backup_must_suit_the_services_of_the_pool_it_stands_in_for() {
+    let pools = |listen: &str, keys: &str, backup: &str| {
+        format!(
+            "{HEAD}[[service]]\nname = \"s\"\nlisten = [\"{listen}\"]\npool = \"web\"\n{keys}\n[[pool]]\nname = \"web\"\nbackends = [\"10.0.0.1\"]\nbackup = \"sorry\"\nhealth = {{ port = 80 }}\n[[pool]]\nname = \"sorry\"\nbackends = [\"{backup}\"]\nhealth = {{ port = 80 }}\n"
+        )
+    };
+    let one = "192.0.2.1:80/tcp";
+    for (listen, keys, backup, sentence) in [
+        (
+            one,
+            "forward = \"dsr\"",
+            "10.0.9.1:8080",
+            "has port 8080 but service \"s\" listens on 192.0.2.1:80/tcp",
+        ),
+        (one, "", "192.0.2.1", "has the address of service \"s\" itself"),
+        (one, "", "127.0.0.1", "cannot be reached from"),
+        ("192.0.2.1:any/tcp", "forward = \"nat\"", "10.0.9.1:80", "which takes every port"),
+    ] {
+        let errors = said(&pools(listen, keys, backup));
+        let is_told = |error: &&String| {
+            error.contains(sentence) && error.contains("(pool \"sorry\" is the backup of pool \"web\")")
+        };
+        assert!(errors.iter().any(|error| is_told(&error)), "{backup}: {errors:?}");
+    }
+    // Flows of a listener for every port and of one with a port must not meet at an endpoint of the backup either.
+    let open = "[[service]]\nname = \"all\"\nlisten = [\"192.0.2.2:any/tcp\"]\nforward = \"nat\"\nbackends = [\"10.0.9.1\"]\nhealth = { port = 80 }\n";
+    let errors = said(&(pools(one, "forward = \"nat\"", "10.0.9.1") + open));
+    assert!(errors.iter().any(|error| error.contains("where they are not kept apart")), "{errors:?}");
+}

@@ -58,16 +58,24 @@ fn open_hosts<'a>(spec: &'a Spec, pools: &HashMap<&Name, &'a PoolSpec>) -> HashM
     hosts
 }
 
-/// Every IPv4 listener whose flows are translated, with its service and pool. All flows of IPv6 lie in one index.
+/// Every IPv4 listener whose flows are translated, with its service and pool, and with the pool that stands in for that one. All flows
+/// of IPv6 lie in one index.
 fn translated<'a>(
     spec: &'a Spec,
     pools: &HashMap<&Name, &'a PoolSpec>,
 ) -> impl Iterator<Item = (&'a ServiceSpec, Listener, &'a PoolSpec)> {
     let services = spec.services.iter().filter(|service| service.forward.translates());
-    services.filter_map(|service| Some((service, *pools.get(&service.pool)?))).flat_map(|(service, pool)| {
-        let listeners = service.listen.iter().filter(|listener| listener.addr.is_ipv4());
-        listeners.map(move |listener| (service, *listener, pool))
-    })
+    let pools_of = |service: &ServiceSpec| {
+        let pool = pools.get(&service.pool).copied();
+        let backup = pool.and_then(|pool| pools.get(&pool.backup.as_ref()?.pool)).copied();
+        pool.into_iter().chain(backup)
+    };
+    services.flat_map(move |service| pools_of(service).map(move |pool| (service, pool))).flat_map(
+        |(service, pool)| {
+            let listeners = service.listen.iter().filter(|listener| listener.addr.is_ipv4());
+            listeners.map(move |listener| (service, *listener, pool))
+        },
+    )
 }
 
 fn shared(

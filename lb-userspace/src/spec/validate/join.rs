@@ -22,6 +22,25 @@ pub(super) fn check(service: &ServiceSpec, pool: &PoolSpec, known: &Known<'_>, p
     if !missing(&["listen", "forward"]) && !known.gaps.at(&pool.origin, &["backends"]) {
         families(service, pool, problems);
     }
+    backends(service, pool, known, problems);
+}
+
+/// Whether the backends of the pool that stands in for another can have the packets of its service too.
+pub(super) fn check_backup(
+    service: &ServiceSpec,
+    pool: &PoolSpec,
+    backup: &PoolSpec,
+    known: &Known<'_>,
+    problems: &mut Vec<Problem>,
+) {
+    let mut own = Vec::new();
+    backends(service, backup, known, &mut own);
+    let why = format!(" (pool {:?} is the backup of pool {:?})", backup.name.as_str(), pool.name.as_str());
+    problems.extend(own.into_iter().map(|problem| Problem { message: problem.message + &why, ..problem }));
+}
+
+fn backends(service: &ServiceSpec, pool: &PoolSpec, known: &Known<'_>, problems: &mut Vec<Problem>) {
+    let missing = |keys: &[&str]| known.gaps.at(&service.origin, keys);
     for backend in &pool.backends {
         if !missing(&["forward"]) {
             port(service, backend, problems);
