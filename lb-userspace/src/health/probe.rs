@@ -165,7 +165,8 @@ pub(super) struct ProbeReport {
     pub(super) latency: Duration,
 }
 
-/// Asks `address` as `spec` says, or asks it through a service; takes at most its timeout, if this process gets to run. `pools` is what a
+/// Asks `address` as `spec` says, or asks it through a service; takes at most its timeout, if this process gets to run, and a
+/// program once more as long where it has to wait for others. `pools` is what a
 /// program is told: the names of those that ask, with a space between two.
 pub(super) async fn ask(
     address: SocketAddr,
@@ -175,11 +176,11 @@ pub(super) async fn ask(
 ) -> ProbeReport {
     let started = Instant::now();
     let deadline = Deadline { at: started + spec.timeout, timeout: spec.timeout };
-    let mut known = None;
+    let mut took = None;
     let finding = match (&spec.kind, through) {
         (HealthKind::Exec(check), _) => {
-            let (finding, at) = Box::pin(exec::ask(address, pools, check, deadline)).await;
-            known = Some(at);
+            let (finding, by_it) = Box::pin(exec::ask(address, pools, check, deadline)).await;
+            took = Some(by_it);
             finding
         }
         (_, Some((through, prober))) => {
@@ -187,7 +188,7 @@ pub(super) async fn ask(
         }
         (_, None) => ask_peer(Peer::direct(address), spec, deadline).await,
     };
-    report(finding, known.unwrap_or_else(Instant::now) - started, spec.timeout)
+    report(finding, took.unwrap_or_else(|| started.elapsed()), spec.timeout)
 }
 
 /// What a peer answers, asked by everything but a program.

@@ -2,7 +2,8 @@
 //!
 //! In: an address, the pools that ask, an [`ExecCheck`] and a deadline. Out: the finding: exit status 0 is well. Invariants: the
 //! program runs enclosed and without privileges ([`confine`](crate::confine)); at the deadline it and everything it started is
-//! killed, and the probe ends when they are gone; at most [`MOST`] run at a time.
+//! killed, and the probe ends when they are gone; at most [`MOST`] run at a time, those included that cannot be killed; the time that
+//! one waits for its place is none that the backend took.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Deadline, Finding, ProbeResult};
@@ -33,41 +34,43 @@ const REPORT_LIMIT_LEN: u64 = 1024;
 /// Where a program finds others.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The whole check: the finding, and when it was known. The probe goes on after that until all that ran is gone. `pools`: their
-/// names, with a space between two.
+/// The whole check: the finding, and how long it took from the program's start until it was known. The probe goes on after that until
+/// all that ran is gone. `pools`: their names, with a space between two; `deadline`: until when it may wait for its place, and then how
+/// long the program may take.
 pub(super) async fn ask(
     address: SocketAddr,
     pools: &str,
     check: &ExecCheck,
     deadline: Deadline,
-) -> (Finding, Instant) {
+) -> (Finding, Duration) {
     // This very program, also when its file has been replaced.
-    ask_through(Path::new("/proc/self/exe"), address, pools, check, deadline).await
+    ask_through((Path::new("/proc/self/exe"), &RUNNING), address, pools, check, deadline).await
 }
 
-/// As [`ask`], by another program than this one that understands `exec-check`.
+/// As [`ask`], by another program than this one that understands `exec-check`, and with these places.
 async fn ask_through(
-    lbd: &Path,
+    (lbd, places): (&Path, &'static Semaphore),
     address: SocketAddr,
     pools: &str,
     check: &ExecCheck,
     deadline: Deadline,
-) -> (Finding, Instant) {
-    let local = |text: String| ((ProbeResult::Local, Cow::Owned(text)), Instant::now());
-    let Ok(permit) = timeout_at(deadline.at, RUNNING.acquire()).await else {
+) -> (Finding, Duration) {
+    let begun = Instant::now();
+    let local = |text: String| ((ProbeResult::Local, Cow::Owned(text)), begun.elapsed());
+    let Ok(Ok(place)) = timeout_at(deadline.at, places.acquire()).await else {
         return local(format!(
             "{MOST} exec checks are running: this one had to wait for longer than it may take"
         ));
     };
-    let _permit = permit;
+    let begun = Instant::now();
     let mut child = match start(lbd, address, pools, check) {
         Ok(child) => child,
         Err(error) => return local(format!("cannot start the check: {error}")),
     };
-    let report = timeout_at(deadline.at, report(&mut child)).await;
+    let report = timeout(deadline.timeout, report(&mut child)).await;
     // How long it takes to kill says nothing about the backend, nor about how busy lbd is.
-    let known = Instant::now();
-    if let Err(why) = end(&mut child).await {
+    let took = begun.elapsed();
+    if let Err(why) = end(child, place).await {
         return local(why);
     }
     let finding = match report {
@@ -78,7 +81,7 @@ async fn ask_through(
         Ok(Some(report)) => judge(report),
         Ok(None) => return local("the check ended without a report: lbd exec-check was killed".to_owned()),
     };
-    (finding, known)
+    (finding, took)
 }
 
 fn start(lbd: &Path, address: SocketAddr, pools: &str, check: &ExecCheck) -> std::io::Result<Child> {
@@ -99,14 +102,18 @@ async fn report(child: &mut Child) -> Option<Report> {
     Report::read(&line)
 }
 
-/// Ends it, if it has not ended, and waits until all of it is gone.
-async fn end(child: &mut Child) -> Result<(), String> {
+/// Ends it, if it has not ended, and waits until all of it is gone; its place is free then, and no sooner.
+async fn end(mut child: Child, place: SemaphorePermit<'static>) -> Result<(), String> {
     drop(child.stdin.take());
-    match timeout(KILL_TIME, child.wait()).await {
-        Ok(Ok(_status)) => Ok(()),
-        Ok(Err(error)) => Err(format!("cannot wait for the check: {error}")),
-        Err(_elapsed) => Err("the check could not be killed (it waits for a device?)".to_owned()),
-    }
+    let Ok(ended) = timeout(KILL_TIME, child.wait()).await else {
+        tokio::spawn(async move {
+            let ended = child.wait().await;
+            tracing::debug!("a check that could not be killed is gone: {ended:?}");
+            drop(place);
+        });
+        return Err("the check could not be killed (it waits for a device?)".to_owned());
+    };
+    ended.map(drop).map_err(|error| format!("cannot wait for the check: {error}"))
 }
 
 fn judge(report: Report) -> Finding {
@@ -128,8 +135,16 @@ mod tests {
     use super::super::report as judged;
     use super::*;
 
-    /// What a script in the place of `lbd exec-check` comes to, and how long the probe took until that was known, and in all.
+    /// What a script in the place of `lbd exec-check` comes to, and how long it took until that was known, and the probe in all.
     async fn through(script: &str, timeout: Duration) -> (Finding, Duration, Duration) {
+        in_places(&RUNNING, script, timeout).await
+    }
+
+    async fn in_places(
+        places: &'static Semaphore,
+        script: &str,
+        timeout: Duration,
+    ) -> (Finding, Duration, Duration) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lbd");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -140,10 +155,10 @@ mod tests {
         loop {
             let begun = Instant::now();
             let deadline = Deadline { at: begun + timeout, timeout };
-            let (finding, known) = ask_through(&path, address, "a b", &check, deadline).await;
+            let (finding, took) = ask_through((&path, places), address, "a b", &check, deadline).await;
             // A test beside this one forked while the script was open for writing.
             if !finding.1.contains("Text file busy") {
-                return (finding, known - begun, begun.elapsed());
+                return (finding, took, begun.elapsed());
             }
         }
     }
@@ -158,6 +173,34 @@ mod tests {
         assert_eq!(finding, (ProbeResult::Status, Cow::Borrowed("exited with 3, expected 0")));
         let (finding, ..) = through("exit 0", Duration::from_secs(20)).await;
         assert_eq!(finding.0, ProbeResult::Local, "{finding:?}");
+    }
+
+    /// Whoever waits for a place is not to have less time for it.
+    #[tokio::test]
+    async fn time_in_the_queue_is_not_the_backends() {
+        static ONE: Semaphore = Semaphore::const_new(1);
+        let timeout = Duration::from_secs(2);
+        let script = "sleep 1.2; echo exited 0";
+        let (first, second) =
+            tokio::join!(in_places(&ONE, script, timeout), in_places(&ONE, script, timeout));
+        for (finding, took, _) in [first, second] {
+            assert_eq!(finding.0, ProbeResult::Success, "{finding:?}");
+            assert!(took < timeout, "{took:?}");
+        }
+        // Who had to wait for longer says nothing of the backend either.
+        let held = ONE.acquire().await.unwrap();
+        let (finding, ..) = in_places(&ONE, "echo exited 0", Duration::from_millis(50)).await;
+        assert_eq!(finding.0, ProbeResult::Local, "{finding:?}");
+        drop(held);
+    }
+
+    /// What cannot be killed goes on holding its place.
+    #[tokio::test]
+    async fn a_place_is_free_when_its_program_is_gone() {
+        static ONE: Semaphore = Semaphore::const_new(1);
+        let (finding, ..) = in_places(&ONE, "exec sleep 3", Duration::from_millis(50)).await;
+        assert_eq!((finding.0, ONE.available_permits()), (ProbeResult::Local, 0), "{finding:?}");
+        drop(ONE.acquire().await.unwrap());
     }
 
     /// A kill that takes its time is not lbd that did not get to run: the failure counts.
