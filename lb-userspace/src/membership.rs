@@ -56,7 +56,7 @@ pub use change::{
     ServiceAdd, ServiceSet, Then,
 };
 pub use definitions::CliObjects;
-pub use discovered::{Answer, SourceView};
+pub use discovered::{Answer, Recalled, SourceView};
 pub use eligibility::{Held, Verdict};
 pub(crate) use event::in_words;
 pub use event::{DomainEvent, EventKind, Level};
@@ -149,6 +149,8 @@ pub struct Outcome {
     pub desired_changed: bool,
     /// The set of addresses of [`Membership::next_hop_targets`] is (perhaps) another.
     pub members_changed: bool,
+    /// Addresses whose ways are forgotten, because for a moment at least they were nobody's.
+    pub ways_forgotten: BTreeSet<IpAddr>,
     /// What is to be checked from now on, or otherwise than before.
     pub checks_put: Vec<Target<CheckId>>,
     /// What is no longer to be checked.
@@ -164,6 +166,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Nothing follows from it.
+    pub fn is_nothing(&self) -> bool {
+        let Self { revised, desired_changed, members_changed, checks_put, checks_removed, events, .. } = self;
+        let is_changed = *revised || *desired_changed || *members_changed;
+        !is_changed && checks_put.is_empty() && checks_removed.is_empty() && events.is_empty()
+    }
+
     /// The backends of events of this kind.
     pub fn members(&self, kind: EventKind) -> Vec<MemberId> {
         let events = self.events.iter().filter(|event| event.kind == kind);
@@ -199,6 +208,10 @@ pub struct Membership {
     /// By which addresses checks through services go.
     probes: Arc<Probes>,
     desired: Arc<Desired>,
+    /// Counted up whenever something is defined otherwise.
+    defined: u64,
+    /// At which of those counts an answer was found to contradict what is defined.
+    sifted: BTreeMap<SourceId, u64>,
 }
 
 impl Membership {
@@ -272,6 +285,12 @@ impl Membership {
     /// How the connections of a pool are watched; `None`: they are not.
     pub fn passive(&self, pool: &Name) -> Option<PassiveSpec> {
         self.pools.get(pool)?.passive().copied()
+    }
+
+    /// The services whose packets may come to the backends of a pool: its own, and those of the pools that it stands in for.
+    pub fn services_of(&self, pool: &Name) -> Vec<Arc<ServiceSpec>> {
+        let services = self.services.values();
+        services.filter(|service| self.definitions.sends_to(&service.pool, pool)).cloned().collect()
     }
 
     /// Every address whose next hop is to be kept known: the backends of pools in use.

@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 
 use super::{Controller, Fault, Notice};
 use crate::discovery::{Board, SourceEvent, SourceState, Sources};
-use crate::membership::{DomainEvent, EventKind, Level, Membership};
+use crate::membership::{DomainEvent, EventKind, Level, Membership, Recalled};
 use crate::reach::{HostNetwork, judge_backend};
-use crate::spec::{BackendSpec, Backends, Name, Origin, Place, Problem, ServiceSpec, SourceId};
+use crate::spec::{BackendSpec, Backends, Name, Origin, Place, Problem, SourceId};
 use crate::state::Said;
 
 /// Entries of one answer that a sentence names.
@@ -233,11 +233,14 @@ impl Controller {
             self.discovery.to_save.remove(&id);
             let Some(answer) = self.membership.answer(&id) else { continue };
             let Some(heard) = self.discovery.heard.get_mut(&id) else { continue };
-            if heard.saved.as_ref().is_some_and(|saved| saved.backends == answer.said) {
+            let saved = heard.saved.as_ref().filter(|saved| saved.backends == answer.said);
+            let lingering = answer.who_lingers();
+            if saved.is_some_and(|saved| saved.lingering == lingering) {
                 continue;
             }
             written += 1;
-            let said = Said { time: self.clock.now(), backends: answer.said.clone() };
+            let time = saved.map_or_else(|| self.clock.now(), |saved| saved.time);
+            let said = Said { time, backends: answer.said.clone(), lingering };
             match self.state.write_discovered(&id, &said) {
                 Ok(()) => {
                     heard.saved = Some(said);
@@ -247,6 +250,15 @@ impl Controller {
                 Err(error) => drop(self.discovery.unsaved.insert(id, error.to_string())),
             }
         }
+    }
+
+    /// Members have come or gone: perhaps some of those that lingered, which a restart is to know.
+    pub(super) fn note_lingering(&mut self) {
+        let lingers = |saved: &Said| !saved.lingering.is_empty();
+        let heard = self.discovery.heard.iter();
+        let ids =
+            heard.filter(|(_, heard)| heard.saved.as_ref().is_some_and(lingers)).map(|(id, _)| id.clone());
+        self.discovery.to_save.extend(ids);
     }
 
     /// What is in the pool by this source's word, and what is not.
@@ -299,9 +311,7 @@ fn fit(
     said: &Backends,
     known: &Backends,
 ) -> Offer {
-    let views = membership.service_views();
-    let services: Vec<&ServiceSpec> =
-        views.iter().map(|view| &view.spec).filter(|service| service.pool == id.pool).collect();
+    let services = membership.services_of(&id.pool);
     let listed = &membership.file().datapath.interfaces;
     let origin = Origin::Discovery { source: id.source.clone() };
     let mut offer = Offer { fitting: Backends::new(), barred: Vec::new(), warnings: Vec::new() };
@@ -364,8 +374,9 @@ fn event(kind: EventKind, level: Level, id: &SourceId, message: String) -> Domai
 }
 
 /// What a membership begins with of what sources said before.
-pub(super) fn said_before(kept: &BTreeMap<SourceId, Said>) -> BTreeMap<SourceId, Backends> {
-    kept.iter().map(|(id, said)| (id.clone(), said.backends.clone())).collect()
+pub(super) fn said_before(kept: &BTreeMap<SourceId, Said>) -> BTreeMap<SourceId, Recalled> {
+    let recalled = |said: &Said| Recalled { said: said.backends.clone(), lingering: said.lingering.clone() };
+    kept.iter().map(|(id, said)| (id.clone(), recalled(said))).collect()
 }
 
 /// The problems that refuse somebody's change: not those of backends that a source has named.

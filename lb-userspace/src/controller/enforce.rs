@@ -1,5 +1,7 @@
 //! The desired state put in force: planned, carried out change by change, published.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,7 +36,14 @@ impl Controller {
             self.health.remove(outcome.checks_removed);
         }
         if outcome.members_changed {
-            self.resolver.set(self.membership.next_hop_targets());
+            let wanted = self.membership.next_hop_targets();
+            let known: BTreeSet<IpAddr> = wanted.difference(&outcome.ways_forgotten).copied().collect();
+            if known.len() < wanted.len() {
+                // Of a way that it goes on watching the resolver would tell only news, and what it told is forgotten.
+                self.resolver.set(known);
+            }
+            self.resolver.set(wanted);
+            self.note_lingering();
         }
         if outcome.revised {
             let what = match outcome.notes.is_empty() {

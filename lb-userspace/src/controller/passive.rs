@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Controller;
 use crate::desired::{BackendKey, PoolKey};
 use crate::health::passive::{Tally, Watch};
-use crate::membership::{Event, MemberId};
+use crate::membership::{Event, MemberId, Outcome};
 use crate::spec::Name;
 
 /// From one look to the next, at least.
@@ -39,13 +39,19 @@ impl Controller {
         let tables = self.tallies();
         let now = self.clock.now();
         self.looks.watch.retain(|table| tables.contains_key(table));
+        let mut outcome = Outcome::default();
         for (table, tallies) in tables {
             let Ok(name) = table.name.parse::<Name>() else { continue };
             let Some(policy) = self.membership.passive(&name) else { continue };
             for suspect in self.looks.watch.observe(now, &table, tallies, policy.patience) {
                 let id = MemberId { pool: name.clone(), address: suspect.backend };
-                self.observe(Event::Suspect { id, why: Arc::from(suspect.why) });
+                let event = Event::Suspect { id, why: Arc::from(suspect.why) };
+                outcome.absorb(self.membership.handle(now, event));
             }
+        }
+        // One that may not be ejected is suspect at every look: readers are told nothing of it.
+        if !outcome.is_nothing() {
+            self.follow(outcome);
         }
         self.looks.next = begun + INTERVAL.max(begun.elapsed() * REST);
     }

@@ -59,13 +59,13 @@ impl Controller {
     ) -> Result<ChangeDone, ApiError> {
         let back = match back {
             BackTo::Revision(number) => {
-                let Record { file, cli, overrides, .. } = self.state.record(number)?;
-                Back { name: format!("revision {number}"), file, cli, overrides }
+                let Record { time, file, cli, overrides, .. } = self.state.record(number)?;
+                Back { name: format!("revision {number}"), time, file, cli, overrides }
             }
             BackTo::Backup(backup) => {
                 let name = backup.name();
-                let Backup { configuration, cli, overrides, .. } = *backup;
-                Back { name, file: Arc::new(configuration), cli: Arc::new(cli), overrides }
+                let Backup { time, configuration, cli, overrides, .. } = *backup;
+                Back { name, time, file: Arc::new(configuration), cli: Arc::new(cli), overrides }
             }
         };
         self.see_host().await;

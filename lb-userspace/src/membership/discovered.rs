@@ -29,6 +29,23 @@ pub struct Answer {
     pub refused: Vec<Problem>,
 }
 
+impl Answer {
+    /// Those that linger, with their weights.
+    pub fn who_lingers(&self) -> Backends {
+        let lingers = |(address, _): &(&BackendAddress, &u16)| self.lingering.contains(address);
+        self.taken.iter().filter(lingers).map(|(address, weight)| (*address, *weight)).collect()
+    }
+}
+
+/// What a source said in an earlier run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recalled {
+    /// As it was said.
+    pub said: Backends,
+    /// Those that were no longer named and stayed for want of others.
+    pub lingering: Backends,
+}
+
 /// A source with what it said, for lists and metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceView {
@@ -48,10 +65,14 @@ pub(super) struct Discovered {
 
 impl Discovered {
     /// Answers as they were written down, to be judged.
-    pub(super) fn of(said: BTreeMap<SourceId, Backends>) -> Self {
+    pub(super) fn of(recalled: BTreeMap<SourceId, Recalled>) -> Self {
         let mut discovered = Self::default();
-        for (id, said) in said {
-            discovered.put(&id, Answer { taken: said.clone(), said, ..Answer::default() });
+        for (id, Recalled { said, mut lingering }) in recalled {
+            lingering.retain(|address, _| !said.contains_key(address));
+            let mut answer = Answer { taken: said.clone(), said, ..Answer::default() };
+            answer.lingering = lingering.keys().copied().collect();
+            answer.taken.extend(lingering);
+            discovered.put(&id, answer);
         }
         discovered
     }
@@ -148,7 +169,7 @@ impl Membership {
             .definitions
             .service_names()
             .filter_map(|name| self.definitions.service(name))
-            .filter(|service| service.pool == id.pool)
+            .filter(|service| self.definitions.sends_to(&service.pool, &id.pool))
             .collect();
         let listed = &self.definitions.file.datapath.interfaces;
         let mut answer = Answer { said: said.clone(), ..Answer::default() };

@@ -152,7 +152,7 @@ impl<'a> Draft<'a> {
         };
         if self.touched_pools.iter().any(gone) {
             let wanted = self.next.next_hop_targets();
-            Arc::make_mut(&mut self.next.ways).retain(&wanted);
+            self.outcome.ways_forgotten = Arc::make_mut(&mut self.next.ways).retain(&wanted);
             Arc::make_mut(&mut self.next.desired).next_hops.retain(|ip, _| wanted.contains(ip));
         }
     }
@@ -169,6 +169,9 @@ impl<'a> Draft<'a> {
         self.checks();
         if self.revised {
             self.next.revision += 1;
+        }
+        if self.redefined || self.validated {
+            self.next.defined += 1;
         }
         let touched = !self.touched_pools.is_empty() || !self.touched_services.is_empty();
         self.outcome.revised = self.revised;
@@ -237,12 +240,12 @@ impl<'a> Draft<'a> {
     fn settle(&mut self) {
         let dependants: Vec<Name> =
             self.touched_pools.iter().flat_map(|name| self.next.stood_in_for(name)).collect();
+        self.touched_pools.extend(dependants);
         for name in &self.touched_pools {
             if let Some(pool) = self.next.pools.get_mut(name) {
                 Arc::make_mut(pool).judge(self.now, &self.next.ways, &self.next.definitions.file.datapath);
             }
         }
-        self.touched_pools.extend(dependants);
         for name in &self.touched_pools {
             self.next.decide_one(self.now, name);
             if let Some(pool) = self.next.pools.get(name) {
@@ -328,15 +331,22 @@ impl<'a> Draft<'a> {
                 targets.map(|target| (target.id.clone(), target)).collect()
             };
             let (before, after) = (targets(self.before), targets(&self.next));
-            self.outcome.checks_removed.extend(before.keys().filter(|id| !after.contains_key(id)).cloned());
+            // Of a question that goes on only news would come, and what it said before is forgotten.
+            let is_forgotten = |id: &CheckId| {
+                let is_known = |membership: &Membership| {
+                    membership.member(&id.member).is_some_and(|member| member.has_spoken(id.through))
+                };
+                is_known(self.before) && !is_known(&self.next)
+            };
+            let gone = before.keys().filter(|id| !after.contains_key(id) || is_forgotten(id));
+            self.outcome.checks_removed.extend(gone.cloned());
             let same = |id: &CheckId, target: &crate::health::Target<CheckId>| {
                 before.get(id).is_some_and(|old| {
                     old.address == target.address && old.through == target.through && old.spec == target.spec
                 })
             };
-            self.outcome
-                .checks_put
-                .extend(after.into_iter().filter(|(id, target)| !same(id, target)).map(|(_, target)| target));
+            let is_new = |(id, target): &(CheckId, _)| !same(id, target) || is_forgotten(id);
+            self.outcome.checks_put.extend(after.into_iter().filter(is_new).map(|(_, target)| target));
         }
     }
 }

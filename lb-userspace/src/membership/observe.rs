@@ -101,8 +101,11 @@ impl Membership {
         self.decide(now, name, Some(&before), outcome);
         let dependants = self.stood_in_for(name);
         for name in &dependants {
-            let before = self.pools.get(name).cloned();
-            self.decide(now, name, before.as_ref(), outcome);
+            let Some(pool) = self.pools.get_mut(name) else { continue };
+            let before = Arc::clone(pool);
+            // What time alone has changed by now counts: their timers are set anew, and look ahead only.
+            Arc::make_mut(pool).judge(now, &self.ways, &self.definitions.file.datapath);
+            self.decide(now, name, Some(&before), outcome);
         }
     }
 
@@ -197,9 +200,8 @@ impl Outcome {
         self.revised |= later.revised;
         self.desired_changed |= later.desired_changed;
         self.members_changed |= later.members_changed;
-        // What is put and removed after one another is what came last.
-        let put: BTreeSet<&CheckId> = later.checks_put.iter().map(|target| &target.id).collect();
-        self.checks_removed.retain(|id| !put.contains(id));
+        self.ways_forgotten.extend(later.ways_forgotten);
+        // What is removed is removed before anything is put: who goes and comes again is asked anew, who comes and goes is not asked.
         let removed: BTreeSet<&CheckId> = later.checks_removed.iter().collect();
         self.checks_put.retain(|target| !removed.contains(&target.id));
         self.checks_put.extend(later.checks_put);

@@ -115,6 +115,18 @@ impl Member {
         }
     }
 
+    /// This check of it, by its own address or through this listener, has said something since it came.
+    pub(super) fn has_spoken(&self, through: Option<Listener>) -> bool {
+        let (health, detail) = match through {
+            None => (self.health, &self.detail),
+            Some(listener) => match self.through.get(&listener) {
+                Some(asked) => (asked.health, &asked.detail),
+                None => return false,
+            },
+        };
+        health != Health::Unknown || !detail.is_empty()
+    }
+
     pub(super) fn is_checked(&self) -> bool {
         self.check.is_some() && self.commanded() != Commanded::Disabled
     }

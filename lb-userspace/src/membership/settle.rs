@@ -5,7 +5,7 @@
 //! [`Pool::judge`] needs nothing but the pool, [`Pool::decide`] needs the backup pool judged.
 
 use super::ejection::Until;
-use super::eligibility::{Facts, Held, Way, is_active, judge};
+use super::eligibility::{Facts, Way, is_active, judge};
 use super::pool::{Member, Pool, StandIn, puts_source, variants_of};
 use super::ramp::{Ramp, WHOLE};
 use super::standby::{Policy, Sums};
@@ -54,6 +54,10 @@ impl Pool {
             }
             member.ramp = member.ramp.filter(|ramp| verdict.takes_new && ramp.next(now).is_some());
             member.tenths = member.ramp.map_or(WHOLE, |ramp| ramp.tenths(now));
+            // What was before this daemon started counts until something better is known, and once.
+            let is_used_up =
+                if member.check.is_some() { member.health != Health::Unknown } else { !verdict.takes_new };
+            member.held = member.held.filter(|_| !is_used_up);
             (member.verdict, member.is_reachable) = (verdict, is_reachable);
             member.is_asked |= is_reachable;
         }
@@ -174,17 +178,12 @@ impl Pool {
         own + self.modes.get(&variant).map_or(0, |mode| mode.stand_ins)
     }
 
-    /// What the kernel's tables say of a member, or of one that stood in, until something better is known. `false`: it is neither.
-    pub(super) fn adopt(&mut self, address: BackendAddress, held: Held) -> bool {
-        if let Some(member) = self.members.get_mut(&address) {
-            member.held = Some(held);
-            return true;
-        }
-        let variants = self.variants().into_iter().filter(|variant| variant.includes(address.ip));
-        for variant in variants.filter(|_| self.backup.is_some() && held.takes_new) {
+    /// The kernel's tables say that this member of the backup pool had its new flows: it goes on so until it has been well for long
+    /// enough.
+    pub(super) fn go_on_with_backup(&mut self, address: BackendAddress) {
+        for variant in self.variants().into_iter().filter(|variant| variant.includes(address.ip)) {
             self.modes.entry(variant).or_default().on_backup = true;
         }
-        false
     }
 }
 

@@ -13,11 +13,11 @@ use super::draft::Draft;
 use super::event::DomainEvent;
 use super::ways::Ways;
 use super::{
-    Candidate, CliObjects, Held, MemberId, Membership, Millis, OverrideEntry, Refusal, RefusalCode, SetAside,
-    WayState,
+    Candidate, CliObjects, Held, MemberId, Membership, Millis, OverrideEntry, Recalled, Refusal, RefusalCode,
+    SetAside, WayState,
 };
 use crate::desired::Desired;
-use crate::spec::{Backends, Place, Problem, SourceId, Spec};
+use crate::spec::{Place, Problem, SourceId, Spec};
 
 /// What the pinned maps held when this daemon started.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +42,7 @@ pub struct Start {
     /// The file's content is not what the daemon's file says, because something was put back.
     pub set_aside: Option<Arc<SetAside>>,
     /// What discovery sources last said in earlier runs.
-    pub discovered: BTreeMap<SourceId, Backends>,
+    pub discovered: BTreeMap<SourceId, Recalled>,
     /// What the kernel is doing.
     pub pinned: Pinned,
 }
@@ -71,6 +71,8 @@ impl Membership {
             ways: Arc::new(ways),
             probes: Arc::default(),
             desired: Arc::new(Desired::default()),
+            defined: 0,
+            sifted: BTreeMap::new(),
         };
         let mut draft = Draft::new(&empty, now, "the configuration file");
         draft.define_all(file, cli, Arc::new(Discovered::of(discovered)))?;
@@ -165,18 +167,20 @@ impl Draft<'_> {
 
     /// Takes what the kernel's tables say of a member, or of one of the backup pool that stands in.
     fn adopt(&mut self, id: &MemberId, held: Held) {
-        let Some(pool) = self.next.pools.get_mut(&id.pool) else { return };
-        let pool = Arc::make_mut(pool);
-        if pool.adopt(id.address, held) {
+        let pools = &mut self.next.pools;
+        let Some(pool) = pools.get_mut(&id.pool) else { return };
+        if let Some(member) = Arc::make_mut(pool).members.get_mut(&id.address) {
+            member.held = Some(held);
             return;
         }
-        let backup = pool.backup.as_ref().map(|backup| backup.pool.clone());
-        if let Some(backup) = backup.and_then(|backup| self.next.pools.get_mut(&backup)) {
-            let member = Arc::make_mut(backup).members.get_mut(&id.address);
-            // Its own pool's tables know better, if it has any.
-            if let Some(member) = member.filter(|member| member.held.is_none()) {
-                member.held = Some(held);
-            }
+        let Some(backup) = pool.backup.as_ref().map(|backup| backup.pool.clone()) else { return };
+        let backup = pools.get_mut(&backup).map(Arc::make_mut);
+        // Who is in neither was taken out of the configuration meanwhile, and says nothing of the others.
+        let Some(member) = backup.and_then(|backup| backup.members.get_mut(&id.address)) else { return };
+        // Its own pool's tables know better, if it has any.
+        member.held = member.held.or(Some(held));
+        if let Some(pool) = pools.get_mut(&id.pool).filter(|_| held.takes_new) {
+            Arc::make_mut(pool).go_on_with_backup(id.address);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::spec::HealthKind;
 
 mod discovered;
 mod ejection;
+mod engine;
 mod foreseen;
 mod lifecycle;
 mod model;

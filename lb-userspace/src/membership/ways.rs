@@ -59,9 +59,9 @@ impl Ways {
         self.states.insert(ip, state.clone()).as_ref() != Some(&state)
     }
 
-    /// Forgets every address that is nobody's.
-    pub(super) fn retain(&mut self, wanted: &BTreeSet<IpAddr>) {
-        self.states.retain(|ip, _| wanted.contains(ip));
+    /// Forgets every address that is nobody's, and says which those are.
+    pub(super) fn retain(&mut self, wanted: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        self.states.extract_if(.., |ip, _| !wanted.contains(ip)).map(|(ip, _)| ip).collect()
     }
 
     pub(super) fn next_hop(&self, ip: IpAddr) -> Option<DesiredNextHop> {

@@ -10,8 +10,11 @@ use std::sync::Arc;
 use super::definitions::Definitions;
 use super::discovered::Discovered;
 use super::draft::Draft;
-use super::{Candidate, CliObjects, MemberId, Membership, Millis, Options, Override, OverrideEntry, Refusal};
-use crate::spec::Spec;
+use super::{
+    Candidate, CliObjects, MemberId, Membership, Millis, Options, Override, OverrideEntry, Refusal,
+    StateOverride,
+};
+use crate::spec::{Spec, format_duration};
 
 /// That something else than the configuration file is in force, because somebody put it back.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +30,8 @@ pub struct SetAside {
 pub struct Back {
     /// What it is called: `revision 7`.
     pub name: String,
+    /// When it was in force.
+    pub time: Millis,
     /// What the configuration file said.
     pub file: Arc<Spec>,
     /// What lbctl had added.
@@ -66,12 +71,12 @@ impl Membership {
 
 impl Draft<'_> {
     fn put_back(&mut self, back: Back) -> Result<(), Refusal> {
-        let Back { name, file, cli, overrides } = back;
+        let Back { name, time, file, cli, overrides } = back;
         let old = self.next.definitions.clone();
         super::start::needs_restart(&old.file, &file)?;
         let is_other = !old.file.means_the_same(&file) || old.cli != cli;
         self.define_all(Arc::clone(&file), cli, old.discovered)?;
-        let is_overridden_otherwise = self.put_back_overrides(overrides);
+        let is_overridden_otherwise = self.put_back_overrides(time, overrides);
         let aside = self.aside_for(&old.file, &file, &name);
         self.revised = is_other || is_overridden_otherwise || aside != self.next.set_aside;
         self.next.set_aside = aside;
@@ -87,11 +92,24 @@ impl Draft<'_> {
         (!left.means_the_same(file)).then(|| Arc::new(aside()))
     }
 
-    /// Overrides as they were; true: they are others than before.
-    fn put_back_overrides(&mut self, overrides: Vec<OverrideEntry>) -> bool {
+    /// Overrides as they were at `time`; true: they are others than before.
+    fn put_back_overrides(&mut self, time: Millis, overrides: Vec<OverrideEntry>) -> bool {
         let mut wanted: BTreeMap<MemberId, Override> = BTreeMap::new();
-        for OverrideEntry { pool, address, value } in overrides {
-            wanted.insert(MemberId { pool, address }, value);
+        for OverrideEntry { pool, address, mut value } in overrides {
+            let id = MemberId { pool, address };
+            if let Some(StateOverride::Draining { deadline: Some(deadline), expired: false, .. }) =
+                &mut value.state
+                && *deadline <= self.now
+            {
+                // What was still to come then would otherwise be over at once, and the backend gone that was to be had back.
+                let left = deadline.since(time);
+                *deadline = self.now.after(left);
+                let left = format_duration(left);
+                self.outcome
+                    .notes
+                    .push(format!("backend {id}: its drain had {left} to go, which count from now"));
+            }
+            wanted.insert(id, value);
         }
         let mut ids: Vec<MemberId> = self.next.overridden.iter().cloned().collect();
         ids.extend(wanted.keys().filter(|id| !self.next.overridden.contains(*id)).cloned());

@@ -4,7 +4,7 @@
 //! the others and with a checksum; no revision speaks of it, because an answer is no configuration; one that cannot be used is as
 //! if the source had not answered yet, which it will.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -27,6 +27,8 @@ pub struct Said {
     pub time: Millis,
     /// What it said, as far as this host could take it.
     pub backends: Backends,
+    /// Backends that it no longer names and that stay for want of others.
+    pub lingering: Backends,
 }
 
 /// An answer as its file has it.
@@ -36,6 +38,8 @@ struct Stored {
     source: String,
     time: Millis,
     backends: Backends,
+    #[serde(default, skip_serializing_if = "Backends::is_empty")]
+    lingering: Backends,
 }
 
 impl StateDir {
@@ -44,8 +48,8 @@ impl StateDir {
         let mut said = BTreeMap::new();
         for path in self.discovered_paths() {
             match file::read::<Stored>(&path) {
-                Ok(Stored { pool, source, time, backends }) => {
-                    said.insert(SourceId { pool, source }, Said { time, backends });
+                Ok(Stored { pool, source, time, backends, lingering }) => {
+                    said.insert(SourceId { pool, source }, Said { time, backends, lingering });
                 }
                 Err(file::Unread::Missing) => {}
                 Err(file::Unread::Damaged(why) | file::Unread::Foreign(why)) => {
@@ -76,13 +80,14 @@ impl StateDir {
             source: id.source.clone(),
             time: said.time,
             backends: said.backends.clone(),
+            lingering: said.lingering.clone(),
         };
         file::write_over(&path, &file::json(&stored, &path)?)
     }
 
     /// Removes what was written of sources that are not among these. What cannot be removed is tried again next time.
     pub fn forget_discovered<'a>(&self, kept: impl IntoIterator<Item = &'a SourceId>) {
-        let kept: Vec<PathBuf> = kept.into_iter().map(|id| self.discovered_path(id)).collect();
+        let kept: BTreeSet<PathBuf> = kept.into_iter().map(|id| self.discovered_path(id)).collect();
         for path in self.discovered_paths().into_iter().filter(|path| !kept.contains(path)) {
             if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!("cannot remove the old {}: {error}", path.display());
@@ -122,7 +127,8 @@ mod tests {
     }
 
     fn said(backend: &str) -> Said {
-        Said { time: Millis(1_000), backends: [(backend.parse().unwrap(), 3)].into() }
+        let backends = [(backend.parse().unwrap(), 3)].into();
+        Said { time: Millis(1_000), backends, lingering: Backends::new() }
     }
 
     #[test]
@@ -144,6 +150,11 @@ mod tests {
             state.discovered(),
             [(dns.clone(), said("10.0.0.2:80")), (http.clone(), said("2001:db8::1"))].into()
         );
+        assert!(!text.contains("lingering"), "as it was before anybody could linger: {text}");
+        let lingering = Said { lingering: said("10.0.0.9").backends, ..said("2001:db8::1") };
+        state.write_discovered(&http, &lingering).unwrap();
+        assert_eq!(state.discovered()[&http], lingering);
+        state.write_discovered(&http, &said("2001:db8::1")).unwrap();
         for len in 0..text.len() {
             fs::write(state.discovered_path(&dns), &text[..len]).unwrap();
             assert_eq!(

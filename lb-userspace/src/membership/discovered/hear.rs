@@ -3,6 +3,7 @@
 //! In: what was said. Out: a membership in which it is in force as far as it can be, and what that did. Invariant: services keep the last
 //! backend they can use.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::draft::Draft;
@@ -23,7 +24,8 @@ impl Membership {
     /// Takes the answers of several sources: as one change, where none of them is in the way of another.
     pub fn take_answers(&mut self, now: Millis, answers: Vec<(SourceId, Backends)>) -> Outcome {
         let mut outcome = Outcome::default();
-        match self.with_answers(now, &answers).filter(|_| answers.len() > 1) {
+        let together = if answers.len() > 1 { self.with_answers(now, &answers) } else { None };
+        match together {
             Some(candidate) => outcome = self.become_candidate(candidate.let_go(now)),
             None => {
                 for (id, backends) in answers {
@@ -37,6 +39,7 @@ impl Membership {
     /// A membership in which all of these are in force as they are; `None`: one of them has to be looked at by itself.
     fn with_answers(&self, now: Millis, answers: &[(SourceId, Backends)]) -> Option<Candidate> {
         let mut draft = Draft::new(self, now, "discovery");
+        let mut pools = BTreeSet::new();
         for (id, said) in answers {
             let Some(spec) = self.source(id) else { continue };
             let answer = self.fitting(id, said);
@@ -47,12 +50,16 @@ impl Membership {
             if before.is_some_and(|before| !before.lingering.is_empty()) {
                 return None;
             }
-            match before.is_some_and(|before| before.taken == answer.taken) {
-                _ if answer.taken.is_empty() => {}
-                true => draft.note_answer(id, answer),
-                false => draft.put_answer(id, answer),
+            if answer.taken.is_empty() {
+                continue;
             }
+            if before.is_none_or(|before| before.taken != answer.taken) {
+                pools.insert(id.pool.clone());
+            }
+            draft.note_answer(id, answer);
         }
+        // Once all are there: who goes from one source to another stays as it is.
+        pools.iter().for_each(|pool| draft.sync_pool(pool));
         draft.finish_answer(self.overridden.len(), false).ok()
     }
 
@@ -69,8 +76,10 @@ impl Membership {
         if said.is_empty() && !allow_empty {
             return Outcome::default();
         }
+        // What was refused for its contradictions would be refused again as long as nothing is defined otherwise.
+        let is_judged = self.sifted.get(id) == Some(&self.defined);
         let is_known = |answer: &Arc<Answer>| {
-            answer.said == said && answer.refused.is_empty() && answer.lingering.is_empty()
+            answer.said == said && (answer.refused.is_empty() || is_judged) && answer.lingering.is_empty()
         };
         if before.as_ref().is_some_and(is_known) {
             return Outcome::default();
@@ -81,10 +90,14 @@ impl Membership {
             Tried::Contradicts => {
                 let mut sifted = fitting;
                 self.sift_together(now, id, &mut sifted);
-                match self.try_answer(now, id, &sifted, &before, allow_empty) {
+                let outcome = match self.try_answer(now, id, &sifted, &before, allow_empty) {
                     Tried::Taken(outcome) => outcome,
                     Tried::Contradicts => Outcome::default(),
+                };
+                if self.answer(id).is_some_and(|answer| answer.taken == sifted.taken) {
+                    self.sifted.insert(id.clone(), self.defined);
                 }
+                outcome
             }
         }
     }
@@ -177,7 +190,8 @@ impl Membership {
         force: bool,
     ) -> Result<Candidate, Refusal> {
         let mut draft = Draft::new(self, now, &id.source);
-        draft.put_answer(id, answer.clone());
+        draft.note_answer(id, answer.clone());
+        draft.sync_pool(&id.pool);
         draft.finish_answer(self.overridden.len(), force)
     }
 

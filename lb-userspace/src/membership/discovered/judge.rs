@@ -3,7 +3,6 @@
 //! In: entries that contradict nothing by themselves. Out: as many of them as contradict nothing together, and why not the others.
 //! Invariant: the rules are those of the file, asked as they are; only the blame is another.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::draft::Draft;
@@ -11,14 +10,37 @@ use super::super::{Candidate, Refusal};
 use super::{Answer, Discovered};
 use crate::spec::{BackendAddress, Backends, Place, Problem, SourceId};
 
+/// So many entries of an answer are looked at one by one: each costs a judgement of the whole pool.
+const MOST_REFUSED: usize = 64;
+
 /// Takes of `entries` as many as `refusal` has nothing against, together with those that are taken already; the others are
-/// refused one by one.
+/// refused one by one, the last of very many unasked.
 pub(super) fn sift(
     entries: &[(BackendAddress, u16)],
     answer: &mut Answer,
     place: &Place,
     refusal: &mut dyn FnMut(&Backends) -> Option<Refusal>,
 ) {
+    let most = answer.refused.len() + MOST_REFUSED;
+    sift_until(most, entries, answer, place, refusal);
+}
+
+/// As [`sift`], until so many are refused.
+fn sift_until(
+    most: usize,
+    entries: &[(BackendAddress, u16)],
+    answer: &mut Answer,
+    place: &Place,
+    refusal: &mut dyn FnMut(&Backends) -> Option<Refusal>,
+) {
+    if answer.refused.len() >= most {
+        answer.refused.extend(entries.iter().map(|(address, _)| {
+            let message =
+                format!("backend {address} is not looked at: too many others contradict the configuration");
+            Problem::error(place.clone(), message, "mend those first")
+        }));
+        return;
+    }
     let mut candidate = answer.taken.clone();
     candidate.extend(entries.iter().copied());
     let Some(refused) = refusal(&candidate) else {
@@ -37,8 +59,8 @@ pub(super) fn sift(
         }
         many => {
             let (first, second) = many.split_at(many.len() / 2);
-            sift(first, answer, place, refusal);
-            sift(second, answer, place, refusal);
+            sift_until(most, first, answer, place, refusal);
+            sift_until(most, second, answer, place, refusal);
         }
     }
 }
@@ -68,26 +90,21 @@ impl Draft<'_> {
         for id in kept.ids() {
             let Some(answer) = kept.get(&id) else { continue };
             let entries: Vec<_> = answer.taken.iter().map(|(address, weight)| (*address, *weight)).collect();
-            let mut fitting =
-                Answer { taken: Backends::new(), lingering: BTreeSet::new(), ..Answer::clone(answer) };
+            let mut fitting = Answer { taken: Backends::new(), ..Answer::clone(answer) };
             sift(&entries, &mut fitting, &id.place(), &mut |candidate| {
                 let mut definitions = self.next.definitions.clone();
                 let answer = Answer { taken: candidate.clone(), ..Answer::default() };
                 Arc::make_mut(&mut definitions.discovered).put(&id, answer);
                 Refusal::of_problems(crate::spec::validate(&definitions.merged()))
             });
+            let Answer { taken, lingering, .. } = &mut fitting;
+            lingering.retain(|address| taken.contains_key(address));
             Arc::make_mut(&mut self.next.definitions.discovered).put(&id, fitting);
         }
         Ok(())
     }
 
-    /// Takes an answer in the place of the source's last one.
-    pub(super) fn put_answer(&mut self, id: &SourceId, answer: Answer) {
-        Arc::make_mut(&mut self.next.definitions.discovered).put(id, answer);
-        self.sync_pool(&id.pool);
-    }
-
-    /// Remembers what was said where it changes no member.
+    /// Puts an answer in the place of the source's last one; its pool does not follow yet.
     pub(super) fn note_answer(&mut self, id: &SourceId, answer: Answer) {
         Arc::make_mut(&mut self.next.definitions.discovered).put(id, answer);
     }
@@ -96,5 +113,26 @@ impl Draft<'_> {
     pub(super) fn finish_answer(mut self, overridden: usize, force: bool) -> Result<Candidate, Refusal> {
         self.revised = self.next.overridden.len() != overridden;
         self.finish(force)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::RefusalCode;
+
+    #[test]
+    fn very_many_that_contradict_are_not_asked_one_by_one() {
+        let entries: Vec<(BackendAddress, u16)> =
+            (0..10_000).map(|n| (format!("10.0.{}.{}", n / 250, n % 250 + 1).parse().unwrap(), 1)).collect();
+        let (mut answer, mut asked) = (Answer::default(), 0);
+        let place = Place::Discovery { source: "dns:a".to_owned() };
+        sift(&entries, &mut answer, &place, &mut |candidate| {
+            asked += 1;
+            (candidate.len() > 400)
+                .then(|| Refusal::new(RefusalCode::Invalid, "too many".to_owned(), "fewer"))
+        });
+        assert_eq!((answer.taken.len(), answer.refused.len()), (400, 9_600));
+        assert!(asked < 200, "{asked} questions");
     }
 }

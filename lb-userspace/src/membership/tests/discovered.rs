@@ -4,7 +4,7 @@ mod histories;
 
 use super::*;
 
-const FOUND: &str = r#"
+pub(super) const FOUND: &str = r#"
 [datapath]
 interfaces = ["eth0"]
 [[pool]]
@@ -22,24 +22,24 @@ forward = "nat"
 listen = ["203.0.113.10:80/tcp"]
 pool = "web"
 "#;
-const DNS: &str = "dns:a.example";
-const FILE: &str = "file:/b";
+pub(super) const DNS: &str = "dns:a.example";
+pub(super) const FILE: &str = "file:/b";
 
 /// The same pool with nobody in it but those that are discovered.
 fn alone() -> String {
     FOUND.replace("backends = [\"10.0.0.1\"]\n", "")
 }
 
-fn source(name: &str) -> SourceId {
+pub(super) fn source(name: &str) -> SourceId {
     SourceId { pool: "web".parse().unwrap(), source: name.to_owned() }
 }
 
-fn said(entries: &[(&str, u16)]) -> Backends {
+pub(super) fn said(entries: &[(&str, u16)]) -> Backends {
     entries.iter().map(|(text, weight)| (address(text), *weight)).collect()
 }
 
 impl World {
-    fn hear(&mut self, from: &str, entries: &[(&str, u16)]) -> Outcome {
+    pub(super) fn hear(&mut self, from: &str, entries: &[(&str, u16)]) -> Outcome {
         let event = Event::Discovered { id: source(from), backends: said(entries) };
         self.membership.handle(self.now, event)
     }
@@ -259,9 +259,10 @@ fn a_source_that_the_file_no_longer_names_takes_its_backends_with_it() {
 fn a_start_goes_on_with_what_was_said_before() {
     let held = Held { takes_new: true, keeps: true };
     let pinned = Pinned { members: [(id("web", "10.0.0.2"), held)].into(), ..Pinned::default() };
+    let recalled = |entries| Recalled { said: said(entries), ..Recalled::default() };
     let discovered = [
-        (source(DNS), said(&[("10.0.0.2", 3), ("203.0.113.10", 1)])),
-        (source("dns:gone.example"), said(&[("10.0.0.8", 1)])),
+        (source(DNS), recalled(&[("10.0.0.2", 3), ("203.0.113.10", 1)])),
+        (source("dns:gone.example"), recalled(&[("10.0.0.8", 1)])),
     ];
     let file = spec(&alone());
     let saved = Some((7, Arc::clone(&file)));
@@ -307,4 +308,59 @@ fn answers_that_come_together_do_what_they_do_one_by_one() {
     together(&mut world, &[(source(DNS), said(&[])), (source(FILE), said(&[("10.0.0.6", 1)]))]);
     assert_eq!(world.backends("web"), ["10.0.0.3", "10.0.0.4", "10.0.0.6"]);
     assert!(!together(&mut world, &[]).desired_changed);
+}
+
+#[test]
+fn one_that_lingers_does_so_after_a_reload_that_contradicts_another_source() {
+    let all = "[[service]]\nname = \"all\"\nforward = \"nat\"\nlisten = [\"203.0.113.11:any/tcp\"]\nbackends = [\"10.0.0.50\"]\nhealth = { port = 80 }\n";
+    let text = alone() + all;
+    let mut world = running(&text);
+    world.hear(DNS, &[("10.0.0.2", 1)]);
+    world.all_well();
+    world.hear(DNS, &[("10.0.0.4", 1)]);
+    world.hear(FILE, &[("10.0.0.66", 1)]);
+    assert_eq!(world.backends("web"), ["10.0.0.2", "10.0.0.4", "10.0.0.66"]);
+    world.reload(&text.replace("\"10.0.0.50\"", "\"10.0.0.50\", \"10.0.0.66\"")).unwrap();
+    assert_eq!(world.backends("web"), ["10.0.0.2", "10.0.0.4"]);
+    assert_eq!(world.answer(DNS).lingering, [address("10.0.0.2")].into());
+    world.hear(DNS, &[("10.0.0.4", 1)]);
+    world.all_well();
+    assert_eq!(world.backends("web"), ["10.0.0.4"], "it goes when another takes flows");
+}
+
+#[test]
+fn one_that_lingers_does_so_after_a_start() {
+    let held = Held { takes_new: true, keeps: true };
+    let way = ("10.0.0.2".parse().unwrap(), known("192.0.2.1"));
+    let pinned = Pinned { members: [(id("web", "10.0.0.2"), held)].into(), ways: [way].into() };
+    let recalled = Recalled { said: said(&[("10.0.0.4", 1)]), lingering: said(&[("10.0.0.2", 3)]) };
+    let discovered = [(source(DNS), recalled)].into();
+    let start = Start { file: spec(&alone()), pinned, discovered, ..Start::default() };
+    let membership = Membership::start(Millis(0), start).unwrap().membership;
+    let mut world = World { membership, now: Millis(0) };
+    assert_eq!(world.cell("10.0.0.2"), (true, true, true));
+    assert_eq!(world.answer(DNS).who_lingers(), said(&[("10.0.0.2", 3)]));
+    world.hear(DNS, &[("10.0.0.4", 1)]);
+    world.health("web", "10.0.0.4", Health::Unhealthy);
+    world.health("web", "10.0.0.2", Health::Healthy);
+    assert_eq!(world.cell("10.0.0.2"), (true, true, true));
+    world.all_well();
+    assert_eq!(world.backends("web"), ["10.0.0.4"]);
+}
+
+#[test]
+fn an_answer_with_contradictions_is_judged_once_until_something_is_defined_otherwise() {
+    let all = "[[service]]\nname = \"all\"\nforward = \"nat\"\nlisten = [\"203.0.113.11:any/tcp\"]\nbackends = [\"10.0.0.50\", \"10.0.0.66\"]\nhealth = { port = 80 }\n";
+    let mut world = running(&(FOUND.to_owned() + all));
+    let entries = [("10.0.0.2", 1), ("10.0.0.66", 1)];
+    world.hear(DNS, &entries);
+    assert_eq!(world.left_out(DNS).len(), 1);
+    let defined = world.membership.defined;
+    assert_eq!(world.membership.sifted.get(&source(DNS)), Some(&defined));
+    let before = Arc::clone(world.membership.answer(&source(DNS)).unwrap());
+    world.hear(DNS, &entries);
+    assert!(Arc::ptr_eq(&before, world.membership.answer(&source(DNS)).unwrap()), "nothing was done");
+    world.reload(&(FOUND.to_owned() + &all.replace("66", "67"))).unwrap();
+    world.hear(DNS, &entries);
+    assert_eq!(world.backends("web"), [ONE, "10.0.0.2", "10.0.0.66"]);
 }

@@ -64,7 +64,7 @@ fn each_time_is_longer_until_it_has_been_well_for_long() {
 fn the_last_one_of_a_table_is_never_ejected() {
     let mut world = running(WEB);
     world.suspect(ONE);
-    assert!(!world.suspect(TWO).desired_changed);
+    assert!(world.suspect(TWO).is_nothing());
     assert!(world.takes(TWO) && !world.takes(ONE));
     let mut world = running(WEB);
     world.health("web", TWO, Health::Unhealthy);

@@ -266,3 +266,78 @@ fn a_share_is_of_weights() {
     let view = world.membership.pool_view(&name("web")).unwrap();
     assert_eq!(view.plights[0].healthy, Percent::new(10));
 }
+
+/// Three backends of which one is out until 10 s, and it is a moment later; the clock's own event has not been taken yet.
+fn late() -> World {
+    let mut world = running(&web("backup = \"sorry\"\npassive = { eject = \"10s\" }"));
+    let why = Arc::from("0 of 12 new connections went on");
+    assert!(world.membership.handle(world.now, Event::Suspect { id: id("web", ONE), why }).desired_changed);
+    world.now = world.now.after(Duration::from_millis(10_001));
+    world
+}
+
+#[test]
+fn an_ejection_ends_although_something_else_comes_before_the_clock() {
+    let mut world = late();
+    world.health("sorry", SORRY, Health::Unhealthy);
+    world.wait(1);
+    assert_eq!(
+        (world.takers("web"), world.reason(ONE)),
+        (vec![ONE.into(), TWO.into(), THREE.into()], String::new())
+    );
+    let mut world = late();
+    world.done(Operation::BackendDrain {
+        pool: name("sorry"),
+        address: address(SORRY),
+        deadline: None,
+        then: Then::Keep,
+    });
+    world.wait(1);
+    assert_eq!(world.takers("web"), [ONE, TWO, THREE]);
+}
+
+#[test]
+fn a_slow_start_ends_although_something_else_comes_before_the_clock() {
+    let mut world = running(&web("backup = \"sorry\"\nslow_start = \"30s\""));
+    world.wait(60);
+    world.health("web", ONE, Health::Unhealthy);
+    world.health("web", ONE, Health::Healthy);
+    world.now = world.now.after(Duration::from_millis(30_001));
+    world.way(SORRY, unresolved("neighbour not answering"));
+    world.wait(1);
+    assert_eq!((world.weights("web")[0], world.reason(ONE)), (1, String::new()));
+}
+
+#[test]
+fn a_backend_that_the_file_no_longer_has_is_no_backup() {
+    let gone = "10.0.0.4";
+    let took = Held { takes_new: true, keeps: true };
+    let members = [ONE, TWO, THREE, gone].map(|backend| (id("web", backend), took)).into();
+    let ways = ["10.0.0.1", "10.0.0.2", "10.0.0.3", gone, SORRY];
+    let ways = ways.map(|ip| (ip.parse().unwrap(), known("192.0.2.1"))).into();
+    let mut pinned = Pinned { members, ways };
+    // It serves a service of its own.
+    pinned.members.insert(id("sorry", SORRY), took);
+    let own = "[[service]]\nname = \"own\"\nforward = \"nat\"\nlisten = [\"203.0.113.11:80/tcp\"]\npool = \"sorry\"\n";
+    let start = Start { file: spec(&(web("backup = \"sorry\"") + own)), pinned, ..Start::default() };
+    let Candidate { membership, outcome } = Membership::start(Millis(0), start).unwrap();
+    assert!(!kinds(&outcome).contains(&EventKind::PoolOnBackup), "{outcome:?}");
+    let world = World { membership, now: Millis(0) };
+    assert_eq!(world.takers("web"), [ONE, TWO, THREE]);
+}
+
+#[test]
+fn one_that_is_not_checked_and_comes_back_after_a_restart_starts_slowly() {
+    let took = Held { takes_new: true, keeps: true };
+    let members = [ONE, TWO, THREE].map(|backend| (id("web", backend), took)).into();
+    let ways =
+        ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|ip| (ip.parse().unwrap(), known("192.0.2.1"))).into();
+    let file = spec(&web("slow_start = \"30s\"\nhealth = { type = \"none\" }"));
+    let start = Start { file, pinned: Pinned { members, ways }, ..Start::default() };
+    let membership = Membership::start(Millis(0), start).unwrap().membership;
+    let mut world = World { membership, now: Millis(0) };
+    assert_eq!(world.weights("web"), [1, 1, 1]);
+    world.done(drain(ONE));
+    world.done(enable(ONE));
+    assert_eq!(world.weights("web"), [1, 10, 10]);
+}

@@ -1,5 +1,5 @@
 //! Random histories of backup, panic, slow start and ejection against a model that knows nothing of timers: it goes from second to second
-//! and works everything out anew.
+//! and works everything out anew. At times the clock comes late, after something else.
 
 use proptest::prelude::*;
 
@@ -27,6 +27,8 @@ enum Step {
     Weight(usize, u16),
     Suspect(usize),
     Wait(u64),
+    /// As many seconds later one of the backup pool is so, and only then comes the clock.
+    Late(u64, usize, bool),
 }
 
 fn setting() -> impl Strategy<Value = Setting> {
@@ -50,6 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => who().prop_map(Step::Suspect),
         4 => (1_u64..40).prop_map(Step::Wait),
         1 => (200_u64..800).prop_map(Step::Wait),
+        2 => (1_u64..40, 0..SORRY.len(), any::<bool>()).prop_map(|(wait, who, well)| Step::Late(wait, who, well)),
     ]
 }
 
@@ -155,9 +158,10 @@ impl Model {
                     self.web[who].well = Some(well);
                 }
             }
-            // Without a service it is not checked.
-            Step::Sorry(who, well) => {
-                self.sorry[who].well = Some(well).filter(|_| self.setting.backup.is_some())
+            Step::Sorry(who, well) => self.sorry(who, well),
+            Step::Late(seconds, who, well) => {
+                self.now += seconds;
+                self.sorry(who, well);
             }
             Step::Drain(who) => self.set(who, State::Draining),
             Step::Disable(who) => self.set(who, State::Disabled),
@@ -181,6 +185,11 @@ impl Model {
             }
         }
         self.settle();
+    }
+
+    /// Without a service it is not checked.
+    fn sorry(&mut self, who: usize, well: bool) {
+        self.sorry[who].well = Some(well).filter(|_| self.setting.backup.is_some());
     }
 
     fn set(&mut self, who: usize, state: State) {
@@ -261,6 +270,11 @@ fn run(world: &mut World, step: Step) {
             world.membership.handle(world.now, Event::Suspect { id: id("web", WEB[who]), why });
         }
         Step::Wait(seconds) => drop(world.wait(seconds)),
+        Step::Late(seconds, who, well) => {
+            world.now = world.now.after(Duration::from_secs(seconds));
+            world.health("sorry", SORRY[who], health(well));
+            world.wait(0);
+        }
     }
 }
 

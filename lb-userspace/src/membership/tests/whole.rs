@@ -16,6 +16,7 @@ fn whole(world: &World, name: &str) -> Back {
     let membership = &world.membership;
     Back {
         name: name.to_owned(),
+        time: world.now,
         file: Arc::clone(membership.file()),
         cli: Arc::clone(membership.cli_objects()),
         overrides: membership.overrides(),
@@ -121,4 +122,22 @@ fn what_is_put_back_is_judged_like_any_other_change() {
     let mut last = whole(&world, "revision 2");
     last.overrides[0].address = address(ONE);
     assert_eq!(refused(&world, &last, &none), RefusalCode::LastBackend);
+}
+
+#[test]
+fn a_deadline_that_is_over_by_now_is_as_far_away_as_it_was() {
+    let mut world = running(WEB);
+    world.done(add("web", "10.0.0.3"));
+    world.all_well();
+    world.done(drain_until("10.0.0.3", 60, Then::Remove));
+    world.wait(20);
+    let then = whole(&world, "revision 3");
+    world.wait(100);
+    assert_eq!(world.backends("web"), [ONE, TWO]);
+    let outcome = put_back(&mut world, &then);
+    assert!(outcome.notes.iter().any(|note| note.contains("40s to go")), "{:?}", outcome.notes);
+    world.wait(39);
+    assert_eq!(world.backends("web"), [ONE, TWO, "10.0.0.3"]);
+    world.wait(2);
+    assert_eq!(world.backends("web"), [ONE, TWO]);
 }
