@@ -149,7 +149,7 @@ struct Asker {
 impl Asker {
     /// Asks until nobody listens.
     async fn run(self) {
-        let mut state = State::of(&self.spec.kind);
+        let mut state = State::of(&self.spec);
         let mut rhythm = Rhythm::of(&self.spec.kind);
         loop {
             let answer = {
@@ -187,11 +187,12 @@ enum State {
 }
 
 impl State {
-    fn of(kind: &SourceKind) -> Self {
-        match kind {
-            SourceKind::Dns(dns) => Self::Dns(dns::Dns::new(dns)),
-            SourceKind::File(file) => Self::File(Box::new(file::Watched::new(&file.path))),
-            SourceKind::Http(http) => Self::Http(http::Endpoint::new(http)),
+    fn of(spec: &SourceSpec) -> Self {
+        let most = spec.max_backends;
+        match &spec.kind {
+            SourceKind::Dns(dns) => Self::Dns(dns::Dns::new(dns, most)),
+            SourceKind::File(file) => Self::File(Box::new(file::Watched::new(&file.path, most))),
+            SourceKind::Http(http) => Self::Http(http::Endpoint::new(http, most)),
         }
     }
 

@@ -45,12 +45,10 @@ impl Board {
         self.sources.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes what is known of a source, and says what it is now.
-    pub(crate) fn note(&self, id: &SourceId, note: impl FnOnce(&mut SourceState)) -> SourceState {
+    /// Changes what is known of a source.
+    pub(crate) fn note(&self, id: &SourceId, note: impl FnOnce(&mut SourceState)) {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
-        let state = sources.entry(id.clone()).or_default();
-        note(state);
-        state.clone()
+        note(sources.entry(id.clone()).or_default());
     }
 
     /// Forgets the sources that are not among these.

@@ -8,27 +8,32 @@ mod exchange;
 mod records;
 mod resolv_conf;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use hickory_proto::rr::RecordType;
 
 use super::{Answer, Found};
-use crate::spec::{BackendAddress, Backends, DEFAULT_WEIGHT, DnsRecords, DnsSource};
+use crate::spec::{BackendAddress, Backends, DEFAULT_WEIGHT, DnsRecords, DnsSource, format_duration};
 use records::{Records, Target};
 
 /// Targets of SRV records that are asked for at a time.
 const TARGETS_AT_A_TIME: usize = 8;
+/// How long it may take to ask for all of them: a source in the middle of an answer is neither well nor failing.
+const WHOLE: Duration = Duration::from_secs(60);
 
 /// One name.
 pub(super) struct Dns {
     source: DnsSource,
+    /// So many backends it may name.
+    most: u32,
 }
 
 impl Dns {
-    pub(super) fn new(source: &DnsSource) -> Self {
-        Self { source: source.clone() }
+    pub(super) fn new(source: &DnsSource, most: u32) -> Self {
+        Self { source: source.clone(), most }
     }
 
     /// Asks for the name, and for everything that it leads to.
@@ -39,7 +44,13 @@ impl Dns {
         };
         let asker = Asker { servers: &servers, timeout: self.source.timeout };
         match self.source.record {
-            DnsRecords::Srv => asker.targets(&self.source.name).await,
+            DnsRecords::Srv => {
+                let (name, most) = (&self.source.name, usize::try_from(self.most).unwrap_or(usize::MAX));
+                let whole = tokio::time::timeout(WHOLE, asker.targets(name, most)).await;
+                whole.unwrap_or_else(|_elapsed| {
+                    Err(format!("not all targets of {name} were found within {}", format_duration(WHOLE)))
+                })
+            }
             record => {
                 let (ips, ttl) = asker.addresses(&self.source.name, record).await?;
                 let of = |ip| (BackendAddress { ip, port: self.source.port }, DEFAULT_WEIGHT);
@@ -84,18 +95,24 @@ impl Asker<'_> {
         Ok((both.into_iter().flat_map(|records| records.ips).collect(), ttl))
     }
 
-    /// The targets of the lowest priority with their addresses (RFC 2782).
-    async fn targets(&self, name: &str) -> Result<Answer, String> {
+    /// The targets of the lowest priority with their addresses (RFC 2782), each name asked for once. More than `most` are no answer, and
+    /// are not asked for.
+    async fn targets(&self, name: &str, most: usize) -> Result<Answer, String> {
         let records = self.records(name, RecordType::SRV).await?;
         let targets = preferred(records.targets);
-        let asked = futures_util::stream::iter(targets.into_iter().map(|target| async move {
-            let addresses = self.addresses(&target.name, DnsRecords::Both).await?;
+        if targets.len() > most {
+            return Err(format!("{name} has {} targets, more than max_backends = {most}", targets.len()));
+        }
+        let names: BTreeSet<String> = targets.iter().map(|target| target.name.clone()).collect();
+        let asked = futures_util::stream::iter(names.into_iter().map(|target| async move {
+            let addresses = self.addresses(&target, DnsRecords::Both).await?;
             Ok::<_, String>((target, addresses))
         }));
-        let answers: Vec<_> = asked.buffered(TARGETS_AT_A_TIME).collect().await;
+        let addresses: BTreeMap<String, (Vec<IpAddr>, u32)> =
+            asked.buffered(TARGETS_AT_A_TIME).try_collect().await?;
         let (mut found, mut ttl) = (Found::default(), records.ttl);
-        for answer in answers {
-            let (target, (ips, target_ttl)) = answer?;
+        for target in targets {
+            let (ips, target_ttl) = addresses.get(&target.name).cloned().unwrap_or_default();
             ttl = ttl.min(target_ttl);
             if ips.is_empty() {
                 found.left_out.push(format!("{} has no address", target.name));

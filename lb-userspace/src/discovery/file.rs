@@ -22,20 +22,22 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// A file, and what tells of its changes.
 pub(super) struct Watched {
     path: PathBuf,
+    /// So many backends it may name.
+    most: u32,
     watch: Option<Watch>,
     /// That it cannot be watched was said.
     complained: bool,
 }
 
 impl Watched {
-    pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), watch: None, complained: false }
+    pub(super) fn new(path: &Path, most: u32) -> Self {
+        Self { path: path.to_owned(), most, watch: None, complained: false }
     }
 
     /// Reads it as it is now; [`Self::changed`] tells of every later change.
     pub(super) async fn read(&mut self) -> Result<Answer, String> {
-        let path = self.path.clone();
-        let work = tokio::task::spawn_blocking(move || (Watch::of(&path), found(&path)));
+        let (path, most) = (self.path.clone(), self.most);
+        let work = tokio::task::spawn_blocking(move || (Watch::of(&path), found(&path, most)));
         let (watch, found) =
             work.await.map_err(|error| format!("reading {} failed: {error}", self.path.display()))?;
         self.watch = watch.inspect_err(|error| self.complain(error)).ok();
@@ -62,12 +64,12 @@ impl Watched {
 }
 
 /// What the file says now.
-fn found(path: &Path) -> Result<Found, String> {
+fn found(path: &Path, most: u32) -> Result<Found, String> {
     let bytes = read(path).map_err(|why| format!("{} {why}", path.display()))?;
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let found = match (is_json, std::str::from_utf8(&bytes)) {
-        (true, _) => backends::of_json(&bytes),
-        (false, Ok(text)) => backends::of_lines(text),
+        (true, _) => backends::of_json(&bytes, most),
+        (false, Ok(text)) => backends::of_lines(text, most),
         (false, Err(_)) => Err("it is no text".to_owned()),
     };
     found.map_err(|why| format!("{} is no list of backends: {why}", path.display()))

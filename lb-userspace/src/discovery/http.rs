@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
@@ -31,6 +32,8 @@ const AGENT: &str = concat!("lbd-discovery/", env!("CARGO_PKG_VERSION"));
 /// One endpoint, and what it said last.
 pub(super) struct Endpoint {
     source: HttpSource,
+    /// So many backends it may name.
+    most: u32,
     last: Option<(HeaderValue, Found)>,
 }
 
@@ -43,8 +46,8 @@ enum Reply {
 }
 
 impl Endpoint {
-    pub(super) fn new(source: &HttpSource) -> Self {
-        Self { source: source.clone(), last: None }
+    pub(super) fn new(source: &HttpSource, most: u32) -> Self {
+        Self { source: source.clone(), most, last: None }
     }
 
     pub(super) async fn ask(&mut self) -> Result<Answer, String> {
@@ -65,7 +68,7 @@ impl Endpoint {
                 Err(format!("{url} answers 304 although it was not asked what has changed"))
             }
             (Reply::New(tag, body), _) => {
-                let found = backends::of_json(&body)
+                let found = backends::of_json(&body, self.most)
                     .map_err(|why| format!("{url} serves no list of backends: {why}"))?;
                 self.last = tag.map(|tag| (tag, found.clone()));
                 Ok(Answer { found, stands })
@@ -85,7 +88,7 @@ async fn request(source: &HttpSource, url: &HttpUrl, tag: Option<HeaderValue>) -
         request = request.header(IF_NONE_MATCH, tag);
     }
     let request = request.body(Empty::new()).map_err(|error| format!("makes no request: {error}"))?;
-    let (stream, address) = connect(url).await?;
+    let (stream, address) = connect(url, source.timeout).await?;
     if !url.is_encrypted {
         return exchange(stream, request).await;
     }
@@ -97,17 +100,24 @@ async fn request(source: &HttpSource, url: &HttpUrl, tag: Option<HeaderValue>) -
     exchange(stream, request).await
 }
 
-/// The way to the endpoint.
-async fn connect(url: &HttpUrl) -> Result<(TcpStream, SocketAddr), String> {
+/// The way to the endpoint, in half of `limit` at most.
+async fn connect(url: &HttpUrl, limit: Duration) -> Result<(TcpStream, SocketAddr), String> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((url.host.as_str(), url.port))
         .await
         .map_err(|error| format!("names a host that is not found: {error}"))?
         .collect();
+    connect_to(&addresses, limit / 2).await
+}
+
+/// A connection to the first that answers; one that does not takes no more than its share of the time.
+async fn connect_to(addresses: &[SocketAddr], limit: Duration) -> Result<(TcpStream, SocketAddr), String> {
     let mut fault = "names a host without an address".to_owned();
+    let share = limit / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok((stream, address)),
-            Err(error) => fault = format!("cannot be reached at {address}: {error}"),
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok((stream, *address)),
+            Ok(Err(error)) => fault = format!("cannot be reached at {address}: {error}"),
+            Err(_elapsed) => fault = format!("cannot be reached at {address}: no answer"),
         }
     }
     Err(fault)

@@ -87,7 +87,7 @@ async fn nothing_and_too_much_are_failures() {
     assert!(error.ends_with("names no backend, which counts only with allow_empty = true"), "{error}");
     world.write("a", "10.0.0.1\n10.0.0.2\n10.0.0.3\n");
     let error = world.next().await.answer.unwrap_err();
-    assert!(error.ends_with("names 3 backends, more than max_backends = 2"), "{error}");
+    assert!(error.ends_with("line 3: here it names more than max_backends = 2"), "{error}");
     world.write("a", "10.0.0.1\n10.0.0.2\n");
     assert_eq!(world.backends().await.len(), 2);
     world.write("a", "");

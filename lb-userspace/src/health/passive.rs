@@ -17,8 +17,9 @@ use std::time::Duration;
 use crate::desired::{BackendKey, PoolKey};
 use crate::moment::Millis;
 
-/// How far back a judgement looks at most.
+/// How far back a judgement looks at most, or over so many of the last pauses between looks, where those are long.
 const MEMORY: Duration = Duration::from_secs(5);
+const PAUSES: u32 = 4;
 /// Windows tried in one judgement, from the shortest on.
 const MOST_SAMPLES: usize = 64;
 /// Chance of so small a part by accident, were the backend half as good as its neighbours.
@@ -114,10 +115,12 @@ impl Table {
             self.samples.clear();
             self.backends = tallies.keys().copied().collect();
         }
+        let pause = self.samples.back().map(|last| at.since(last.at)).unwrap_or_default();
+        let memory = MEMORY.max(pause * PAUSES);
         let sum = |of: fn(&Tally) -> u64| tallies.values().filter(|tally| tally.slots > 0).map(of).sum();
         let (begun, continued) = (sum(|tally| tally.begun), sum(|tally| tally.continued));
         self.samples.push_back(Sample { at, begun, continued, tallies: tallies.into_values().collect() });
-        let is_old = |first: &Sample| at.since(first.at) > MEMORY;
+        let is_old = |first: &Sample| at.since(first.at) > memory;
         while self.samples.front().is_some_and(is_old) || self.samples.len() > MOST_SAMPLES {
             self.samples.pop_front();
         }

@@ -239,6 +239,7 @@ impl<Id: TargetId> Questions<Id> {
 
     /// The probe that has been due for longest, if one is; its successor is planned with it.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Due> {
+        self.sweep();
         let planned = self.next_due().filter(|at| *at <= now)?;
         let Reverse((_, number)) = self.due.pop()?;
         let question = self.questions.get_mut(&number)?;
@@ -264,6 +265,17 @@ impl<Id: TargetId> Questions<Id> {
             pools,
             late: now.saturating_duration_since(planned),
         })
+    }
+
+    /// Drops entries of `due` that nobody is asked at any more, once they are most of it: a question that hurries leaves one each time, and
+    /// its slow beat may be hours away.
+    fn sweep(&mut self) {
+        if self.due.len() > 4 * self.questions.len() + 64 {
+            let questions = &self.questions;
+            self.due.retain(|Reverse((at, number))| {
+                questions.get(number).is_some_and(|question| question.is_due(*at))
+            });
+        }
     }
 
     /// Takes the report of a probe from [`take_due`](Self::take_due).

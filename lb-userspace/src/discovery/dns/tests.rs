@@ -62,6 +62,8 @@ struct Server {
     says: Arc<Mutex<HashMap<(String, RecordType), Says>>>,
     address: SocketAddr,
     over_tcp: Arc<Mutex<usize>>,
+    /// Questions that came by datagram.
+    asked: Arc<Mutex<usize>>,
 }
 
 impl Server {
@@ -73,8 +75,12 @@ impl Server {
                 break (udp, tcp);
             }
         };
-        let server =
-            Self { says: Arc::default(), address: udp.local_addr().unwrap(), over_tcp: Arc::default() };
+        let server = Self {
+            says: Arc::default(),
+            address: udp.local_addr().unwrap(),
+            over_tcp: Arc::default(),
+            asked: Arc::default(),
+        };
         tokio::spawn(server.clone().serve_udp(udp));
         tokio::spawn(server.clone().serve_tcp(tcp));
         server
@@ -110,6 +116,7 @@ impl Server {
         let mut buffer = [0; 512];
         while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
             let question = &buffer[..len];
+            *self.asked.lock().unwrap() += 1;
             // First a lie: another number, and then another question.
             let mut lie = self.answer(question, true).unwrap_or_else(|| vec![0; 12]);
             lie[0] ^= 0xff;
@@ -136,7 +143,7 @@ impl Server {
     async fn ask(&self, owner: &str, record: DnsRecords) -> Result<(Vec<String>, u64, Vec<String>), String> {
         let timeout = Duration::from_millis(300);
         let source = DnsSource { record, server: Some(self.address), timeout, ..DnsSource::new(owner) };
-        let answer = Dns::new(&source).ask().await?;
+        let answer = Dns::new(&source, 1_000).ask().await?;
         let backends = answer.found.backends.iter().map(|(address, weight)| format!("{address}={weight}"));
         Ok((backends.collect(), answer.stands.as_secs(), answer.found.left_out))
     }
@@ -157,7 +164,7 @@ async fn addresses_of_both_families_stand_for_the_shortest_ttl() {
     assert_eq!(server.ask("web", DnsRecords::A).await, Ok((both[..2].to_vec(), 20, vec![])));
     assert_eq!(server.ask("web", DnsRecords::Aaaa).await, Ok((both[2..].to_vec(), 10, vec![])));
     let ported = DnsSource { port: Some(81), server: Some(server.address), ..DnsSource::new("web") };
-    let answer = Dns::new(&ported).ask().await.unwrap();
+    let answer = Dns::new(&ported, 1_000).ask().await.unwrap();
     assert!(answer.found.backends.contains_key(&"10.0.0.1:81".parse().unwrap()));
 }
 
@@ -226,6 +233,26 @@ async fn srv_records_of_the_lowest_priority_have_ports_and_weights() {
         Says::records(vec![srv("_http._tcp.web", 5, 0, 0, 0, ".")]),
     );
     assert_eq!(server.ask("_http._tcp.web", DnsRecords::Srv).await, Ok((vec![], 5, vec![])));
+}
+
+#[tokio::test]
+async fn no_more_targets_are_asked_for_than_may_be_named_and_none_twice() {
+    let server = Server::start().await;
+    let targets =
+        |count: u16| (0..count).map(|n| srv("_s._tcp.web", 30, 0, 1, 8_000 + n, "one")).collect::<Vec<_>>();
+    server.say("one", RecordType::A, Says::records(vec![a("one", 12, [10, 0, 0, 1])]));
+    server.say("one", RecordType::AAAA, Says::records(vec![aaaa("one", 12, "2001:db8::1")]));
+    server.say("_s._tcp.web", RecordType::SRV, Says { is_long: true, ..Says::records(targets(100)) });
+    let (backends, ..) = server.ask("_s._tcp.web", DnsRecords::Srv).await.unwrap();
+    assert_eq!(
+        (backends.len(), *server.asked.lock().unwrap()),
+        (200, 3),
+        "the name itself, and two families"
+    );
+    server.say("_s._tcp.web", RecordType::SRV, Says { is_long: true, ..Says::records(targets(1_001)) });
+    let error = server.ask("_s._tcp.web", DnsRecords::Srv).await.unwrap_err();
+    assert!(error.contains("1001 targets, more than max_backends = 1000"), "{error}");
+    assert_eq!(*server.asked.lock().unwrap(), 4);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ struct Case {
 impl Case {
     fn new(name: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let watched = Watched::new(&directory.path().join(name));
+        let watched = Watched::new(&directory.path().join(name), 1_000);
         Self { directory, watched }
     }
 

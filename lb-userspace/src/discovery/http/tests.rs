@@ -50,7 +50,7 @@ async fn ask_all(answers: Vec<(String, usize)>) -> (Vec<Result<Vec<String>, Stri
     let count = answers.len();
     let served = serve(answers).await;
     let source = HttpSource { timeout: Duration::from_secs(2), ..HttpSource::new(&served.url) };
-    let mut endpoint = Endpoint::new(&source);
+    let mut endpoint = Endpoint::new(&source, 1_000);
     let mut results = Vec::new();
     for _ in 0..count {
         let answer = endpoint.ask().await;
@@ -127,10 +127,10 @@ async fn an_endpoint_that_hangs_ends_at_its_time_out() {
     let served =
         serve(vec![("HTTP/1.1 200 OK\r\nX-Hang: 1\r\nContent-Length: 9\r\n\r\n[".to_owned(), 0)]).await;
     let source = HttpSource { timeout: Duration::from_millis(200), ..HttpSource::new(&served.url) };
-    let error = Endpoint::new(&source).ask().await.err().unwrap();
+    let error = Endpoint::new(&source, 1_000).ask().await.err().unwrap();
     assert_eq!(error, format!("{} has not answered whole within 200ms", served.url));
     let gone = HttpSource::new("http://127.0.0.1:1/");
-    let error = Endpoint::new(&gone).ask().await.err().unwrap();
+    let error = Endpoint::new(&gone, 1_000).ask().await.err().unwrap();
     assert!(error.starts_with("http://127.0.0.1:1/ cannot be reached at 127.0.0.1:1: "), "{error}");
 }
 
@@ -171,8 +171,9 @@ async fn serve_encrypted() -> (String, tempfile::NamedTempFile) {
 async fn an_encrypted_endpoint_is_believed_if_it_is_trusted() {
     let (url, certificate) = serve_encrypted().await;
     let (_, other) = serve_encrypted().await;
-    let ask =
-        |source: HttpSource| async move { Endpoint::new(&source).ask().await.map(|answer| answer.found) };
+    let ask = |source: HttpSource| async move {
+        Endpoint::new(&source, 1_000).ask().await.map(|answer| answer.found)
+    };
     let trusting = |ca: &std::path::Path| HttpSource { ca: Some(ca.to_owned()), ..HttpSource::new(&url) };
     assert_eq!(ask(trusting(certificate.path())).await.unwrap().backends.len(), 1);
     let error = ask(trusting(other.path())).await.unwrap_err();
@@ -181,4 +182,24 @@ async fn an_encrypted_endpoint_is_believed_if_it_is_trusted() {
     assert_eq!(ask(insecure).await.unwrap().backends.len(), 1);
     let plain = HttpSource::new(url.replace("https", "http"));
     assert!(ask(plain).await.is_err());
+}
+
+/// The first of two addresses does not answer at all: the other has its time still.
+#[tokio::test]
+async fn one_address_that_does_not_answer_does_not_take_the_time_of_the_next() {
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let silent = silent.listen(1).unwrap();
+    let address = silent.local_addr().unwrap();
+    // Nobody is let in, and when its queue is full nobody is answered.
+    let mut waiting = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        waiting.push(stream.unwrap());
+    }
+    let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = [address, good.local_addr().unwrap()];
+    let (_, reached) = connect_to(&addresses, Duration::from_secs(1)).await.unwrap();
+    assert_eq!(reached, addresses[1]);
+    let error = connect_to(&addresses[..1], Duration::from_millis(100)).await.unwrap_err();
+    assert_eq!(error, format!("cannot be reached at {address}: no answer"));
 }

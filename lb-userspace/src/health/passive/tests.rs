@@ -251,3 +251,19 @@ fn the_tail_is_that_of_poisson() {
     assert_eq!(poisson_tail(7, 0.0).to_bits(), 1.0_f64.to_bits());
     assert_eq!(poisson_tail(10, 5.0).to_bits(), 1.0_f64.to_bits());
 }
+
+/// Where reading the counters takes long there are looks only every few seconds, and they do find who is dead.
+#[test]
+fn rare_looks_find_who_is_dead() {
+    let mut watch = Watch::default();
+    let tally = |begun, continued| Tally { slots: 10, begun, continued, ..Tally::default() };
+    let mut seen = Vec::new();
+    for step in 0..4_u64 {
+        let tallies = [(key(0), tally(100 * step, 100 * step)), (key(1), tally(100 * step, 0))];
+        seen = watch.observe(Millis(step * 4_000), &table(), tallies.into(), PATIENCE);
+        if !seen.is_empty() {
+            break;
+        }
+    }
+    assert!(matches!(&seen[..], [Suspect { backend, .. }] if *backend == key(1)), "{seen:?}");
+}

@@ -57,6 +57,23 @@ fn events(questions: &mut Questions<&'static str>) -> Vec<(&'static str, Health,
     questions.take_events().into_iter().map(|event| (event.id, event.health, event.changed)).collect()
 }
 
+/// Of a backend of which nothing can be found out, asked fast, with a slow beat that is an hour away.
+#[test]
+fn what_is_due_does_not_grow_while_a_question_hurries() {
+    let (mut questions, mut now) = (Questions::new(), Instant::now());
+    let mut slow = target("a", 1);
+    (slow.spec.interval, slow.spec.fast_interval) = (3_600 * SECOND, Some(SECOND / 100));
+    questions.put(vec![slow, target("b", 2)], now);
+    let unknown = ProbeReport { latency: Duration::ZERO, ..report(ProbeResult::Local, "no file descriptor") };
+    for _ in 0..10_000 {
+        round(&mut questions, now, &unknown);
+        now = questions.next_due().unwrap();
+    }
+    assert!(questions.due.len() < 100, "{} entries", questions.due.len());
+    let probes: Vec<u64> = questions.questions.values().map(|question| question.probes_started).collect();
+    assert!(probes.iter().all(|probes| *probes > 10), "both are still asked: {probes:?}");
+}
+
 #[test]
 fn a_new_target_is_asked_at_once_and_admitted_by_one_success() {
     let (mut questions, now) = (Questions::new(), Instant::now());
