@@ -22,6 +22,7 @@ mod return_path;
 mod revisions;
 mod start;
 mod whole;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -191,7 +192,8 @@ impl Controller {
                         let _ = answer.send(result);
                     }
                     Some(Order::Stop) | None => {
-                        self.save_answers(usize::MAX);
+                        self.save_answers();
+                        self.finish_answers();
                         return self;
                     }
                 },
@@ -236,7 +238,7 @@ impl Controller {
     }
 
     fn beat(&mut self) {
-        self.save_answers(discovery::AT_A_TIME);
+        self.save_answers();
         self.mend_interfaces();
         let is_news = [
             self.save_again(),

@@ -34,7 +34,7 @@ use crate::membership::{CliObjects, OverrideEntry, Refusal, RefusalCode, SetAsid
 use crate::moment::Millis;
 use crate::spec::Spec;
 
-pub use discovered::Said;
+pub use discovered::{AnswerFiles, Said};
 use file::Unread;
 use kept::Kept;
 pub use kept::{Summary, Unkept};

@@ -10,17 +10,16 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::written::Writer;
 use super::{Controller, Fault, Notice};
 use crate::discovery::{Board, SourceEvent, SourceState, Sources};
 use crate::membership::{DomainEvent, EventKind, Level, Membership, Recalled};
 use crate::reach::{HostNetwork, judge_backend};
 use crate::spec::{BackendSpec, Backends, Name, Origin, Place, Problem, SourceId};
-use crate::state::Said;
+use crate::state::{AnswerFiles, Said};
 
 /// Entries of one answer that a sentence names.
 const NAMED: usize = 5;
-/// Answers that are written down before the controller sees to something else.
-pub(super) const AT_A_TIME: usize = 8;
 
 /// Everything about sources that is no membership.
 pub(super) struct Discovery {
@@ -32,6 +31,9 @@ pub(super) struct Discovery {
     to_save: BTreeSet<SourceId>,
     /// Why answers could not be written down.
     unsaved: BTreeMap<SourceId, String>,
+    writer: Writer,
+    /// The sources whose files are kept; `None`: nobody has looked yet.
+    kept: Option<BTreeSet<SourceId>>,
 }
 
 /// A source's last answer.
@@ -42,13 +44,17 @@ struct Heard {
     left_out: Vec<String>,
     /// Why this host cannot take some of it.
     barred: Vec<Problem>,
-    /// What is written down.
+    /// What is written down, or on its way there.
     saved: Option<Said>,
 }
 
 impl Discovery {
-    /// Nobody is asked yet. `kept`: what sources said in earlier runs.
-    pub(super) fn new(events: mpsc::UnboundedSender<SourceEvent>, kept: BTreeMap<SourceId, Said>) -> Self {
+    /// Nobody is asked yet. `kept`: what sources said in earlier runs, by these files.
+    pub(super) fn new(
+        events: mpsc::UnboundedSender<SourceEvent>,
+        kept: BTreeMap<SourceId, Said>,
+        files: AnswerFiles,
+    ) -> Self {
         let heard = |said: Said| Heard { said: said.backends.clone(), saved: Some(said), ..Heard::default() };
         Self {
             sources: Sources::new(events),
@@ -56,6 +62,8 @@ impl Discovery {
             heard: kept.into_iter().map(|(id, said)| (id, heard(said))).collect(),
             to_save: BTreeSet::new(),
             unsaved: BTreeMap::new(),
+            writer: Writer::new(files),
+            kept: None,
         }
     }
 }
@@ -77,7 +85,11 @@ impl Controller {
         self.discovery.unsaved.retain(|id, _| wanted.contains_key(id));
         self.discovery.to_save.retain(|id| wanted.contains_key(id));
         self.discovery.board.keep(|id| wanted.contains_key(id));
-        self.state.forget_discovered(wanted.keys());
+        let kept: BTreeSet<SourceId> = wanted.keys().cloned().collect();
+        if self.discovery.kept.as_ref() != Some(&kept) {
+            self.discovery.writer.keep(kept.clone());
+            self.discovery.kept = Some(kept);
+        }
         for (id, spec) in &wanted {
             let saved =
                 self.discovery.heard.get(id).and_then(|heard| heard.saved.as_ref()).map(|said| said.time);
@@ -128,7 +140,7 @@ impl Controller {
             };
             is_news |= self.note_result(&id, result);
         }
-        self.save_answers(AT_A_TIME);
+        self.save_answers();
         if self.tell_of_sources() || is_news {
             self.publish();
         }
@@ -226,11 +238,21 @@ impl Controller {
         self.set_notices(Notice::Host, &sentences);
     }
 
-    /// Writes down what sources said last, as many as `most`; the others when it is called next. The disk takes its time over each.
-    pub(super) fn save_answers(&mut self, most: usize) {
-        let mut written = 0;
-        while let Some(id) = self.discovery.to_save.first().cloned().filter(|_| written < most) {
-            self.discovery.to_save.remove(&id);
+    /// Has what sources said last written down, and hears what has become of what was handed over before.
+    pub(super) fn save_answers(&mut self) {
+        for (id, result) in self.discovery.writer.results() {
+            match result {
+                Ok(()) => drop(self.discovery.unsaved.remove(&id)),
+                Err(error) => {
+                    // Tried again with its next answer.
+                    if let Some(heard) = self.discovery.heard.get_mut(&id) {
+                        heard.saved = None;
+                        self.discovery.unsaved.insert(id, error);
+                    }
+                }
+            }
+        }
+        while let Some(id) = self.discovery.to_save.pop_first() {
             let Some(answer) = self.membership.answer(&id) else { continue };
             let Some(heard) = self.discovery.heard.get_mut(&id) else { continue };
             let saved = heard.saved.as_ref().filter(|saved| saved.backends == answer.said);
@@ -238,18 +260,16 @@ impl Controller {
             if saved.is_some_and(|saved| saved.lingering == lingering) {
                 continue;
             }
-            written += 1;
             let time = saved.map_or_else(|| self.clock.now(), |saved| saved.time);
             let said = Said { time, backends: answer.said.clone(), lingering };
-            match self.state.write_discovered(&id, &said) {
-                Ok(()) => {
-                    heard.saved = Some(said);
-                    self.discovery.unsaved.remove(&id);
-                }
-                // Tried again with its next answer.
-                Err(error) => drop(self.discovery.unsaved.insert(id, error.to_string())),
-            }
+            heard.saved = Some(said.clone());
+            self.discovery.writer.put(id, said);
         }
+    }
+
+    /// Waits until the disk has what was handed over.
+    pub(super) fn finish_answers(&self) {
+        self.discovery.writer.finish();
     }
 
     /// Members have come or gone: perhaps some of those that lingered, which a restart is to know.

@@ -58,7 +58,8 @@ impl Controller {
     /// In a sentence: the configuration cannot work on this host, or the kernel refuses.
     pub async fn start(given: Given) -> anyhow::Result<(Self, Senders)> {
         let Given { config, spec, warnings, mut invalid, state, mut left, set_aside } = given;
-        let (kept, missing) = (state.discovered(), std::mem::take(&mut left.missing));
+        let answers = state.answer_files();
+        let (kept, missing) = (answers.read(), std::mem::take(&mut left.missing));
         let clock = Clock::start_after(left.last.as_ref().map(|last| last.time).unwrap_or_default());
         let host = read_host_network().await?;
         let begin = |left: &Left, pinned| {
@@ -104,7 +105,7 @@ impl Controller {
             host,
             reach: judgement.reach,
             return_paths: ReturnPaths::default(),
-            discovery: Discovery::new(source_events, kept),
+            discovery: Discovery::new(source_events, kept, answers),
             looks: Looks::default(),
             probes: Probes::new(path, prober),
             published: Published {

@@ -42,11 +42,24 @@ struct Stored {
     lingering: Backends,
 }
 
+/// The files of answers. Clones are of the same directory, which is held as long as its [`StateDir`] is.
+#[derive(Clone, Debug)]
+pub struct AnswerFiles {
+    directory: PathBuf,
+}
+
 impl StateDir {
+    /// Where answers are written down.
+    pub fn answer_files(&self) -> AnswerFiles {
+        AnswerFiles { directory: self.path.join(DISCOVERED) }
+    }
+}
+
+impl AnswerFiles {
     /// Every answer that can be used; files that cannot are said in the log.
-    pub fn discovered(&self) -> BTreeMap<SourceId, Said> {
+    pub fn read(&self) -> BTreeMap<SourceId, Said> {
         let mut said = BTreeMap::new();
-        for path in self.discovered_paths() {
+        for path in self.paths() {
             match file::read::<Stored>(&path) {
                 Ok(Stored { pool, source, time, backends, lingering }) => {
                     said.insert(SourceId { pool, source }, Said { time, backends, lingering });
@@ -70,11 +83,11 @@ impl StateDir {
     ///
     /// # Errors
     /// It could not be written: a restart would go on with the one before, or, where only its name is not surely on the disk, with either.
-    pub fn write_discovered(&self, id: &SourceId, said: &Said) -> Result<(), StateError> {
-        let path = self.discovered_path(id);
+    pub fn write(&self, id: &SourceId, said: &Said) -> Result<(), StateError> {
+        let path = self.path_of(id);
         let fault =
             |error: io::Error| StateError::System { what: "make", path: path.display().to_string(), error };
-        DirBuilder::new().recursive(true).mode(0o700).create(self.path.join(DISCOVERED)).map_err(fault)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(fault)?;
         let stored = Stored {
             pool: id.pool.clone(),
             source: id.source.clone(),
@@ -86,17 +99,17 @@ impl StateDir {
     }
 
     /// Removes what was written of sources that are not among these. What cannot be removed is tried again next time.
-    pub fn forget_discovered<'a>(&self, kept: impl IntoIterator<Item = &'a SourceId>) {
-        let kept: BTreeSet<PathBuf> = kept.into_iter().map(|id| self.discovered_path(id)).collect();
-        for path in self.discovered_paths().into_iter().filter(|path| !kept.contains(path)) {
+    pub fn forget<'a>(&self, kept: impl IntoIterator<Item = &'a SourceId>) {
+        let kept: BTreeSet<PathBuf> = kept.into_iter().map(|id| self.path_of(id)).collect();
+        for path in self.paths().into_iter().filter(|path| !kept.contains(path)) {
             if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!("cannot remove the old {}: {error}", path.display());
             }
         }
     }
 
-    fn discovered_paths(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.path.join(DISCOVERED)).into_iter().flatten();
+    fn paths(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
         // One that was never put in place says nothing.
         let is_in_place = |path: &PathBuf| path.extension().is_none_or(|extension| extension != file::FRESH);
         let mut paths: Vec<PathBuf> =
@@ -105,8 +118,8 @@ impl StateDir {
         paths
     }
 
-    fn discovered_path(&self, id: &SourceId) -> PathBuf {
-        self.path.join(DISCOVERED).join(file_name(id))
+    fn path_of(&self, id: &SourceId) -> PathBuf {
+        self.directory.join(file_name(id))
     }
 }
 
@@ -137,33 +150,35 @@ mod tests {
         let (dns, http) = (id("dns:web.example"), id("http://10.0.0.1/a?b=c"));
         {
             let (state, _) = StateDir::open(directory.path()).unwrap();
-            assert_eq!(state.discovered(), BTreeMap::new());
-            state.write_discovered(&dns, &said("10.0.0.1:80")).unwrap();
-            state.write_discovered(&dns, &said("10.0.0.2:80")).unwrap();
-            state.write_discovered(&http, &said("2001:db8::1")).unwrap();
+            let answers = state.answer_files();
+            assert_eq!(answers.read(), BTreeMap::new());
+            answers.write(&dns, &said("10.0.0.1:80")).unwrap();
+            answers.write(&dns, &said("10.0.0.2:80")).unwrap();
+            answers.write(&http, &said("2001:db8::1")).unwrap();
         }
         let text = fs::read_to_string(directory.path().join("discovered").join(file_name(&dns))).unwrap();
         assert!(text.contains("\"10.0.0.2:80\": 3") && text.contains("dns:web.example"), "{text}");
         let (state, left) = StateDir::open(directory.path()).unwrap();
+        let answers = state.answer_files();
         assert!(left.damaged.is_empty() && left.highest == 0, "answers are no revisions");
         assert_eq!(
-            state.discovered(),
+            answers.read(),
             [(dns.clone(), said("10.0.0.2:80")), (http.clone(), said("2001:db8::1"))].into()
         );
         assert!(!text.contains("lingering"), "as it was before anybody could linger: {text}");
         let lingering = Said { lingering: said("10.0.0.9").backends, ..said("2001:db8::1") };
-        state.write_discovered(&http, &lingering).unwrap();
-        assert_eq!(state.discovered()[&http], lingering);
-        state.write_discovered(&http, &said("2001:db8::1")).unwrap();
+        answers.write(&http, &lingering).unwrap();
+        assert_eq!(answers.read()[&http], lingering);
+        answers.write(&http, &said("2001:db8::1")).unwrap();
         for len in 0..text.len() {
-            fs::write(state.discovered_path(&dns), &text[..len]).unwrap();
+            fs::write(answers.path_of(&dns), &text[..len]).unwrap();
             assert_eq!(
-                state.discovered(),
+                answers.read(),
                 [(http.clone(), said("2001:db8::1"))].into(),
                 "cut off after {len} bytes"
             );
         }
-        state.forget_discovered([&dns]);
-        assert_eq!(state.discovered_paths(), [state.discovered_path(&dns)]);
+        answers.forget([&dns]);
+        assert_eq!(answers.paths(), [answers.path_of(&dns)]);
     }
 }

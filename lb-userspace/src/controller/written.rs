@@ -1,0 +1,178 @@
+//! Answers of discovery sources written down beside the controller: a disk takes its time, and backends that die do not wait for it.
+//!
+//! In: answers, and which sources there are. Out: what has become of each. Invariants: of a source what was handed over last is what its
+//! file says in the end, however many answers come meanwhile; nobody waits for the disk but at the end ([`Writer::finish`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::spec::SourceId;
+use crate::state::{AnswerFiles, Said};
+
+/// What became of an answer that was to be written; the error in words.
+type Written = (SourceId, Result<(), String>);
+
+/// Writes one answer after the other.
+pub(super) struct Writer {
+    work: Arc<Work>,
+}
+
+struct Work {
+    files: AnswerFiles,
+    queue: Mutex<Queue>,
+    /// Held from the choice of what is written next until it is: of two writers the later one writes what came later.
+    turn: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Of each source the newest.
+    answers: BTreeMap<SourceId, Said>,
+    /// The files of all other sources are to be removed.
+    kept: Option<BTreeSet<SourceId>>,
+    written: Vec<Written>,
+    /// A thread is at it.
+    is_running: bool,
+}
+
+impl Writer {
+    /// Writes into these files.
+    pub(super) fn new(files: AnswerFiles) -> Self {
+        Self { work: Arc::new(Work { files, queue: Mutex::default(), turn: Mutex::default() }) }
+    }
+
+    /// Has this written in the place of what the source said before. Called in a tokio runtime.
+    pub(super) fn put(&self, id: SourceId, said: Said) {
+        self.change(|queue| drop(queue.answers.insert(id, said)));
+    }
+
+    /// Has the files of all other sources removed. Called in a tokio runtime.
+    pub(super) fn keep(&self, sources: BTreeSet<SourceId>) {
+        self.change(|queue| {
+            queue.answers.retain(|id, _| sources.contains(id));
+            queue.kept = Some(sources);
+        });
+    }
+
+    /// What has been written since the last call, and what could not be.
+    pub(super) fn results(&self) -> Vec<Written> {
+        std::mem::take(&mut self.work.queue().written)
+    }
+
+    /// Returns when everything is done.
+    pub(super) fn finish(&self) {
+        while self.work.next() {}
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Queue)) {
+        let mut queue = self.work.queue();
+        change(&mut queue);
+        if !std::mem::replace(&mut queue.is_running, true) {
+            let work = Arc::clone(&self.work);
+            tokio::task::spawn_blocking(move || work.run());
+        }
+    }
+}
+
+impl Work {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        loop {
+            while self.next() {}
+            let mut queue = self.queue();
+            if queue.answers.is_empty() && queue.kept.is_none() {
+                queue.is_running = false;
+                return;
+            }
+        }
+    }
+
+    /// Does what is next. False: there is nothing to do, and what others did is done.
+    fn next(&self) -> bool {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kept, answer) = {
+            let mut queue = self.queue();
+            match queue.kept.take() {
+                Some(kept) => (Some(kept), None),
+                None => (None, queue.answers.pop_first()),
+            }
+        };
+        if let Some(kept) = &kept {
+            self.files.forget(kept);
+        }
+        let Some((id, said)) = answer else { return kept.is_some() };
+        let result = self.files.write(&id, &said).map_err(|error| error.to_string());
+        self.queue().written.push((id, result));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::moment::Millis;
+    use crate::spec::Backends;
+    use crate::state::StateDir;
+
+    fn id(source: &str) -> SourceId {
+        SourceId { pool: "web".parse().unwrap(), source: source.to_owned() }
+    }
+
+    fn said(time: u64) -> Said {
+        let backends = [("10.0.0.1".parse().unwrap(), 1)].into();
+        Said { time: Millis(time), backends, lingering: Backends::new() }
+    }
+
+    #[tokio::test]
+    async fn what_came_last_is_what_stands_in_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (state, _) = StateDir::open(directory.path()).unwrap();
+        let files = state.answer_files();
+        let writer = Writer::new(files.clone());
+        for time in 0..50 {
+            writer.put(id("a"), said(time));
+            writer.put(id("b"), said(time));
+        }
+        writer.finish();
+        assert_eq!(files.read(), [(id("a"), said(49)), (id("b"), said(49))].into());
+        let results = writer.results();
+        assert!(!results.is_empty() && results.iter().all(|(_, result)| result.is_ok()), "{results:?}");
+        assert!(writer.results().is_empty());
+        // Who is gone leaves no file, and what was on its way there is not written.
+        writer.put(id("b"), said(50));
+        writer.keep([id("a")].into());
+        writer.finish();
+        assert_eq!(files.read(), [(id("a"), said(49))].into());
+    }
+
+    /// The controller goes on while the disk stands still.
+    #[tokio::test]
+    async fn whoever_hands_an_answer_over_does_not_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let (state, _) = StateDir::open(directory.path()).unwrap();
+        let writer = Writer::new(state.answer_files());
+        let disk = writer.work.turn.lock().unwrap();
+        for time in 0..3 {
+            writer.put(id("a"), said(time));
+        }
+        assert!(writer.results().is_empty());
+        drop(disk);
+        writer.finish();
+        assert_eq!(state.answer_files().read(), [(id("a"), said(2))].into());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let (state, _) = StateDir::open(directory.path()).unwrap();
+        std::fs::write(directory.path().join("discovered"), "no directory").unwrap();
+        let writer = Writer::new(state.answer_files());
+        writer.put(id("a"), said(1));
+        writer.finish();
+        let results = writer.results();
+        assert!(matches!(&results[..], [(_, Err(_))]), "{results:?}");
+    }
+}
