@@ -64,15 +64,16 @@ fn table(pool: &Pool, variant: Variant, ways: &Ways, datapath: &DatapathSpec) ->
     let sourced = pool.needs_source(variant);
     let sources = |ip| if sourced { sources(variant, ip, ways, datapath) } else { Vec::new() };
     let of_variant = |address: &BackendAddress| variant.includes(address.ip);
-    let on_backup = pool.modes.get(&variant).is_some_and(|mode| mode.on_backup);
+    let mode = pool.modes.get(&variant).copied().unwrap_or_default();
     let scale = scale_of(pool, variant);
     let members = pool.members.iter().filter(|(address, _)| of_variant(address)).map(|(address, member)| {
         // Whoever fell back to it needs all of it.
-        let tenths = if member.spread { ramp::WHOLE } else { member.tenths };
+        let is_spread = Pool::is_spread(&mode, member);
+        let tenths = if is_spread { ramp::WHOLE } else { member.tenths };
         let backend = DesiredBackend {
             weight: ramp::part(member.weight(), tenths, scale),
-            takes_new: member.takes_new(),
-            keeps: member.verdict.keeps || member.spread,
+            takes_new: Pool::takes_new_in(&mode, member),
+            keeps: member.verdict.keeps || is_spread,
             sources: sources(address.ip),
             way: None,
         };
@@ -82,7 +83,7 @@ fn table(pool: &Pool, variant: Variant, ways: &Ways, datapath: &DatapathSpec) ->
         pool.stand_ins.iter().filter(|(address, _)| of_variant(address)).map(|(address, stand_in)| {
             let backend = DesiredBackend {
                 weight: ramp::part(stand_in.weight, stand_in.tenths, scale),
-                takes_new: on_backup && stand_in.is_usable,
+                takes_new: mode.on_backup && stand_in.is_usable,
                 keeps: stand_in.keeps,
                 sources: sources(address.ip),
                 way: None,

@@ -104,8 +104,8 @@ impl Pool {
         let Some(policy) = self.passive().copied() else { return false };
         let Some(member) = self.members.get(&address) else { return false };
         if !member.verdict.takes_new
-            || !member.takes_new()
-            || member.spread
+            || !self.takes_new(address, member)
+            || self.modes_of(address).any(|mode| Self::is_spread(mode, member))
             || !self.may_lose(address, &policy, now)
         {
             return false;

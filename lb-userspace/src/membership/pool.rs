@@ -48,10 +48,6 @@ pub(super) struct Member {
     pub(super) verdict: Verdict,
     /// The way to it is known, and an address to send from.
     pub(super) is_reachable: bool,
-    /// It takes new flows although it is not well: `when_none = "spread"`, or `panic_below`.
-    pub(super) spread: bool,
-    /// It could take new flows, and the backup pool gets them.
-    pub(super) relieved: bool,
     /// It is ejected now.
     pub(super) is_ejected: bool,
     /// It was ejected, perhaps long ago.
@@ -75,18 +71,11 @@ impl Member {
             held: None,
             verdict: Verdict::default(),
             is_reachable: false,
-            spread: false,
-            relieved: false,
             is_ejected: false,
             ejection: None,
             ramp: None,
             tenths: WHOLE,
         }
-    }
-
-    /// New flows may come to it.
-    pub(super) const fn takes_new(&self) -> bool {
-        (self.verdict.takes_new && !self.relieved) || self.spread
     }
 
     pub(super) fn defined_weight(&self) -> u16 {

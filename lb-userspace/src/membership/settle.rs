@@ -8,7 +8,7 @@ use super::ejection::Until;
 use super::eligibility::{Facts, Way, is_active, judge};
 use super::pool::{Member, Pool, StandIn, puts_source, variants_of};
 use super::ramp::{Ramp, WHOLE};
-use super::standby::{Policy, Sums};
+use super::standby::{Mode, Policy, Sums};
 use super::ways::{Ways, sources};
 use super::{Millis, StateOverride};
 use crate::desired::Variant;
@@ -79,22 +79,37 @@ impl Pool {
             .collect();
         let variants = self.variants();
         self.modes.retain(|variant, _| variants.contains(variant));
-        for member in self.members.values_mut() {
-            (member.spread, member.relieved) = (false, false);
-        }
         for variant in variants {
             let sums = self.sums(variant);
             let policy = Policy { panic_below: self.panic_below, backup: self.backup.as_ref() };
-            let mode = self.modes.entry(variant).or_default();
-            *mode = mode.next(sums, policy, now);
-            let mode = *mode;
-            let spreads = !mode.on_backup && sums.usable == 0 && self.spreads(variant);
-            let of_variant = self.members.iter_mut().filter(|(address, _)| variant.includes(address.ip));
-            for member in of_variant.map(|(_, member)| member) {
-                let may = is_active(member.commanded(), member.weight()) && member.is_reachable;
-                member.spread |= may && (spreads || mode.panic && is_judged(member));
-                member.relieved |= mode.on_backup;
-            }
+            let mode = self.modes.get(&variant).copied().unwrap_or_default();
+            let next = mode.next(sums, policy, now);
+            let spreads = !next.on_backup && sums.usable == 0 && self.spreads(variant);
+            self.modes.insert(variant, Mode { spreads, ..next });
+        }
+    }
+
+    /// In a table of this mode it takes new flows although it is not well: `when_none = "spread"`, or `panic_below`.
+    pub(super) fn is_spread(mode: &Mode, member: &Member) -> bool {
+        let may = is_active(member.commanded(), member.weight()) && member.is_reachable;
+        may && (mode.spreads || mode.panic && is_judged(member))
+    }
+
+    /// In a table of this mode new flows may come to it.
+    pub(super) fn takes_new_in(mode: &Mode, member: &Member) -> bool {
+        (member.verdict.takes_new && !mode.on_backup) || Self::is_spread(mode, member)
+    }
+
+    /// The modes of the tables in which an address is.
+    pub(super) fn modes_of(&self, address: BackendAddress) -> impl Iterator<Item = &Mode> {
+        self.modes.iter().filter(move |(variant, _)| variant.includes(address.ip)).map(|(_, mode)| mode)
+    }
+
+    /// In some table new flows may come to it; where there is none (nobody uses it, but as a backup), in that of another pool.
+    pub(super) fn takes_new(&self, address: BackendAddress, member: &Member) -> bool {
+        match self.modes_of(address).next() {
+            None => member.verdict.takes_new,
+            Some(_) => self.modes_of(address).any(|mode| Self::takes_new_in(mode, member)),
         }
     }
 

@@ -14,6 +14,8 @@ use crate::spec::{BackupSpec, Percent};
 pub(super) struct Mode {
     /// All its backends are used, healthy or not.
     pub(super) panic: bool,
+    /// The same because nobody is well and its services say so (`when_none = "spread"`).
+    pub(super) spreads: bool,
     /// The backup pool's backends get its new flows.
     pub(super) on_backup: bool,
     /// Since when it has been well enough to come back from there.

@@ -147,12 +147,17 @@ impl Membership {
                 let members = pool.into_iter().flat_map(|pool| &pool.members);
                 members.filter(|(address, _)| reached(address))
             };
+            let is_eligible = |(address, member): &(&BackendAddress, &Member)| {
+                let tables = variants.iter().filter(|variant| variant.includes(address.ip));
+                let mut modes = tables.filter_map(|variant| pool?.modes.get(variant));
+                modes.any(|mode| Pool::takes_new_in(mode, member))
+            };
             let stand_ins = pool.into_iter().flat_map(|pool| pool.serving_stand_ins());
             let stand_ins = stand_ins.filter(|address| reached(address)).count();
             ServiceView {
                 spec: service.clone(),
                 backends: members().count(),
-                eligible: members().filter(|(_, member)| member.takes_new()).count() + stand_ins,
+                eligible: members().filter(is_eligible).count() + stand_ins,
             }
         };
         self.services.values().map(|service| view(service)).collect()
@@ -194,7 +199,7 @@ impl Pool {
             // Without a check it counts as healthy.
             health: if member.check.is_some() { member.health } else { Health::Healthy },
             detail: member.detail.to_string(),
-            eligible: member.takes_new(),
+            eligible: self.takes_new(address, member),
             reason: self.reason(address, member),
             over: member.over.clone(),
             checked: member.check.is_some() && member.commanded() != Commanded::Disabled,
@@ -204,13 +209,14 @@ impl Pool {
 
     /// Why it takes no new flows, or what is worth knowing although it does.
     fn reason(&self, address: BackendAddress, member: &Member) -> String {
-        let mut modes = self.modes.iter().filter(|(variant, _)| variant.includes(address.ip));
-        let special = match (&self.backup, member.spread) {
-            (_, true) if modes.any(|(_, mode)| mode.panic) => {
+        let is_spread = self.modes_of(address).any(|mode| Self::is_spread(mode, member));
+        let is_relieved = self.modes_of(address).any(|mode| mode.on_backup);
+        let special = match (&self.backup, is_spread) {
+            (_, true) if self.modes_of(address).any(|mode| mode.panic) => {
                 "takes flows because too few are well (panic_below)".to_owned()
             }
             (_, true) => "takes flows because nobody is well (when_none = \"spread\")".to_owned(),
-            (Some(backup), false) if member.relieved && member.verdict.takes_new => {
+            (Some(backup), false) if is_relieved && member.verdict.takes_new => {
                 format!("backup pool {} has its flows", backup.pool)
             }
             _ if member.tenths < WHOLE && member.verdict.takes_new => {

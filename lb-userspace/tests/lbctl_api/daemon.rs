@@ -310,11 +310,12 @@ impl Core {
     fn put_back(&mut self, who: &str, back: BackTo, options: &Options) -> Result<ChangeDone, ApiError> {
         let back = match back {
             BackTo::Revision(number) => {
-                let Record { file, cli, overrides, .. } = self.state.record(number)?;
-                Back { name: format!("revision {number}"), file, cli, overrides }
+                let Record { time, file, cli, overrides, .. } = self.state.record(number)?;
+                Back { name: format!("revision {number}"), time, file, cli, overrides }
             }
             BackTo::Backup(backup) => Back {
                 name: backup.name(),
+                time: backup.time,
                 file: Arc::new(backup.configuration),
                 cli: Arc::new(backup.cli),
                 overrides: backup.overrides,

@@ -341,3 +341,24 @@ fn one_that_is_not_checked_and_comes_back_after_a_restart_starts_slowly() {
     world.done(enable(ONE));
     assert_eq!(world.weights("web"), [1, 10, 10]);
 }
+
+/// A pool of a nat and of an ipip service has a table for each, and each has its own backup and panic.
+#[test]
+fn one_table_on_its_backup_takes_nobody_from_another() {
+    let text = web("backup = { pool = \"sorry\", hold = \"10s\" }")
+        .replace("\"10.0.0.1\", \"10.0.0.2:81\", \"10.0.0.3\"", "\"10.0.0.1\", \"2001:db8::1\"")
+        + "[[service]]\nname = \"tunnel\"\nforward = \"ipip\"\nlisten = [\"203.0.113.11:80/tcp\"]\npool = \"web\"\n";
+    let mut world = running(&text);
+    let takers = |world: &World, variant| -> Vec<String> {
+        let table = world.table("web", variant).backends.iter();
+        table.filter(|(_, one)| one.table_weight() > 0).map(|(address, _)| address.to_string()).collect()
+    };
+    world.health("web", ONE, Health::Unhealthy);
+    assert_eq!(takers(&world, Variant::V4), [SORRY, "10.0.9.2"]);
+    assert_eq!(takers(&world, Variant::Any), ["2001:db8::1"]);
+    world.health("web", ONE, Health::Healthy);
+    assert_eq!(takers(&world, Variant::V4), [SORRY, "10.0.9.2"], "until the hold is over");
+    assert_eq!(takers(&world, Variant::Any), [ONE, "2001:db8::1"]);
+    world.health("web", "2001:db8::1", Health::Unhealthy);
+    assert_eq!(takers(&world, Variant::Any), [ONE]);
+}
