@@ -25,12 +25,29 @@ fn web(topology: &Topology) -> Settings {
 
 #[test]
 fn connections_go_on_when_the_daemon_is_stopped_and_started() -> Result<()> {
-    goes_on("stop", Lbd::stop)
+    goes_on(&Plan::new("stop", Mode::FullNat, Family::V4), web, Lbd::stop)
 }
 
 #[test]
 fn connections_go_on_when_the_daemon_is_killed_and_started() -> Result<()> {
-    goes_on("kill", Lbd::kill)
+    goes_on(&Plan::new("kill", Mode::FullNat, Family::V4), web, Lbd::kill)
+}
+
+/// As a file is without `snat`: the source is the host's own address, which a new daemon has to be told of by the kernel. Until then it
+/// goes on with what is in the tables.
+#[test]
+fn connections_go_on_where_no_source_is_configured() -> Result<()> {
+    goes_on(&Plan::new("plain", Mode::FullNat, Family::V4), without_sources, Lbd::kill)
+}
+
+/// The same of `tunnel_source`.
+#[test]
+fn connections_go_on_where_no_source_of_tunnels_is_configured() -> Result<()> {
+    goes_on(&Plan::new("tunnel", Mode::Ipip, Family::V4), without_sources, Lbd::kill)
+}
+
+fn without_sources(topology: &Topology) -> Settings {
+    Settings { snat_sources: 0, ..web(topology) }
 }
 
 /// full-nat without `snat` sends from this host's own address, which the kernel is asked for: until it has answered, what the tables
@@ -59,17 +76,21 @@ fn no_backend_stands_aside_while_its_source_is_asked_for_again() -> Result<()> {
     Ok(())
 }
 
-fn goes_on(name: &str, end: impl Fn(&mut Lbd) -> Result<()>) -> Result<()> {
-    if !root_or_skip(name) {
+fn goes_on(
+    plan: &Plan,
+    settings: impl Fn(&Topology) -> Settings,
+    end: impl Fn(&mut Lbd) -> Result<()>,
+) -> Result<()> {
+    if !root_or_skip(&plan.name) {
         return Ok(());
     }
-    let mut web = Web::start(Plan::new(name, Mode::FullNat, Family::V4), web)?;
+    let mut web = Web::start(plan.clone(), settings)?;
     let load = web.load(PER_SECOND)?;
     let (recorder, begin) = (load.recorder(), Instant::now());
-    until_answered(recorder, begin, ANSWERS)?;
+    until_answered(recorder, begin, ANSWERS).with_context(|| format!("{}: before any end", plan.name))?;
     for _ in 0..2 {
         end(&mut web.lbd)?;
-        until_answered(recorder, Instant::now(), ANSWERS)?;
+        until_answered(recorder, Instant::now(), ANSWERS).context("without a daemon")?;
         web.lbd.start_again(&web.topology)?;
         web.lbd.wait_eligible(POOL, 3, PATIENCE)?;
         until_answered(recorder, Instant::now(), ANSWERS)?;
