@@ -21,7 +21,7 @@ pub(super) const DISCOVERED: &str = "discovered";
 const NAME_LEN: usize = 80;
 
 /// What a source said, and when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
     /// When it said so for the first time.
     pub time: Millis,

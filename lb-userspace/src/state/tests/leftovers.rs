@@ -64,13 +64,16 @@ fn a_torn_answer_is_no_answer() {
     let directory = tempfile::tempdir().unwrap();
     let (state, _) = open(directory.path());
     let id = SourceId { pool: "web".parse().unwrap(), source: "dns:web.example".to_owned() };
-    let said = |backend: &str| Said { time: Millis(1_000), backends: [(backend.parse().unwrap(), 1)].into() };
-    state.write_discovered(&id, &said("10.0.0.1")).unwrap();
+    let said = |backend: &str| {
+        let backends = [(backend.parse().unwrap(), 1)].into();
+        Said { time: Millis(1_000), backends, ..Said::default() }
+    };
+    state.answer_files().write(&id, &said("10.0.0.1")).unwrap();
     let [name] = &names(&directory.path().join("discovered"))[..] else { panic!("one file") };
     let path = directory.path().join("discovered").join(name);
     // Whole, and never put in place: the write before its last step.
     let newer = fs::read_to_string(&path).unwrap();
-    state.write_discovered(&id, &said("10.0.0.2")).unwrap();
+    state.answer_files().write(&id, &said("10.0.0.2")).unwrap();
     fs::write(path.with_file_name(format!("{name}.new")), newer).unwrap();
-    assert_eq!(state.discovered()[&id].backends, said("10.0.0.2").backends);
+    assert_eq!(state.answer_files().read()[&id].backends, said("10.0.0.2").backends);
 }
