@@ -20,7 +20,7 @@ struct Question {
 /// The engine, and what becomes of its probes.
 #[derive(Default)]
 struct Engine {
-    questions: BTreeMap<MemberId, Question>,
+    questions: BTreeMap<CheckId, Question>,
     /// Backends whose checks fail.
     ill: BTreeSet<MemberId>,
     /// Ways that were told.
@@ -41,7 +41,7 @@ impl Engine {
         self.put(outcome.checks_put);
     }
 
-    fn put(&mut self, targets: Vec<Target<MemberId>>) {
+    fn put(&mut self, targets: Vec<Target<CheckId>>) {
         for Target { id, address, spec, .. } in targets {
             let same = |old: &Question| old.address == address && old.spec == spec;
             if !self.questions.get(&id).is_some_and(same) {
@@ -50,8 +50,8 @@ impl Engine {
         }
     }
 
-    fn truth(&self, id: &MemberId) -> Health {
-        if self.ill.contains(id) { Health::Unhealthy } else { Health::Healthy }
+    fn truth(&self, id: &CheckId) -> Health {
+        if self.ill.contains(&id.member) { Health::Unhealthy } else { Health::Healthy }
     }
 
     /// Probes everybody until nothing is news; every way is known.
@@ -64,14 +64,14 @@ impl Engine {
                 self.follow(outcome);
                 continue;
             }
-            let is_news = |id: &MemberId, question: &Question| question.told != Some(self.truth(id));
+            let is_news = |id: &CheckId, question: &Question| question.told != Some(self.truth(id));
             let news = self.questions.iter().find(|(id, question)| is_news(id, question));
             let Some(id) = news.map(|(id, _)| id.clone()) else { return };
             let health = self.truth(&id);
             if let Some(question) = self.questions.get_mut(&id) {
                 question.told = Some(health);
             }
-            let outcome = world.health(id.pool.as_str(), &id.address.to_string(), health);
+            let outcome = world.health(id.member.pool.as_str(), &id.member.address.to_string(), health);
             self.follow(outcome);
         }
     }
@@ -202,10 +202,10 @@ proptest! {
         for step in steps {
             take(&mut world, &mut engine, step.clone());
             engine.probe(&mut world);
-            let targets: Vec<MemberId> = world.membership.health_targets().into_iter().map(|target| target.id).collect();
+            let targets: Vec<CheckId> = world.membership.health_targets().into_iter().map(|target| target.id).collect();
             prop_assert_eq!(&targets, &engine.questions.keys().cloned().collect::<Vec<_>>());
             for id in targets {
-                let view = world.view("web", &id.address.to_string());
+                let view = world.view("web", &id.member.address.to_string());
                 prop_assert_eq!(view.health, engine.truth(&id), "{} after {:?}", id, step);
                 prop_assert!(!view.reason.contains("not looked up"), "{} after {:?}: {}", id, step, view.reason);
             }
