@@ -118,7 +118,7 @@ impl Watch {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left) {
                 Ok(NetworkEvent::NextHop { address, next_hop }) => kept.push((address, next_hop)),
-                Ok(NetworkEvent::HostChanged) => {}
+                Ok(NetworkEvent::HostChanged | NetworkEvent::ProbePath { .. }) => {}
                 Err(_) => bail!("the awaited event of {address} did not come; seen: {seen:?}"),
             }
         }
