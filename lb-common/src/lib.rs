@@ -32,4 +32,4 @@ pub use tables::{
 pub use word::Word;
 
 /// Number of this layout; part of the pin path and checked on adoption.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

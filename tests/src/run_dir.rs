@@ -21,6 +21,16 @@ const BASE: &str = "/run/lbd-tests";
 const BPFFS: &str = "/sys/fs/bpf";
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
+/// The directory below a pin path in which the pins of a version of the map ABI are.
+pub fn pins_of(pin: &Path, version: u32) -> PathBuf {
+    pin.join(format!("v{version}"))
+}
+
+/// The directory below a pin path in which this lbd's pins are.
+pub fn pins(pin: &Path) -> PathBuf {
+    pins_of(pin, lb_common::ABI_VERSION)
+}
+
 static CURRENT: Mutex<Weak<RunDir>> = Mutex::new(Weak::new());
 static NEXT_PIN: AtomicU32 = AtomicU32::new(0);
 

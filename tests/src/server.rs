@@ -22,7 +22,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Waits until something listens at `address`, seen from inside the namespace, while `process` runs.
-fn wait_listening(namespace: &Namespace, address: SocketAddr, process: &mut Process) -> Result<()> {
+pub fn wait_listening(namespace: &Namespace, address: SocketAddr, process: &mut Process) -> Result<()> {
     let deadline = Instant::now() + READY_TIMEOUT;
     loop {
         match namespace.run(|| TcpStream::connect(address))? {

@@ -3,11 +3,12 @@
 //! In: a network and wishes for lbd. Out: nginx on every backend, lbd in front of them and in service, a load, and waiting for
 //! what a load or a daemon comes to. Invariant: the fields are dropped in the order they must end in: lbd, servers, network.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::load::{Body, KeepAlive, Load, LoadPlan, OpenLoop, Recorder};
+use crate::load::{Body, KeepAlive, Kind, Load, LoadPlan, OpenLoop, Recorder};
 use crate::server::nginx::Nginx;
 use crate::topology::{Lbd, Plan, Settings, Topology};
 
@@ -88,5 +89,17 @@ pub fn expect_no_failure(recorder: &Recorder, from: Instant) -> Result<()> {
     let failed: Vec<_> =
         recorder.attempts(from, now).into_iter().filter(|attempt| attempt.outcome.is_err()).collect();
     ensure!(failed.is_empty(), "{} requests failed, the first is {:?}", failed.len(), failed.first());
+    Ok(())
+}
+
+/// Holds every standing connection since `begin` against this: one server answered it all the time.
+pub fn standing_connections_stayed(recorder: &Recorder, begin: Instant) -> Result<()> {
+    let mut backends = BTreeMap::new();
+    let attempts = recorder.attempts(begin, Instant::now()).into_iter();
+    for attempt in attempts.filter(|attempt| attempt.kind == Kind::KeepAlive) {
+        let first = backends.entry(attempt.local_port).or_insert(attempt.backend.clone());
+        ensure!(*first == attempt.backend, "a connection moved from {first:?}: {attempt:?}");
+    }
+    ensure!(!backends.is_empty(), "no standing connection was looked at");
     Ok(())
 }

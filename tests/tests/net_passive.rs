@@ -9,6 +9,7 @@ use lbd_tests::load::Kind;
 use lbd_tests::netns::output_of;
 use lbd_tests::program::{Clients, Frame, Generator, Payload, Program, Variation};
 use lbd_tests::root_or_skip;
+use lbd_tests::run_dir::pins;
 use lbd_tests::server::nginx::Nginx;
 use lbd_tests::topology::{Family, Mode, Plan, Settings, Topology};
 use lbd_tests::web::{HTTP, POOL, Web, expect_no_failure, until, until_answered};
@@ -166,7 +167,7 @@ fn ejects_nobody(name: &str, mode: Mode) -> Result<()> {
 }
 
 fn flood(web: &Web, interface: u32, seconds: u32) -> Result<()> {
-    let program = Program::from_pin(&web.lbd.pin().join("v1/programs/lbd"))?;
+    let program = Program::from_pin(&pins(web.lbd.pin()).join("programs/lbd"))?;
     let first = Ipv4Addr::new(11, 0, 0, 0);
     let frame =
         Frame::new(SocketAddr::new(first.into(), 1024), web.topology.vip_port(HTTP), Payload::Tcp(SYN))?;

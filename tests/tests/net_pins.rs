@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use anyhow::{Context, Result, ensure};
 use lbd_tests::client::download;
 use lbd_tests::root_or_skip;
+use lbd_tests::run_dir::pins;
 use lbd_tests::topology::{Family, Mode, Plan, Settings, Topology};
 use lbd_tests::web::{HTTP, PATIENCE, POOL, Web, until};
 use nix::fcntl::{Flock, FlockArg};
@@ -28,7 +29,7 @@ fn ask(web: &Web) -> Result<()> {
 fn names(web: &Web) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for part in ["maps", "links", "programs"] {
-        for entry in fs::read_dir(web.lbd.pin().join("v1").join(part))? {
+        for entry in fs::read_dir(pins(web.lbd.pin()).join(part))? {
             names.push(format!("{part}/{}", entry?.file_name().display()));
         }
     }
@@ -50,9 +51,9 @@ fn pins_and_socket_that_are_removed_are_made_again() -> Result<()> {
     let before = names(&web)?;
     remove_pins(&web)?;
     until("the pins are there again", || Ok(names(&web).is_ok_and(|now| now == before)))?;
-    fs::remove_file(web.lbd.pin().join("v1/links/front"))?;
+    fs::remove_file(pins(web.lbd.pin()).join("links/front"))?;
     until("one pin is there again", || Ok(names(&web)? == before))?;
-    until("it is said", || Ok(web.lbd.log_tail().contains("v1/links/front is gone: somebody removed")))?;
+    until("it is said", || Ok(web.lbd.log_tail().contains("/links/front is gone: somebody removed")))?;
     fs::remove_file(web.lbd.socket())?;
     until("lbctl is answered again", || {
         Ok(web.lbd.lbctl(&["status"]).is_ok_and(|status| status["degraded"] == serde_json::json!([])))
@@ -105,7 +106,7 @@ fn without_the_pins_of_its_maps_the_program_goes_on_and_that_is_said() -> Result
         return Ok(());
     }
     let mut web = web("mapless")?;
-    let maps = web.lbd.pin().join("v1/maps");
+    let maps = pins(web.lbd.pin()).join("maps");
     // Where the maps were pinned nothing can be; the daemon may be quicker for once.
     until("the maps' directory is none", || {
         let is_gone = fs::remove_dir_all(&maps).is_ok();

@@ -1,16 +1,14 @@
 //! The daemon stops, dies, starts again: packets do not notice.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lbd_tests::client::{Round, UdpFlows};
-use lbd_tests::load::{Kind, Recorder};
 use lbd_tests::root_or_skip;
 use lbd_tests::server::echo::UdpEcho;
 use lbd_tests::topology::{Family, Lbd, Mode, Plan, Settings, Topology};
-use lbd_tests::web::{PATIENCE, POOL, Web, expect_no_failure, until, until_answered};
+use lbd_tests::web::{PATIENCE, POOL, Web, expect_no_failure, standing_connections_stayed, until, until_answered};
 
 const HEALTH: &str =
     r#"{ type = "http", port = 80, path = "/healthz", interval = "500ms", timeout = "400ms" }"#;
@@ -97,18 +95,6 @@ fn goes_on(
     }
     expect_no_failure(recorder, begin)?;
     standing_connections_stayed(recorder, begin)
-}
-
-/// Every standing connection was answered by one server all the time.
-fn standing_connections_stayed(recorder: &Recorder, begin: Instant) -> Result<()> {
-    let mut backends = BTreeMap::new();
-    let attempts = recorder.attempts(begin, Instant::now()).into_iter();
-    for attempt in attempts.filter(|attempt| attempt.kind == Kind::KeepAlive) {
-        let first = backends.entry(attempt.local_port).or_insert(attempt.backend.clone());
-        ensure!(*first == attempt.backend, "a connection moved from {first:?}: {attempt:?}");
-    }
-    ensure!(!backends.is_empty(), "no standing connection was looked at");
-    Ok(())
 }
 
 const ECHO: u16 = 7;

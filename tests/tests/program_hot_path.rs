@@ -117,7 +117,9 @@ fn the_first_reply_to_a_client_is_seen_to_look_up_the_route() -> Result<()> {
 /// What the programs cost the verifier; ensures that it is within the budget.
 fn within_budget(rig: &Rig, label: &str) -> Result<()> {
     for name in ["lbd", "lbd_explain", "lbd_clock"] {
-        let program = lbd_tests::program::Program::from_pin(&rig.pin().join("v1/programs").join(name))?;
+        let program = lbd_tests::program::Program::from_pin(
+            &lbd_tests::run_dir::pins(rig.pin()).join("programs").join(name),
+        )?;
         let verified = program.verified_instructions()?;
         println!("{label}, {name}: {verified} verified, {} as they run", program.translated()?.len());
         ensure!(verified <= INSTRUCTION_BUDGET, "{label}, {name}: {verified} verified, over the budget");

@@ -112,6 +112,25 @@ impl Links {
         Ok(links)
     }
 
+    /// Takes in the links of another version's pins, of interfaces that have none here.
+    pub(super) fn inherit(&mut self, layout: &Layout) -> Result<(), DatapathError> {
+        let (others, _) = Self::look_through(layout)?;
+        for (name, held) in others.held {
+            self.held.entry(name).or_insert(held);
+        }
+        Ok(())
+    }
+
+    /// Pins the links that are not pinned here.
+    pub(super) fn pin(&self) -> Result<(), DatapathError> {
+        for (path, link) in self.pins() {
+            if path.symlink_metadata().is_err() {
+                syscall::pin(link, &path).map_err(|error| pins::broken(&path, &error))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Opens the pinned links and changes nothing.
     pub(super) fn read(layout: &Layout) -> Result<Self, DatapathError> {
         Self::look_through(layout).map(|(links, _)| links)

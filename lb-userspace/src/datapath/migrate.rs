@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya::maps::MapType;
-use lb_common::Settings;
+use lb_common::{ReplyBucket, Settings};
 use zerocopy::FromBytes;
 
 use super::counters::possible_cpus;
@@ -63,19 +63,33 @@ pub(super) fn carry_flows(
     now: u16,
 ) -> Result<flows::Carried, DatapathError> {
     let target = flows::Target { maps, settings, now };
-    let mut carried = flows::Carried::default();
-    if let Some(old) = old_table(staged, "flows4")? {
-        carried += target.carry(&old, &maps.flows4, &maps.replies4);
-    }
-    if let Some(old) = old_table(staged, "flows6")? {
-        carried += target.carry(&old, &maps.flows6, &maps.replies6);
-    }
+    let mut carried = carry(staged, target, FLOWS[0], (&maps.flows4, &maps.replies4))?;
+    carried += carry(staged, target, FLOWS[1], (&maps.flows6, &maps.replies6))?;
     Ok(carried)
 }
 
-/// Whether flow tables of an earlier run are to be carried over.
+/// The flow tables, each with its reply index.
+const FLOWS: [[&str; 2]; 2] = [["flows4", "replies4"], ["flows6", "replies6"]];
+
+fn carry<B: flows::Bucket + FromBytes>(
+    staged: &Staged,
+    target: flows::Target<'_>,
+    [flows, replies]: [&'static str; 2],
+    (new, words): (&[B], &[ReplyBucket]),
+) -> Result<flows::Carried, DatapathError> {
+    if let Some(old) = old_table(staged, flows)? {
+        return Ok(target.carry(&old, new, words));
+    }
+    // The flows are where they were, and have to be found by their replies again.
+    let is_index_alone = staged.makes(replies) && !staged.makes(flows);
+    Ok(if is_index_alone { target.carry_index(new, words) } else { flows::Carried::default() })
+}
+
+/// Whether flow tables of an earlier run are to be carried over, or their reply index made again.
 pub(super) fn has_flows(staged: &Staged) -> bool {
-    ["flows4", "flows6"].iter().any(|name| staged.replaced.contains_key(name))
+    FLOWS.iter().any(|[flows, replies]| {
+        staged.replaced.contains_key(flows) || (staged.makes(replies) && !staged.makes(flows))
+    })
 }
 
 fn old_table<T: FromBytes>(staged: &Staged, name: &'static str) -> Result<Option<Mapped<T>>, DatapathError> {

@@ -9,7 +9,7 @@ mod reload;
 mod remove;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use remove::remove_all;
@@ -21,7 +21,7 @@ use super::grace::Grace;
 use super::load::{BALANCER, Programs};
 use super::lock::Lock;
 use super::maps::Maps;
-use super::pins::{self, Adoption, Layout, Shape, Staged};
+use super::pins::{self, Adoption, Layout, Previous, Shape, Staged};
 use super::seed::Seed;
 use super::sizes::{Demand, Sizes};
 use super::tuning::{self, Tick, Tuning};
@@ -51,6 +51,8 @@ pub struct Datapath {
     adoption: Adoption,
     /// The set of maps that is not yet in the place of the old one.
     staged: Option<Staged>,
+    /// An older version's pins, until the program is in the place of that version's.
+    previous: Option<Previous>,
     lock: Arc<Lock>,
     /// The BPF filesystem, if it had to be mounted. Dropped after the lock, which keeps it busy.
     mounted: Option<Mounted>,
@@ -73,7 +75,7 @@ impl Datapath {
         let opened = Self::open_locked(config, tuning, demand, object, Arc::clone(&lock));
         if opened.is_err()
             && is_new
-            && let Err(error) = remove_all(&config.pin)
+            && let Err(error) = undo(&config.pin)
         {
             tracing::warn!("{error}");
         }
@@ -93,11 +95,16 @@ impl Datapath {
         for directory in [layout.base().to_path_buf(), layout.links(), layout.programs()] {
             bpffs::make_directory(&directory).map_err(|error| pins::broken(&directory, &error))?;
         }
+        let previous = Previous::find(&config.pin);
         let sizes = pins::present_sizes(&layout)
+            .or_else(|| pins::present_sizes(&previous.as_ref()?.layout))
             .map_or_else(|| Sizes::of(demand), |present| Sizes::of(demand).at_least(&present));
         let wanted = pins::wanted(&object, &sizes)?;
-        let staged = pins::stage(&layout, &wanted)?;
-        let links = Links::open(&layout)?;
+        let staged = pins::stage(&layout, previous.as_ref(), &wanted)?;
+        let mut links = Links::open(&layout)?;
+        if let Some(previous) = &previous {
+            links.inherit(&previous.layout)?;
+        }
         let is_generic = config.mode == AttachMode::Generic || links.any_generic();
         let file_seed = Seed::load_or_create(&config.seed_file)?;
         let before = pins::Remembered::read(&staged.directory)?;
@@ -132,6 +139,7 @@ impl Datapath {
             links,
             adoption: staged.adoption.clone(),
             staged: Some(staged),
+            previous,
             lock,
             mounted: None,
         };
@@ -171,10 +179,15 @@ impl Datapath {
         if let Some(staged) = self.staged.take() {
             pins::commit(&self.layout, &staged)?;
         }
-        self.programs.pin(&self.layout.programs())
+        self.programs.pin(&self.layout.programs())?;
+        let Some(previous) = self.previous.take() else { return Ok(()) };
+        // Last of all: until here a start begins from it again.
+        self.links.pin()?;
+        let base = previous.layout.base();
+        bpffs::remove_tree(base).map_err(|error| pins::broken(base, &error))
     }
 
-    /// Brings live flows into flow tables made anew.
+    /// Brings live flows into flow tables made anew, or into a reply index.
     fn carry_flows(&self) -> Result<(), DatapathError> {
         let Some(staged) = self.staged.as_ref().filter(|staged| migrate::has_flows(staged)) else {
             return Ok(());
@@ -186,7 +199,7 @@ impl Datapath {
             remedy: privilege::remedy(Some(&error)),
         })?;
         let carried = migrate::carry_flows(staged, &self.maps, &self.settings, self.tick_now()?)?;
-        tracing::info!(carried.flows, carried.without_room, "carried flows into tables of another size");
+        tracing::info!(carried.flows, carried.without_room, "carried flows into tables made anew");
         Ok(())
     }
 
@@ -224,4 +237,13 @@ impl Datapath {
             control.route_generation.store(control.route_generation.load().wrapping_add(1));
         }
     }
+}
+
+/// Removes what a start has made that failed. Links that another version has pinned too go on.
+fn undo(pin: &Path) -> Result<(), DatapathError> {
+    if Previous::find(pin).is_none() {
+        return remove_all(pin);
+    }
+    let layout = Layout::new(pin);
+    bpffs::remove_tree(layout.base()).map_err(|error| pins::broken(layout.base(), &error))
 }

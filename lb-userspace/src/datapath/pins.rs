@@ -6,6 +6,7 @@
 //! `maps_new` and put in its place by renaming.
 
 mod layout;
+mod previous;
 mod remembered;
 mod shape;
 mod staged;
@@ -15,6 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 pub(super) use layout::{Layout, link_interface};
+pub(super) use previous::Previous;
 pub(super) use remembered::{Remembered, present_sizes};
 pub(super) use shape::{Shape, wanted};
 pub(super) use staged::{Staged, commit, stage};

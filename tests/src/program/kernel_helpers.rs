@@ -67,7 +67,7 @@ pub fn twin_without(rig: &Rig, helper: Helper) -> Result<Program> {
     let mut object = fs::read(object_path()?)?;
     let cut = cut_out(&mut object, helper.number)?;
     ensure!(cut > 0, "the object does not call {}", helper.name);
-    let maps = rig.pin().join("v1/maps");
+    let maps = crate::run_dir::pins(rig.pin()).join("maps");
     let mut loader = EbpfLoader::new();
     loader.override_global("SETTINGS", rig.datapath.settings().as_bytes(), true);
     let names: Vec<(String, PathBuf)> = fs::read_dir(&maps)?

@@ -23,6 +23,7 @@ use super::bpf::{Program, Ran};
 use super::frame::{Frame, Payload};
 use crate::capability::{Capability, keep_only};
 use crate::netns::Namespace;
+use crate::run_dir::pins;
 
 /// The interface that packets come in by.
 const INTERFACE: &str = "lb0";
@@ -172,7 +173,7 @@ impl Rig {
         let mut datapath = open(&namespace, &spec, tuning, &demand, wish.capabilities)?;
         let image = Image::read(&datapath)?;
         let image = plan(&image, &desired, datapath.settings())?.carry_out(&mut datapath)?;
-        let program = Program::from_pin(&spec.pin.join("v1/programs/lbd"))?;
+        let program = Program::from_pin(&pins(&spec.pin).join("programs/lbd"))?;
         Ok(Self { namespace, datapath, program, interface, wish, image, spec, desired, _files: files })
     }
 

@@ -24,6 +24,7 @@ use super::bpf::Program;
 use super::rig;
 use crate::capability::Capability;
 use crate::netns::Namespace;
+use crate::run_dir::pins;
 
 /// See the module.
 #[derive(Debug)]
@@ -72,9 +73,9 @@ impl Stand {
         // What the process may do is added by the loader.
         let loaded = datapath.settings().features & !lb_common::FEATURE_PERFMON;
         ensure!(loaded == features, "the program has other features");
-        let program = Program::from_pin(&spec.pin.join("v1/programs/lbd"))?;
-        let explainer = Program::from_pin(&spec.pin.join("v1/programs/lbd_explain"))?;
-        let devices = MapData::from_pin(spec.pin.join("v1/maps/devices"))?;
+        let program = Program::from_pin(&pins(&spec.pin).join("programs/lbd"))?;
+        let explainer = Program::from_pin(&pins(&spec.pin).join("programs/lbd_explain"))?;
+        let devices = MapData::from_pin(pins(&spec.pin).join("maps/devices"))?;
         let mut devices = DevMapHash::try_from(Map::DevMapHash(devices))?;
         for interface in [place.ingress, place.other] {
             namespace.run(|| devices.insert(interface, interface, None, 0))??;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lb_userspace::datapath::{Adoption, Mode, detach};
 use lb_userspace::spec::OnExit;
 use lbd_tests::program::{Map, MapKind, may_run};
+use lbd_tests::run_dir::pins;
 use nix::mount::MsFlags;
 
 use crate::place::{INTERFACE, Place, link_id, mark, marked};
@@ -114,7 +115,7 @@ fn what_a_crash_left_is_made_whole() -> Result<()> {
     }
     let place = Place::new("crash")?;
     mark(&mut place.start()?)?;
-    let base = place.spec.pin.join("v1");
+    let base = pins(&place.spec.pin);
     // A new set was begun, and of the old one some maps are gone.
     fs::create_dir(base.join("maps_new"))?;
     pin_map(&base.join("maps_new/flows4"), MapKind::Array, [4, 8, 1])?;
@@ -155,7 +156,7 @@ fn what_is_not_ours_among_the_pins_is_refused_by_name() -> Result<()> {
 
     let control = place.maps().join("control");
     fs::remove_file(&control)?;
-    fs::rename(place.spec.pin.join("v1/programs/lbd_clock"), &control)?;
+    fs::rename(pins(&place.spec.pin).join("programs/lbd_clock"), &control)?;
     let error = place.open().err().context("a program was taken for a map")?.to_string();
     ensure!(error.contains("control") && error.contains("is a program"), "{error}");
     Ok(())

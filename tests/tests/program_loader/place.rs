@@ -8,6 +8,7 @@ use lb_userspace::spec::{AttachMode, DatapathSpec};
 use lb_userspace::store::{Store, Table};
 use lbd_tests::netns::link::{End, Mac, Receive, connect};
 use lbd_tests::netns::{Namespace, output_of};
+use lbd_tests::run_dir::pins;
 
 pub(super) const INTERFACE: &str = "lb0";
 
@@ -58,7 +59,7 @@ impl Place {
     }
 
     pub(super) fn maps(&self) -> PathBuf {
-        self.spec.pin.join("v1/maps")
+        pins(&self.spec.pin).join("maps")
     }
 
     pub(super) fn state(&self, datapath: &Datapath) -> Result<InterfaceState> {

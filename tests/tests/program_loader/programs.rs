@@ -5,6 +5,7 @@ use lb_userspace::datapath::Tuning;
 use lb_userspace::store::Store;
 use lbd_tests::netns::output_of;
 use lbd_tests::program::may_run;
+use lbd_tests::run_dir::pins;
 
 use crate::place::{Place, link_id, mark, marked};
 
@@ -37,7 +38,7 @@ fn the_kernel_knows_the_lines_of_source() -> Result<()> {
     }
     let place = Place::new("lines")?;
     let _datapath = place.start()?;
-    let pin = place.spec.pin.join("v1/programs/lbd_clock");
+    let pin = pins(&place.spec.pin).join("programs/lbd_clock");
     let dump = ["prog", "dump", "xlated", "pinned"];
     let shown = output_of(std::process::Command::new("bpftool").args(dump).arg(pin).arg("linum"))?;
     ensure!(shown.contains(".rs line_num:"), "{shown}");

@@ -1,7 +1,7 @@
 //! Debian's packages.
 //!
 //! In: names. Out: installed packages. Invariants: nothing installed is removed for them (apt stops instead), and no
-//! service that a package brings is started, now or at boot: nginx is wanted as a program.
+//! service that a package brings is started, now or at boot: nginx, PostgreSQL and Redis are wanted as programs.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
@@ -11,6 +11,10 @@ use crate::{process, progress};
 
 /// Debian's maintainer scripts ask this program whether a service may be started.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Programs whose packages bring a service, and its name.
+const SERVICES: [(&str, &str); 3] =
+    [("nginx", "nginx"), ("pg_createcluster", "postgresql"), ("redis-server", "redis-server")];
 
 pub(crate) fn update() -> Result<()> {
     progress::run("apt-get update", apt(&["update"]))
@@ -26,7 +30,8 @@ pub(crate) fn install(packages: &[String]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    let had_nginx = process::find_program("nginx").is_some();
+    let missing = |(program, _): &(&str, &str)| process::find_program(program).is_none();
+    let new: Vec<_> = SERVICES.into_iter().filter(missing).collect();
     let policy = Policy::forbid_starts()?;
     // --reinstall: what is asked for is missing, whatever the package database believes.
     let mut command = apt(&["install", "--reinstall", "--no-install-recommends", "--no-remove"]);
@@ -42,10 +47,10 @@ pub(crate) fn install(packages: &[String]) -> Result<()> {
          `rustc` and `rustup` packages exclude rustc-web), or name another rustc that has `core` for BPF by \
          LBD_BPF_RUSTC",
     )?;
-    if !had_nginx && process::find_program("nginx").is_some() {
-        // Installed for us: it would start at the next boot and take port 80.
-        process::capture(Command::new("update-rc.d").args(["nginx", "disable"]))
-            .context("nginx was installed, but its service could not be disabled")?;
+    for (_, service) in new.into_iter().filter(|(program, _)| process::find_program(program).is_some()) {
+        // Installed for us: it would start at the next boot and take its port.
+        process::capture(Command::new("update-rc.d").args([service, "disable"]))
+            .with_context(|| format!("{service} was installed, but its service could not be disabled"))?;
     }
     Ok(())
 }

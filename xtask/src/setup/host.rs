@@ -24,7 +24,7 @@ pub(crate) struct Tool {
     pub(crate) package: &'static str,
 }
 
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 14] = [
     tool("nginx", "nginx-light"),
     tool("curl", "curl"),
     tool("iperf3", "iperf3"),
@@ -36,6 +36,10 @@ const TOOLS: [Tool; 11] = [
     tool("nft", "nftables"),
     tool("dnsmasq", "dnsmasq-base"),
     tool("ps", "procps"),
+    tool("redis-server", "redis-server"),
+    tool("redis-benchmark", "redis-tools"),
+    // Brings the server; its programs lie in a directory for each version, in nobody's path.
+    tool("pg_createcluster", "postgresql"),
 ];
 
 const fn tool(program: &'static str, package: &'static str) -> Tool {

@@ -112,27 +112,23 @@ pub(super) struct Target<'a> {
     pub(super) now: u16,
 }
 
+/// A flow as it was read.
+struct Flow {
+    key: FlowKey,
+    hash: u64,
+    value: Value,
+}
+
 impl Target<'_> {
     /// Carries every live flow of `old` into `new`, and its reply word into `words`.
     pub(super) fn carry<B: Bucket>(&self, old: &[B], new: &[B], words: &[ReplyBucket]) -> Carried {
         let mut carried = Carried::default();
         for from in old.iter().flat_map(Bucket::entries) {
-            let value = Value(from.value().load());
-            if value.state() == State::Free {
-                continue;
-            }
-            let key = from.key();
-            let Some(service) = self.maps.services.get(usize::from(key.service)) else { continue };
-            let hash = B::Entry::hash(self.settings, &key, service.salt);
-            if !value.is_of(hash) || !value.is_live(self.settings, self.now) {
-                continue;
-            }
-            match self.store(new, from, &key, hash, value) {
+            let Some(flow) = self.live(from) else { continue };
+            match self.store(new, from, &flow) {
                 Some(number) => {
                     carried.flows += 1;
-                    if let Some(reply) = replies::key(self.maps, self.settings, &key, hash, value) {
-                        self.index(words, &reply, number);
-                    }
+                    self.index(words, &flow, number);
                 }
                 None => carried.without_room += 1,
             }
@@ -140,15 +136,34 @@ impl Target<'_> {
         carried
     }
 
+    /// Writes the reply word of every live flow into `words`; the flows stay where they are.
+    pub(super) fn carry_index<B: Bucket>(&self, flows: &[B], words: &[ReplyBucket]) -> Carried {
+        let mut carried = Carried::default();
+        for (bucket, entries) in (0..).zip(flows) {
+            for (way, entry) in (0..).zip(entries.entries()) {
+                if let Some(flow) = self.live(entry) {
+                    self.index(words, &flow, FlowKey::entry_number(bucket, way));
+                    carried.flows += 1;
+                }
+            }
+        }
+        carried
+    }
+
+    /// The live flow in an entry.
+    fn live<E: Entry>(&self, entry: &E) -> Option<Flow> {
+        let value = Value(entry.value().load());
+        if value.state() == State::Free {
+            return None;
+        }
+        let key = entry.key();
+        let hash = E::hash(self.settings, &key, self.maps.services.get(usize::from(key.service))?.salt);
+        (value.is_of(hash) && value.is_live(self.settings, self.now)).then_some(Flow { key, hash, value })
+    }
+
     /// Stores a flow and says in which entry it is.
-    fn store<B: Bucket>(
-        &self,
-        new: &[B],
-        from: &B::Entry,
-        key: &FlowKey,
-        hash: u64,
-        value: Value,
-    ) -> Option<u32> {
+    fn store<B: Bucket>(&self, new: &[B], from: &B::Entry, flow: &Flow) -> Option<u32> {
+        let Flow { key, hash, value } = *flow;
         let (home, other) = hash::candidates(hash, u32::try_from(new.len()).ok()?);
         let entries = || {
             [home, other].into_iter().filter_map(|bucket| Some((bucket, new.get(bucket as usize)?))).flat_map(
@@ -159,7 +174,7 @@ impl Target<'_> {
         };
         let present = entries().find(|(_, entry)| {
             let present = Value(entry.value().load());
-            present.state() != State::Free && present.is_of(hash) && entry.key() == *key
+            present.state() != State::Free && present.is_of(hash) && entry.key() == key
         });
         if let Some((number, entry)) = present {
             let present = Value(entry.value().load());
@@ -175,8 +190,11 @@ impl Target<'_> {
         compare_exchange(entry.value(), 0, value.0).then_some(number)
     }
 
-    /// Stores a word of the reply index, unless one with its tag is there.
-    fn index(&self, words: &[ReplyBucket], reply: &ReplyKey, number: u32) {
+    /// Stores the flow's word of the reply index, if its replies come this way, over one with its tag.
+    fn index(&self, words: &[ReplyBucket], flow: &Flow, number: u32) {
+        let reply: Option<ReplyKey> =
+            replies::key(self.maps, self.settings, &flow.key, flow.hash, flow.value);
+        let Some(reply) = reply else { return };
         let hash = reply.hash(self.settings);
         let (home, other) = hash::candidates(hash, u32::try_from(words.len()).unwrap_or_default());
         let buckets: Vec<&ReplyBucket> =

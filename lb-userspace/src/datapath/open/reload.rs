@@ -44,7 +44,7 @@ impl Datapath {
             self.take_over()?;
         }
         let wanted = pins::wanted(&self.object, &sizes)?;
-        let staged = pins::stage(&self.layout, &wanted)?;
+        let staged = pins::stage(&self.layout, None, &wanted)?;
         let settings = tuning::settings(&tuning, self.is_generic, &sizes, &self.seed, self.tick);
         self.programs = Programs::load(&self.object, &settings, &staged.directory, &wanted)?;
         self.maps = Maps::open(&staged.directory)?;

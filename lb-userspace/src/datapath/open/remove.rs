@@ -22,9 +22,10 @@ impl Datapath {
         }
     }
 
-    /// Directories under the pin path that another version of lbd left: this one can neither use nor follow them.
+    /// Directories under the pin path that another version of lbd left, but for the one whose place this one takes.
     pub fn foreign_pins(&self) -> Vec<PathBuf> {
-        foreign_pins(&self.pin)
+        let previous = self.previous.as_ref().map(|previous| previous.layout.base());
+        foreign_pins(&self.pin).into_iter().filter(|pins| Some(pins.as_path()) != previous).collect()
     }
 }
 

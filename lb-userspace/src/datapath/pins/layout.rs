@@ -12,10 +12,15 @@ pub(in crate::datapath) struct Layout {
 
 impl Layout {
     pub(in crate::datapath) fn new(pin: &Path) -> Self {
-        Self { base: pin.join(format!("v{ABI_VERSION}")) }
+        Self::of(pin, ABI_VERSION)
     }
 
-    /// The directory of this ABI.
+    /// Of any version of the ABI.
+    pub(in crate::datapath) fn of(pin: &Path, version: u32) -> Self {
+        Self { base: pin.join(format!("v{version}")) }
+    }
+
+    /// The directory of the version.
     pub(in crate::datapath) fn base(&self) -> &Path {
         &self.base
     }

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::{Adoption, Layout, Shape, broken, open_map};
+use super::{Adoption, Layout, Previous, Shape, broken, open_map};
 use crate::datapath::{DatapathError, bpffs, syscall};
 
 /// A set of maps on its way into use.
@@ -21,35 +21,63 @@ pub(in crate::datapath) struct Staged {
     pub(in crate::datapath) adoption: Adoption,
     /// The maps that `directory` gets anew though there is a pinned one, and the pinned one.
     pub(in crate::datapath) replaced: BTreeMap<&'static str, (OwnedFd, Shape)>,
-    /// Maps of the set in use that were not there.
+    /// Maps of the set in use that were not there, or meant something else.
     pub(in crate::datapath) missing: Vec<&'static str>,
 }
 
+impl Staged {
+    /// Whether a map of this name is made anew.
+    pub(in crate::datapath) fn makes(&self, name: &str) -> bool {
+        self.missing.contains(&name) || self.replaced.contains_key(name)
+    }
+}
+
 /// Looks at the pinned maps and prepares the directory for the loader: the set in use if it fits, else a new one in which
-/// the maps that fit are already pinned.
+/// the maps that fit are already pinned. If there is no set, that of `previous` is what is in use.
 pub(in crate::datapath) fn stage(
     layout: &Layout,
+    previous: Option<&Previous>,
     wanted: &BTreeMap<&'static str, Shape>,
 ) -> Result<Staged, DatapathError> {
     recover(layout).map_err(|error| broken(layout.base(), &error))?;
+    if layout.maps().is_dir() {
+        refuse_foreign(&layout.maps(), wanted)?;
+        return stage_from(layout, &layout.maps(), (&[], Vec::new()), wanted);
+    }
+    let Some(previous) = previous else { return fresh(layout, wanted) };
+    recover(&previous.layout).map_err(|error| broken(previous.layout.base(), &error))?;
+    stage_from(layout, &previous.layout.maps(), (&previous.changed, vec![previous.told()]), wanted)
+}
+
+/// Every map is new.
+fn fresh(layout: &Layout, wanted: &BTreeMap<&'static str, Shape>) -> Result<Staged, DatapathError> {
+    let directory = layout.new_maps();
+    bpffs::make_directory(&directory).map_err(|error| broken(&directory, &error))?;
+    let missing = wanted.keys().copied().collect();
+    Ok(Staged { directory, adoption: Adoption::Fresh, replaced: BTreeMap::new(), missing })
+}
+
+/// From the maps in `from`, those excepted that mean something else (`changed`).
+fn stage_from(
+    layout: &Layout,
+    from: &Path,
+    (changed, mut what): (&[&'static str], Vec<String>),
+    wanted: &BTreeMap<&'static str, Shape>,
+) -> Result<Staged, DatapathError> {
     let mut staged = Staged {
         directory: layout.maps(),
         adoption: Adoption::Adopted,
         replaced: BTreeMap::new(),
         missing: Vec::new(),
     };
-    if !layout.maps().is_dir() {
-        staged.adoption = Adoption::Fresh;
-        staged.missing = wanted.keys().copied().collect();
-        staged.directory = layout.new_maps();
-        bpffs::make_directory(&staged.directory).map_err(|error| broken(&staged.directory, &error))?;
-        return Ok(staged);
-    }
-    refuse_foreign(&layout.maps(), wanted)?;
-    let mut what = Vec::new();
     let mut fitting = Vec::new();
     for (&name, shape) in wanted {
-        match open_map(&layout.maps().join(name))? {
+        if changed.contains(&name) {
+            what.push(format!("{name}: means something else"));
+            staged.missing.push(name);
+            continue;
+        }
+        match open_map(&from.join(name))? {
             None => {
                 what.push(format!("{name}: not pinned"));
                 staged.missing.push(name);
