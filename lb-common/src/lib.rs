@@ -25,9 +25,9 @@ pub use settings::{
     FEATURE_NAT, FEATURE_PERFMON, FEATURE_V4, FEATURE_V6, FEATURE_WRAP, FEATURES_OF_HOST, Settings,
 };
 pub use tables::{
-    Affinity, Backend, Control, DIRECTORY_WAYS, DirectoryBucket, Explanation, Forward, MaglevWord, NAME_LEN,
-    NameEntry, NextHop, Pool, RouteEntry, SLOTS_PER_WORD, Service, Source, WhenNone, backend_state,
-    next_hop_kind, selected_by, service_policy,
+    Affinity, Backend, Control, DIRECTORY_WAYS, DirectoryBucket, Explanation, FLOWS_MOVE, Forward,
+    MaglevWord, NAME_LEN, NameEntry, NextHop, Pool, RouteEntry, SLOTS_PER_WORD, Service, Source, WhenNone,
+    backend_state, next_hop_kind, selected_by, service_policy,
 };
 pub use word::Word;
 

@@ -88,6 +88,8 @@ reasons! {
     BadSource = 17, "bad_source", Drop;
     /// The flow's backend no longer takes it and on_loss is reset, but the packet is itself a reset, which none answers.
     FlowLost = 18, "flow_lost", Drop;
+    /// A new program is in the place of one with other flow tables, and the flows are on their way: the packet's may be among them. Its sender repeats it.
+    FlowsMoving = 19, "flows_moving", Drop;
 
     /// Too large for the way to the backend; answered with fragmentation needed or packet too big.
     TooBigAnswered = 24, "too_big_answered", Answer;

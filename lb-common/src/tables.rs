@@ -228,9 +228,15 @@ pub struct Control {
     /// The seed of every hash; all 0 = not set. Whoever opens the pins goes on with this one: flows and tables were made
     /// with it. The program has it from its settings.
     pub seed: [Word; 4],
+    /// 0, or [`FLOWS_MOVE`] and the tick (16 bits) until which flows may be on their way from other tables into the program's: what it does not find
+    /// may be among them. Whoever sees that the tick is past stores 0.
+    pub flows_move: Word,
     /// Unused, 0.
-    pub reserved: [Word; 3],
+    pub reserved: [Word; 2],
 }
+
+/// Flows are on their way ([`Control::flows_move`]).
+pub const FLOWS_MOVE: u64 = 1 << 16;
 
 /// A name kept beside an id, so that the pins explain themselves: UTF-8, padded with 0. In `pool_names` a `/v4`, `/v6` or `/any`
 /// follows the pool's name; `service_names` holds the configured service's name.

@@ -61,6 +61,9 @@ pub fn begin<K: Kind, T: Tables>(tables: &T, wish: &Wish) -> Result<Begun, Reaso
         lose::<K, T>(tables, wish);
         return Err(Reason::FlowLost);
     }
+    if wish.number == NO_ENTRY && !wish.opens && cold::flows_are_moving(tables, wish.now) {
+        return Err(Reason::FlowsMoving);
+    }
     let pool = tables.pool(policy.pool()).ok_or(Reason::BackendMissing)?;
     let block = pool.backends.load();
     if policy.affinity() == Affinity::None as u64 {

@@ -3,7 +3,7 @@
 //!
 //! In: hashes, numbers, the tick. Out: one word, packed and unpacked here. Invariant: read only.
 
-use lb_common::Address;
+use lb_common::{Address, FLOWS_MOVE};
 
 use crate::{
     classify,
@@ -52,6 +52,25 @@ pub fn occupant<K: Kind, T: Tables>(tables: &T, number: u32, now: u16) -> u64 {
 #[inline(always)]
 pub fn rank<K: Kind, T: Tables>(tables: &T, number: u32, now: u16) -> u64 {
     flow_table::rank::<K, T>(tables, number, now)
+}
+
+/// The most ticks that a move is announced for: more are a word that was forgotten, and is read again when the clock has gone round.
+pub const MOVE_TICKS: u16 = 8;
+
+/// Whether flows are on their way into the tables ([`lb_common::Control::flows_move`]).
+#[inline(always)]
+pub fn flows_are_moving<T: Tables>(tables: &T, now: u16) -> bool {
+    let Some(word) = tables.flows_move() else { return false };
+    let until = word.load();
+    if until & FLOWS_MOVE == 0 {
+        return false;
+    }
+    let left = (until as u16).wrapping_sub(now);
+    let is_past = left == 0 || left > MOVE_TICKS;
+    if is_past && !T::OBSERVE {
+        word.store(0);
+    }
+    !is_past
 }
 
 /// The answer of [`Tables::place`].

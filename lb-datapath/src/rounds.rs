@@ -7,7 +7,7 @@
 use lb_common::{FEATURE_ANY_PORT, Reason};
 
 use crate::{
-    answer, begin, classify,
+    answer, begin, classify, cold,
     constants::has,
     encap,
     flow_table::{Kind, Wide},
@@ -296,6 +296,8 @@ fn translate_back<H: Family, P: Packet, T: Tables>(packet: &mut P, tables: &T) -
         outcome = reply::reply::<H, Wide, P, T>(packet, tables, &segment, None, Way::Any);
     }
     match outcome {
+        // To the kernel it would be a packet of no connection: it would reset the one whose it is.
+        None if cold::flows_are_moving(tables, tables.now()) => Turn::stop(Stop::Drop(Reason::FlowsMoving)),
         None => Turn::new(Outcome::Pass),
         Some(reply::Outcome { verdict: Ok(verdict), .. }) => verdict.into(),
         Some(reply::Outcome { service, verdict: Err(stop) }) => Turn::stop(stop).of(service),

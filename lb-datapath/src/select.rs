@@ -113,11 +113,13 @@ pub struct Wish {
     pub state: State,
     /// It moves; else it begins.
     pub moves: bool,
+    /// The packet is the first of a connection, and no flow can be on its way ([`crate::cold::flows_are_moving`]).
+    pub opens: bool,
     /// No hole in the layout: the verifier wants every byte written.
-    pub reserved: [u8; 8],
+    pub reserved: [u8; 7],
 }
 
-const _: () = assert!(size_of::<Wish>() == 8 + 8 + size_of::<FlowKey>() + 4 + 2 + 1 + 1 + 8);
+const _: () = assert!(size_of::<Wish>() == 8 + 8 + size_of::<FlowKey>() + 4 + 2 + 1 + 1 + 1 + 7);
 const _: () = assert!(size_of::<Begun>() == 8 + size_of::<Place>() + 4 + 4 + 2 + 1 + 1 + 4);
 
 /// The backend of a request if its flow is known, or has just begun; the flow's entry is refreshed.
@@ -144,7 +146,8 @@ pub fn known<'t, K: Kind, T: Tables>(
         number: NO_ENTRY,
         state: first_state(&request.segment),
         moves: false,
-        reserved: [0; 8],
+        opens: request.segment.is_syn() || !request.segment.is_tcp(),
+        reserved: [0; 7],
         policy: request.policy,
     };
     if request.policy.affinity() == Affinity::None as u64 {

@@ -6,7 +6,7 @@
 
 use lb_common::{
     Address, Backend, DirectoryBucket, Explanation, FlowBucket4, FlowBucket6, MaglevWord, NextHop, Pool,
-    Reason, ReplyBucket, RouteEntry, Service, Source,
+    Reason, ReplyBucket, RouteEntry, Service, Source, Word,
 };
 
 use crate::{
@@ -104,6 +104,8 @@ pub trait Tables: Sized {
     fn cache_route(&self, slot: u32, route: &RouteEntry);
     /// [`lb_common::Control::route_generation`].
     fn route_generation(&self) -> u32;
+    /// [`lb_common::Control::flows_move`].
+    fn flows_move(&self) -> Option<&Word>;
     /// Asks the kernel's routes and neighbours for the way from `source` to `destination`. The answer's `address`, `tick`
     /// and `generation` are the caller's to fill.
     fn look_up_route(&self, source: &Address, destination: &Address) -> Option<RouteEntry>;

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     Address, Backend, DirectoryBucket, Explanation, FlowBucket4, FlowBucket6, MaglevWord, NextHop, Pool,
-    REASON_COUNT, Reason, ReplyBucket, RouteEntry, Service, Source,
+    REASON_COUNT, Reason, ReplyBucket, RouteEntry, Service, Source, Word,
 };
 use lb_datapath::{
     cold,
@@ -209,6 +209,11 @@ impl<const OBSERVE: bool> Tables for Kernel<OBSERVE> {
     #[inline(always)]
     fn route_generation(&self) -> u32 {
         maps::control.get(0).map_or(0, |control| control.route_generation.load() as u32)
+    }
+
+    #[inline(always)]
+    fn flows_move(&self) -> Option<&Word> {
+        maps::control.get(0).map(|control| &control.flows_move)
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use lb_common::{
     ABI_VERSION, Address, Backend, BackendCounters, Control, DirectoryBucket, ENDPOINT_FILTER_WORDS,
     Explanation, FilterWord, FlowBucket4, FlowBucket6, FlowCounters, InterfaceCounters, MaglevWord, NextHop,
-    Pool, REASON_COUNT, Reason, ReplyBucket, RouteEntry, Service, ServiceCounters, Settings, Source,
+    Pool, REASON_COUNT, Reason, ReplyBucket, RouteEntry, Service, ServiceCounters, Settings, Source, Word,
 };
 
 use crate::{
@@ -245,6 +245,10 @@ impl<const OBSERVE: bool> Tables for HostTables<OBSERVE> {
     #[expect(clippy::cast_possible_truncation, reason = "the program compares the low half")]
     fn route_generation(&self) -> u32 {
         self.control.route_generation.load() as u32
+    }
+
+    fn flows_move(&self) -> Option<&Word> {
+        Some(&self.control.flows_move)
     }
 
     fn look_up_route(&self, _source: &Address, destination: &Address) -> Option<RouteEntry> {

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lb_common::FLOWS_MOVE;
+use lb_datapath::cold::MOVE_TICKS;
 use remove::remove_all;
 pub use remove::{detach, foreign_pins};
 
@@ -174,8 +176,15 @@ impl Datapath {
 
     /// Puts the loaded program on the links there are, and its maps in the place of the old ones.
     fn take_over(&mut self) -> Result<(), DatapathError> {
+        let has_flows = self.staged.as_ref().is_some_and(migrate::has_flows);
+        if has_flows {
+            self.announce_move(true)?;
+        }
         self.links.replace(self.programs.fd(BALANCER)?)?;
         self.carry_flows()?;
+        if has_flows {
+            self.announce_move(false)?;
+        }
         if let Some(staged) = self.staged.take() {
             pins::commit(&self.layout, &staged)?;
         }
@@ -187,18 +196,32 @@ impl Datapath {
         bpffs::remove_tree(base).map_err(|error| pins::broken(base, &error))
     }
 
+    /// Tells the program that flows are on their way into its tables, or that all are there. It does not count on hearing the end.
+    ///
+    /// # Errors
+    /// [`DatapathError::Load`]: the program's clock cannot be read.
+    pub fn announce_move(&self, is_on: bool) -> Result<(), DatapathError> {
+        let until = self.tick_now()?.wrapping_add(MOVE_TICKS);
+        if let Some(control) = self.maps.control.first() {
+            control.flows_move.store(if is_on { FLOWS_MOVE | u64::from(until) } else { 0 });
+        }
+        Ok(())
+    }
+
     /// Brings live flows into flow tables made anew, or into a reply index.
     fn carry_flows(&self) -> Result<(), DatapathError> {
         let Some(staged) = self.staged.as_ref().filter(|staged| migrate::has_flows(staged)) else {
             return Ok(());
         };
-        // Packets that the program before was at work on are in the old tables after this.
+        // Most of them at once; then what packets that the program before was at work on have left in the old tables.
+        let now = self.tick_now()?;
+        migrate::carry_flows(staged, &self.maps, &self.settings, now)?;
         self.grace.wait().map_err(|error| DatapathError::Load {
             what: "the flows of the old tables".into(),
             reason: error.to_string(),
             remedy: privilege::remedy(Some(&error)),
         })?;
-        let carried = migrate::carry_flows(staged, &self.maps, &self.settings, self.tick_now()?)?;
+        let carried = migrate::carry_flows(staged, &self.maps, &self.settings, now)?;
         tracing::info!(carried.flows, carried.without_room, "carried flows into tables made anew");
         Ok(())
     }

@@ -112,6 +112,7 @@ impl Stand {
     fn fill(&mut self, world: &World) -> Result<()> {
         let mut tables: HostTables = HostTables::new(*self.datapath.settings(), IDS);
         world.fill(&mut tables, self.place);
+        self.datapath.announce_move(world.flows_move)?;
         self.write(Table::Directory, &mut tables.directory)?;
         self.write(Table::Services, &mut tables.services)?;
         self.write(Table::Pools, &mut tables.pools)?;

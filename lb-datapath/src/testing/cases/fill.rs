@@ -4,8 +4,8 @@
 //! but flows and counters.
 
 use lb_common::{
-    Address, Backend, DirectoryBucket, FilterWord, MaglevWord, NextHop, Pool, RouteEntry, Service, Source,
-    Word, backend_state, next_hop_kind, service_policy,
+    Address, Backend, DirectoryBucket, FLOWS_MOVE, FilterWord, MaglevWord, NextHop, Pool, RouteEntry,
+    Service, Source, Word, backend_state, next_hop_kind, service_policy,
 };
 
 use super::{
@@ -34,6 +34,8 @@ impl World {
                 fill_way(tables, way_index(number, index), member.way, place);
             }
         }
+        let until = crate::tables::Tables::now(tables).wrapping_add(crate::cold::MOVE_TICKS);
+        tables.control.flows_move.store(if self.flows_move { FLOWS_MOVE | u64::from(until) } else { 0 });
         tables.ingress = place.ingress;
         tables.devices = vec![place.ingress, place.other];
         fill_routes(tables, place);

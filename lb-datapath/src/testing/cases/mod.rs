@@ -17,6 +17,7 @@ mod host;
 mod lost;
 mod members;
 mod modes;
+mod moving;
 mod ports;
 mod room;
 mod sizes;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Case> {
         ways::cases(),
         room::cases(),
         wrapped::cases(),
+        moving::cases(),
     ]
     .into_iter()
     .flatten()

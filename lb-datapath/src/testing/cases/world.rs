@@ -180,6 +180,8 @@ pub struct World {
     pub features: u32,
     /// Flows that the tables are made for.
     pub flows: u32,
+    /// Flows are on their way into the tables.
+    pub flows_move: bool,
 }
 
 /// The interfaces as the kernel numbers them.
@@ -234,7 +236,7 @@ impl World {
         };
         let members = vec![Member::at(of_backend.backend(0), port)];
         let pool = Members { members, slots: vec![Some(0)] };
-        Self { listeners: vec![listener], pools: vec![pool], features: 0, flows: 1 << 10 }
+        Self { listeners: vec![listener], pools: vec![pool], features: 0, flows: 1 << 10, flows_move: false }
     }
 
     /// As given, changed by `change`.
