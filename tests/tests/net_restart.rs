@@ -8,7 +8,9 @@ use lbd_tests::client::{Round, UdpFlows};
 use lbd_tests::root_or_skip;
 use lbd_tests::server::echo::UdpEcho;
 use lbd_tests::topology::{Family, Lbd, Mode, Plan, Settings, Topology};
-use lbd_tests::web::{PATIENCE, POOL, Web, expect_no_failure, standing_connections_stayed, until, until_answered};
+use lbd_tests::web::{
+    PATIENCE, POOL, Web, expect_no_failure, standing_connections_stayed, until, until_answered,
+};
 
 const HEALTH: &str =
     r#"{ type = "http", port = 80, path = "/healthz", interval = "500ms", timeout = "400ms" }"#;
