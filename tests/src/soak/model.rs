@@ -2,7 +2,7 @@
 //!
 //! In: changes with the time at which they are made. Out: which backends keep their flows and take new ones, at any time, as the
 //! contract with users says (interface.md, *Who owns what* and its table). Invariant: a pure function of changes and times;
-//! health is not modelled, what becomes of it is [`super::excuse`]'s.
+//! health is not modelled, what becomes of it is the judge's ([`super::judge`]).
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -21,7 +21,7 @@ const CHANGED: [(u32, &[&str]); 1] = [
     (2, &["replies4", "replies6"]),
 ];
 
-const _: () = assert!(CHANGED.len() as u32 + 1 == ABI_VERSION, "say what the new version changed");
+const _: () = assert!(CHANGED.len() + 1 == ABI_VERSION as usize, "say what the new version changed");
 
 /// The pins of an older version.
 #[derive(Debug)]
