@@ -22,7 +22,7 @@ pub use error::{ApiError, ErrorCode};
 pub use events::EventLog;
 pub use handle::{Command, Handle, Reply};
 pub use server::{serve, serve_starting};
-pub use snapshot::{Counters, Placement, Snapshot, TableInfo};
+pub use snapshot::{Counters, Placement, Placements, Snapshot, TableInfo};
 pub use socket::{Socket, SocketError, bind};
 
 #[cfg(test)]

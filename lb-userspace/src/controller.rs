@@ -20,6 +20,7 @@ mod publish;
 mod reload;
 mod return_path;
 mod revisions;
+mod settle;
 mod start;
 mod whole;
 mod written;
@@ -27,7 +28,7 @@ mod written;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -55,6 +56,8 @@ pub use start::{Given, Senders};
 const BEAT: Duration = Duration::from_millis(500);
 /// How often the flow tables are walked: to count, to free what is past its time, to give resting ids back.
 const WALK: Duration = Duration::from_secs(3);
+/// So many times as long as a look at every backend takes, there is none.
+const REST: u32 = 20;
 
 /// What the daemon's signal task asks for.
 #[derive(Debug)]
@@ -75,6 +78,7 @@ pub struct Inbox {
     health: mpsc::UnboundedReceiver<HealthEvent<CheckId>>,
     network: mpsc::UnboundedReceiver<NetworkEvent>,
     sources: mpsc::UnboundedReceiver<SourceEvent>,
+    settled: mpsc::UnboundedReceiver<settle::Settled>,
 }
 
 /// What readers look at, and how they hear of news.
@@ -108,11 +112,14 @@ pub struct Controller {
     health: HealthEngine<CheckId>,
     resolver: NextHopResolver,
     host: HostNetwork,
-    reach: BTreeMap<(Name, BackendAddress), Reach>,
+    reach: Arc<BTreeMap<(Name, BackendAddress), Reach>>,
     return_paths: ReturnPaths,
+    /// Not before then, so that many backends do not keep this task busy.
+    look_for_replies: Instant,
     discovery: discovery::Discovery,
     looks: passive::Looks,
     probes: probes::Probes,
+    settling: settle::Settling,
     published: Published,
     /// Sentences for `degraded`, by what they are about.
     faults: BTreeMap<Fault, Vec<String>>,
@@ -203,6 +210,7 @@ impl Controller {
                     self.observe(event);
                 },
                 Some(event) = self.inbox.sources.recv() => self.hear(event),
+                Some(settled) = self.inbox.settled.recv() => self.settled(settled),
                 () = tokio::time::sleep(timer.unwrap_or(Duration::MAX)), if timer.is_some() => self.observe(Event::Tick),
                 () = tokio::time::sleep_until(self.looks.next.into()) => self.look_at_flows(),
                 _ = beat.tick() => self.beat(),
@@ -216,11 +224,11 @@ impl Controller {
 
     /// Takes what has been observed, and all that waits behind it, as one change of the maps.
     fn observe(&mut self, event: Event) {
-        let now = self.clock.now();
-        let mut outcome = self.membership.handle(now, event);
+        let mut events = vec![event];
         while let Some(event) = self.waiting() {
-            outcome.absorb(self.membership.handle(now, event));
+            events.push(event);
         }
+        let outcome = self.membership.handle_all(self.clock.now(), events);
         self.follow(outcome);
     }
 

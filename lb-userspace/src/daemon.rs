@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -16,6 +17,7 @@ use crate::api::{self, Access, Handle};
 use crate::config;
 use crate::controller::{Controller, Given, Order, Senders, in_one_line};
 use crate::metrics;
+use crate::moment::took;
 use crate::netlink;
 use crate::spec::{DaemonSpec, OnExit, Spec};
 use crate::state::{Left, StateDir};
@@ -36,12 +38,14 @@ pub struct RunOptions {
 /// # Errors
 /// In a sentence: what kept it from starting.
 pub fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
+    let begun = Instant::now();
     let given = match given(options)? {
         Ok(given) => given,
         Err(code) => return Ok(code),
     };
+    let read = begun.elapsed();
     raise_file_limit();
-    runtime()?.block_on(serve(given))?;
+    runtime()?.block_on(serve(given, || took(read, begun.elapsed())))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -152,8 +156,8 @@ fn state_path(config: &Path) -> anyhow::Result<Option<PathBuf>> {
     }
 }
 
-/// From the start of the controller to its end.
-async fn serve(given: Given) -> anyhow::Result<()> {
+/// From the start of the controller to its end. `took` says how long the start took.
+async fn serve(given: Given, took: impl Fn() -> String) -> anyhow::Result<()> {
     let daemon = given.spec.daemon.clone();
     let access = Access::of_daemon(&daemon)?;
     let socket = api::bind(&daemon.socket, access.rights())?;
@@ -174,8 +178,9 @@ async fn serve(given: Given) -> anyhow::Result<()> {
         tokio::spawn(metrics::serve(listener, handle, controller.health_engine()));
     }
     tracing::info!(
-        "lbd {} is running; lbctl speaks to {}",
+        "lbd {} is running, its configuration {}; lbctl speaks to {}",
         env!("CARGO_PKG_VERSION"),
+        took(),
         daemon.socket.display()
     );
     let signals = tokio::spawn(signals(senders.orders));

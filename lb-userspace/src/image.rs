@@ -21,7 +21,7 @@ use crate::maglev;
 use crate::record::{BackendRecord, PoolReport, ServiceRecord};
 use crate::store::FlowScan;
 
-pub use view::{BackendView, PoolView, ServiceView};
+pub use view::{BackendView, PoolView, ServiceView, Shape};
 
 /// Entries of the tables that planning allocates in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -188,6 +188,16 @@ impl Image {
             idle.map(|(local, _)| (*id, local))
         });
         self.rest.note_scan(scan, pool_of, idle);
+    }
+
+    /// Whether packets under way may still read what nothing refers to any more.
+    pub const fn is_unsettled(&self) -> bool {
+        self.unsettled
+    }
+
+    /// Takes in that a grace period has passed which began after the last change.
+    pub const fn note_grace(&mut self) {
+        self.unsettled = false;
     }
 
     /// Whether a scan of the flow table could free something: ids that rest, or backends replaced by an entry with other

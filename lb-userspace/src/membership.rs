@@ -241,21 +241,19 @@ impl Membership {
 
     /// Takes what has been observed.
     pub fn handle(&mut self, now: Millis, event: Event) -> Outcome {
+        self.handle_all(now, vec![event])
+    }
+
+    /// Takes all that has been observed at one moment, as one.
+    pub fn handle_all(&mut self, now: Millis, events: Vec<Event>) -> Outcome {
         let revision = self.revision;
-        let mut outcome = match event {
-            Event::Health { id, health, detail } => self.observe_health(now, &id, health, detail),
-            Event::Confirmed { id, detail } => self.observe_confirmation(now, &id, detail),
-            Event::Way { ip, state } => self.observe_way(now, ip, state),
-            Event::Suspect { id, why } => self.observe_suspect(now, &id, why),
-            Event::Discovered { id, backends } => self.observe_answer(now, &id, backends),
-            Event::Tick => self.observe_time(now),
-        };
+        let mut outcome = self.observe_all(now, events);
         // Whoever stays for want of others may go when there are some.
         if outcome.desired_changed || outcome.members_changed {
             self.let_go(now, &mut outcome);
         }
         if outcome.revised {
-            // One observation is one revision, whatever ends with it.
+            // What is observed together is one revision, whatever ends with it.
             self.revision = revision + 1;
         }
         outcome
@@ -320,6 +318,11 @@ impl Membership {
             Some(OverrideEntry { pool: id.pool.clone(), address: id.address, value })
         };
         self.overridden.iter().filter_map(entry).collect()
+    }
+
+    /// Both have the same definitions of every origin: at most overrides are others.
+    pub fn is_defined_as(&self, other: &Self) -> bool {
+        self.definitions.is_same(&other.definitions)
     }
 
     /// Services, pools and backends of all origins as one spec: for checks that need the host (`reach`).

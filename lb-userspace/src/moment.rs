@@ -46,6 +46,15 @@ impl fmt::Display for Millis {
     }
 }
 
+/// What a configuration took, for logs: `read in 12 ms, in force 34 ms after that`. `all` is from the beginning of reading to its end.
+pub(crate) fn took(read: Duration, all: Duration) -> String {
+    format!(
+        "read in {} ms, in force {} ms after that",
+        read.as_millis(),
+        all.saturating_sub(read).as_millis()
+    )
+}
+
 /// Year, month and day of a day counted from 1970-01-01.
 const fn civil(days: u64) -> (u64, u64, u64) {
     let days = days.saturating_add(EPOCH_DAYS);

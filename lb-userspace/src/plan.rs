@@ -7,9 +7,10 @@
 //!
 //! The order: endpoint filter on, ways and sources, backends (new entries, blocks that grow) · grace, if a block moved ·
 //! directory words of listeners that go · Maglev regions, each swapped in by its pool's table word · services, then the
-//! directory words that name them (`switch`) · grace · services that go, backends that go or keep nothing, pools that go, filter off · grace,
-//! if something was left that a packet under way may still read. Each step refers only to what an earlier one wrote, and
-//! takes away only what nothing has referred to since the grace period before.
+//! directory words that name them (`switch`) · grace · services that go, backends that go or keep nothing, pools that go, filter off.
+//! Each step refers only to what an earlier one wrote, and takes away only what nothing has referred to since the grace period
+//! before. A grace period is waited for when something comes after it: what the last steps have left is waited for by the next
+//! plan, or by whoever has time before it ([`Image::note_grace`]).
 //!
 //! A service that gets another pool or another way of forwarding becomes a new id, because entries of the flow table hold
 //! backend indexes of the old pool: the directory word changes from one id to the other in one store. A backend that gets
@@ -87,7 +88,6 @@ pub fn plan(image: &Image, desired: &Desired, settings: &Settings) -> Result<Pla
     planner.retire(retiring);
     planner.drop_pools(&pools);
     planner.narrow_filter(&filter);
-    planner.settle();
     Ok(planner.finish())
 }
 
@@ -110,6 +110,8 @@ struct Planner<'a> {
     counters: Option<Ids>,
     counters_in_use: Vec<bool>,
     a_block_moved: bool,
+    /// The next change comes after a grace period.
+    grace_is_due: bool,
     report: PlanReport,
 }
 
@@ -134,20 +136,31 @@ impl<'a> Planner<'a> {
             counters: None,
             counters_in_use: Vec::new(),
             a_block_moved: false,
+            grace_is_due: false,
             report: PlanReport::default(),
         }
     }
 
     /// Adds a change.
     fn emit(&mut self, change: Change) {
+        if self.grace_is_due {
+            self.settle_now();
+        }
         self.image.apply(&change);
         self.changes.push(change);
     }
 
+    /// What comes next, if anything does, comes when no packet under way may still read what nothing refers to any more.
+    const fn settle(&mut self) {
+        self.grace_is_due = self.image.unsettled;
+    }
+
     /// Adds a grace period if packets under way may still read what nothing refers to any more.
-    fn settle(&mut self) {
+    fn settle_now(&mut self) {
+        self.grace_is_due = false;
         if self.image.unsettled {
-            self.emit(Change::Grace);
+            self.image.apply(&Change::Grace);
+            self.changes.push(Change::Grace);
             self.arena.settle();
             self.blocks.settle();
         }

@@ -46,7 +46,7 @@ pub use limits::LONGEST;
 pub(crate) use loopback::LOOPBACK;
 pub use loopback::on_loopback;
 pub use name::Name;
-pub use origin::Origin;
+pub use origin::{FileName, Origin};
 pub use passive::{LONGEST_EJECTION, PassiveSpec};
 pub use percent::Percent;
 pub use policy::{Affinity, Forward, OnLoss, WhenNone};

@@ -20,6 +20,7 @@ pub(crate) mod file;
 mod kept;
 mod leftovers;
 mod unusable;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -40,6 +41,7 @@ use kept::Kept;
 pub use kept::{Summary, Unkept};
 use leftovers::{make, remove_all};
 use unusable::{ACKNOWLEDGE, DAMAGED, Loss, Unusable, aside_of};
+use written::Written;
 
 /// Revisions that are kept.
 pub const KEPT: u64 = 50;
@@ -181,6 +183,8 @@ pub struct StateDir {
     path: PathBuf,
     /// What is known of each kept revision.
     kept: BTreeMap<u64, Kept>,
+    /// The configurations of the last revision.
+    written: Vec<Written>,
     _lock: Flock<File>,
 }
 
@@ -206,7 +210,8 @@ impl StateDir {
             nix::errno::Errno::EWOULDBLOCK => StateError::Held { path: path.display().to_string() },
             error => system("lock")(error.into()),
         })?;
-        let mut state = Self { path: path.to_owned(), kept: BTreeMap::new(), _lock: lock };
+        let mut state =
+            Self { path: path.to_owned(), kept: BTreeMap::new(), written: Vec::new(), _lock: lock };
         let before = state.put_aside_before().map_err(system("read"))?;
         let numbers = state.numbers().map_err(system("read"))?;
         let left = state.read(before, numbers)?;
@@ -366,17 +371,6 @@ impl StateDir {
         Ok(())
     }
 
-    /// Writes a configuration down under its name, which is its checksum: what is there and whole is the same.
-    fn write_configuration(&self, spec: &Spec) -> Result<String, StateError> {
-        let text = file::json(spec, Path::new(CONFIGURATIONS))?;
-        let name = file::checksum(&text);
-        let path = self.configuration_path(&name);
-        if file::read::<Spec>(&path).is_err() {
-            file::write(&path, &text)?;
-        }
-        Ok(name)
-    }
-
     /// Removes revisions beyond the last [`KEPT`], and configurations that no kept one names. What cannot be removed is
     /// tried again next time.
     fn forget_old(&mut self, newest: u64) {
@@ -390,10 +384,6 @@ impl StateDir {
 
     fn revision_path(&self, number: u64) -> PathBuf {
         self.path.join(REVISIONS).join(number.to_string())
-    }
-
-    fn configuration_path(&self, name: &str) -> PathBuf {
-        self.path.join(CONFIGURATIONS).join(name)
     }
 }
 

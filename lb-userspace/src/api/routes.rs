@@ -8,6 +8,7 @@ mod reply;
 mod revisions;
 mod wait;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -101,7 +102,11 @@ async fn service(State(handle): State<Handle>, Path(text): Path<String>) -> Resu
     let detail = ServiceDetail {
         service: picture.service(view),
         pools: pool.map(|pool| picture.tables(pool)).unwrap_or_default(),
-        backends: pool.into_iter().flat_map(PoolView::members).map(|view| picture.backend(view)).collect(),
+        backends: pool
+            .into_iter()
+            .flat_map(|pool| pool.members())
+            .map(|view| picture.backend(view))
+            .collect(),
         discovery: picture.sources(Some(&view.spec.pool)),
     };
     Reply::new(snapshot.revision, detail)
@@ -116,7 +121,7 @@ fn find_service<'a>(services: &'a [ServiceView], name: &Name) -> Result<&'a Serv
 
 /// The pool of this name, or that of the service of this name.
 fn find_pool<'a>(snapshot: &'a super::Snapshot, name: &Name) -> Result<&'a PoolView> {
-    let by_name = |name: &Name| snapshot.pools.iter().find(|pool| pool.name == *name);
+    let by_name = |name: &Name| snapshot.pools.iter().find(|pool| pool.name == *name).map(Arc::as_ref);
     let service = || snapshot.services.iter().find(|view| view.spec.name == *name);
     by_name(name).or_else(|| by_name(&service()?.spec.pool)).ok_or_else(|| {
         let pools = snapshot.pools.iter().map(|pool| pool.name.as_str());

@@ -76,7 +76,7 @@ impl<'a> Picture<'a> {
             interfaces: self.interfaces(),
             flows: self.counters.flow_tables(),
             drops,
-            pools: snapshot.pools.iter().map(summary).collect(),
+            pools: snapshot.pools.iter().map(|pool| summary(pool)).collect(),
             discovery: self.sources(None),
             services: snapshot.services.len(),
             overrides: snapshot.overrides.len(),
@@ -183,12 +183,12 @@ impl<'a> Picture<'a> {
     }
 
     pub(super) fn backends(&self) -> Vec<Backend> {
-        self.snapshot.pools.iter().flat_map(PoolView::members).map(|view| self.backend(view)).collect()
+        self.snapshot.pools.iter().flat_map(|pool| pool.members()).map(|view| self.backend(view)).collect()
     }
 
     pub(super) fn backend(&self, view: &BackendView) -> Backend {
         let totals = self.backends.get(&view.id).copied().unwrap_or_default();
-        let placement = self.snapshot.placements.get(&view.id).copied().unwrap_or_default();
+        let placement = self.snapshot.placements.get(&view.id);
         let mut origins: Vec<&str> = view.claims.iter().map(|claim| claim.origin.kind()).collect();
         origins.dedup();
         let deadline = view.over.state.and_then(StateOverride::pending);
@@ -224,7 +224,7 @@ impl<'a> Picture<'a> {
         let pools = self.snapshot.pools.iter();
         let backends = pools
             .filter(|pool| only.is_none_or(|only| only.spec.pool == pool.name))
-            .flat_map(PoolView::members);
+            .flat_map(|pool| pool.members());
         Stats {
             time: self.handle.clock.now(),
             services: services

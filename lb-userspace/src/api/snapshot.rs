@@ -3,7 +3,8 @@
 //! In: views of the membership and what the maps were given, put together by the controller. Out: a [`Snapshot`] behind an
 //! `ArcSwap`, and [`Counters`], which are read when they are asked for. Invariant: a snapshot does not change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lb_common::Reason;
 
@@ -12,7 +13,7 @@ use crate::desired::PoolKey;
 use crate::membership::{MemberId, OverrideEntry, PoolView, ServiceView};
 use crate::moment::Millis;
 use crate::reach::Reach;
-use crate::spec::Name;
+use crate::spec::{BackendAddress, Name};
 
 /// One consistent picture.
 #[derive(Clone, Debug, Default)]
@@ -34,13 +35,13 @@ pub struct Snapshot {
     /// Every service.
     pub services: Vec<ServiceView>,
     /// Every pool.
-    pub pools: Vec<PoolView>,
+    pub pools: Vec<Arc<PoolView>>,
     /// Every override.
     pub overrides: Vec<OverrideEntry>,
     /// The tables in the datapath.
     pub tables: BTreeMap<PoolKey, TableInfo>,
     /// What is known of backends besides the membership's view.
-    pub placements: BTreeMap<MemberId, Placement>,
+    pub placements: Placements,
     /// The configuration file's path.
     pub config: String,
     /// keep or detach.
@@ -58,6 +59,33 @@ pub struct TableInfo {
     pub table_hash: u64,
     /// Slots in it.
     pub slots: u32,
+}
+
+/// What is known of backends besides the membership's view, put together when it is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Placements {
+    /// Where each backend is as seen from this host.
+    pub reach: Arc<BTreeMap<(Name, BackendAddress), Reach>>,
+    /// The slots of each table of a pool, by address.
+    pub slots: BTreeMap<Name, Vec<Arc<[(BackendAddress, u32)]>>>,
+    /// Backends to which connections are begun while nothing comes back through this host.
+    pub lost: BTreeSet<MemberId>,
+}
+
+impl Placements {
+    /// Of one backend.
+    pub fn get(&self, id: &MemberId) -> Placement {
+        let of_table = |table: &Arc<[(BackendAddress, u32)]>| -> u64 {
+            let from = table.partition_point(|(address, _)| *address < id.address);
+            let own = table.iter().skip(from).take_while(|(address, _)| *address == id.address);
+            own.map(|(_, slots)| u64::from(*slots)).sum()
+        };
+        Placement {
+            reach: self.reach.get(&(id.pool.clone(), id.address)).copied(),
+            slots: self.slots.get(&id.pool).into_iter().flatten().map(of_table).sum(),
+            no_return_path: self.lost.contains(id),
+        }
+    }
 }
 
 /// What is known of a backend besides the membership's view.

@@ -105,7 +105,7 @@ impl Controller {
             revision: membership.revision(),
             in_force: self.in_force.load(Ordering::Relaxed),
             services: membership.service_views(),
-            pools: membership.pool_views(),
+            pools: membership.pool_views(&[]),
             overrides: membership.overrides(),
             interfaces: vec![Interface {
                 name: "eth0".to_owned(),
@@ -115,11 +115,11 @@ impl Controller {
                 ..Interface::default()
             }],
             tables: [(key, TableInfo { generation: 2, table_hash: 0xabc, slots: 1021 })].into(),
-            placements: [(
-                member,
-                Placement { reach: Some(Reach::Remote), slots: 500, no_return_path: true },
-            )]
-            .into(),
+            placements: Placements {
+                reach: Arc::new([((member.pool.clone(), member.address), Reach::Remote)].into()),
+                slots: [(member.pool.clone(), vec![Arc::from([(member.address, 500)])])].into(),
+                lost: [member].into(),
+            },
             config: "lbd.toml".to_owned(),
             ..Snapshot::default()
         }));

@@ -10,11 +10,13 @@ use toml::Spanned;
 use toml::de::{DeTable, Error};
 
 use super::source::SourceFile;
-use crate::spec::{Origin, Place, Problem};
+use crate::spec::{FileName, Origin, Place, Problem};
 
 /// A text and what is wrong with it.
 pub(super) struct Document<'a> {
     file: &'a SourceFile,
+    /// In every origin.
+    name: FileName,
     /// Byte offset of the beginning of each line.
     line_starts: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
@@ -24,7 +26,7 @@ impl<'a> Document<'a> {
     pub(super) fn new(file: &'a SourceFile) -> Self {
         let breaks = file.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let line_starts = std::iter::once(0).chain(breaks).collect();
-        Self { file, line_starts, problems: RefCell::default() }
+        Self { file, name: file.path.as_str().into(), line_starts, problems: RefCell::default() }
     }
 
     /// The text as a table; `None` if it is no TOML (a key written twice is a problem, but the rest is read).
@@ -62,7 +64,7 @@ impl<'a> Document<'a> {
 
     /// The origin of what is defined on this line.
     pub(super) fn origin(&self, line: u32) -> Origin {
-        Origin::File { path: self.file.path.clone(), line }
+        Origin::File { path: self.name.clone(), line }
     }
 
     /// The file, as the user named it.

@@ -102,7 +102,7 @@ impl Controller {
         let names = self.published.names.load();
         let reason = Reason::from_number(found.reason);
         let service = names.services.get(&found.service).map(|service| service.name.clone());
-        let backend = names.backends.get(&(found.pool, found.backend)).map(|id| id.address);
+        let backend = names.backend(found.pool, found.backend).map(|id| id.address);
         let verdict = explained.verdict.as_str();
         // An answer goes back the way the packet came, without a next hop.
         let is_sent = matches!(verdict, "transmit" | "redirect") && found.next_hop.interface != 0;
@@ -118,7 +118,7 @@ impl Controller {
             verdict: verdict.to_owned(),
             listeners: at_vip.collect(),
             reason: reason.map(|reason| reason.name().to_owned()),
-            pool: names.pools.get(&found.pool).and_then(|key| key.name.parse().ok()),
+            pool: names.pools.get(&found.pool).and_then(|pool| pool.key.name.parse().ok()),
             service,
             backend,
             selected_by: selected_by.to_owned(),
@@ -191,7 +191,8 @@ fn matches(names: &Names, filter: &FlowFilter, flow: &flows::Flow) -> bool {
         return filter.name.is_none() && filter.backend.is_none();
     };
     let named = filter.name.as_ref().is_none_or(|name| {
-        *name == service.name || names.pools.get(&service.pool).is_some_and(|key| key.name == name.as_str())
+        *name == service.name
+            || names.pools.get(&service.pool).is_some_and(|pool| pool.key.name == name.as_str())
     });
     let backend = || names.backend_of(flow.service, flow.backend).map(|id| id.address);
     named && filter.backend.is_none_or(|wanted| backend() == Some(wanted))
@@ -220,7 +221,7 @@ fn shown(names: &Names, flow: &flows::Flow) -> Option<Flow> {
         source: SocketAddr::new(flow.client, flow.client_port),
         destination: SocketAddr::new(service.listener.addr, port),
         service: service.name.clone(),
-        pool: names.pools.get(&service.pool)?.name.parse().ok()?,
+        pool: names.pools.get(&service.pool)?.key.name.parse().ok()?,
         backend: names.backend_of(flow.service, flow.backend).map(|id| id.address),
         state: state_name(flow.state).to_owned(),
         idle: flow.idle.as_secs_f64(),

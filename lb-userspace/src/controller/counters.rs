@@ -119,7 +119,7 @@ impl api::Counters for Counters {
                 },
             )
         };
-        names.counters.iter().map(|(id, indexes)| (id.clone(), total(indexes))).collect()
+        names.counters().into_iter().map(|(id, indexes)| (id, total(&indexes))).collect()
     }
 
     fn count_flows(&self) {
@@ -143,7 +143,7 @@ impl api::Counters for Counters {
         let mut flows = BTreeMap::new();
         for ((service, local), count) in &counted.counts.by_backend {
             if let Some(id) = names.backend_of(*service, *local) {
-                *flows.entry(id.clone()).or_default() += count.total();
+                *flows.entry(id).or_default() += count.total();
             }
         }
         flows

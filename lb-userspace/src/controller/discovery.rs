@@ -223,9 +223,10 @@ impl Controller {
         let listed = &self.membership.file().datapath.interfaces;
         let Some(view) = self.membership.pool_view(name) else { return };
         let members: BTreeSet<_> = view.backends.iter().map(|backend| backend.id.address).collect();
-        self.reach.retain(|(pool, address), _| pool != name || members.contains(address));
+        let reach = Arc::make_mut(&mut self.reach);
+        reach.retain(|(pool, address), _| pool != name || members.contains(address));
         for address in members {
-            self.reach.insert((name.clone(), address), self.host.locate(address.ip, listed));
+            reach.insert((name.clone(), address), self.host.locate(address.ip, listed));
         }
     }
 

@@ -145,6 +145,7 @@ impl Controller {
             crash_if_told();
         }
         self.image = plan.after;
+        self.image_replaced();
         let (tuning, demand) =
             (self.tuning(desired), Demand::of(desired, self.membership.file().datapath.flows));
         let mut datapath = self.write_datapath();
@@ -156,6 +157,7 @@ impl Controller {
     fn read_image(&mut self) -> Result<(), String> {
         let image = Image::read(&*self.read_datapath());
         self.image = image.map_err(|error| said(&error))?;
+        self.image_replaced();
         Ok(())
     }
 

@@ -1,13 +1,15 @@
 //! Walks over the flow tables: counting, freeing, giving resting ids back; and what nobody reports, looked at on the beat.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::{Controller, Counters, Fault};
+use super::{Controller, Counters, Fault, REST};
 use crate::api::Counters as _;
 use crate::api::types::Totals;
 use crate::datapath::DatapathError;
 use crate::membership::MemberId;
+use crate::spec::Name;
 use crate::store::Store;
 
 impl Controller {
@@ -88,9 +90,19 @@ impl Controller {
 
     /// True: somebody has lost or found the way back through this host.
     pub(super) fn observe_return_paths(&mut self) -> bool {
+        let begun = Instant::now();
+        if begun < self.look_for_replies {
+            return false;
+        }
+        let is_news = self.observe_replies();
+        self.look_for_replies = begun + begun.elapsed() * REST;
+        is_news
+    }
+
+    fn observe_replies(&mut self) -> bool {
         let translated: BTreeMap<MemberId, Totals> = {
             let views = self.membership.service_views();
-            let pools: Vec<_> = views
+            let pools: BTreeSet<&Name> = views
                 .iter()
                 .filter(|view| view.spec.forward.translates())
                 .map(|view| &view.spec.pool)
@@ -99,7 +111,7 @@ impl Controller {
                 return false;
             }
             let all = self.counters().backends();
-            all.into_iter().filter(|(id, _)| pools.contains(&&id.pool)).collect()
+            all.into_iter().filter(|(id, _)| pools.contains(&id.pool)).collect()
         };
         let before = self.return_paths.lost().clone();
         let changed = self.return_paths.observe(self.clock.now(), &translated);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Controller;
+use super::{Controller, REST};
 use crate::desired::{BackendKey, PoolKey};
 use crate::health::passive::{Tally, Watch};
 use crate::membership::{Event, MemberId, Outcome};
@@ -15,8 +15,6 @@ use crate::spec::Name;
 
 /// From one look to the next, at least.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// So many times as long as a look takes, there is none.
-const REST: u32 = 20;
 
 /// What was seen so far, and when to look again.
 #[derive(Debug)]

@@ -122,7 +122,7 @@ mod tests {
             let pinned = Pinned::of(&world.image, &start.file.datapath);
             let after = Membership::start(Millis(0), Start { pinned, ..start }).unwrap().membership;
             assert!(
-                after.pool_views()[0].backends.iter().all(|backend| backend.eligible),
+                after.pool_views(&[])[0].backends.iter().all(|backend| backend.eligible),
                 "{forward} {datapath}"
             );
             assert_eq!(after.desired().pools, before.desired().pools, "{forward} {datapath}");

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::names::Names;
 use super::{Controller, Fault};
 use crate::api::types::Interface;
-use crate::api::{Placement, Snapshot, TableInfo};
+use crate::api::{Placements, Snapshot, TableInfo};
 use crate::datapath::{InterfaceState, routes};
-use crate::desired::is_hidden;
-use crate::membership::{MemberId, PoolView};
+use crate::desired::{PoolKey, is_hidden};
+use crate::membership::PoolView;
+use crate::record::PoolReport;
 
 /// What `no_return_path` means and how it is mended.
 pub(super) const NO_RETURN_PATH: &str = "connections are begun and no reply comes back through this host: route the backend's replies \
@@ -18,10 +19,11 @@ pub(super) const NO_RETURN_PATH: &str = "connections are begun and no reply come
 impl Controller {
     /// Publishes membership and maps as they are now.
     pub(super) fn publish(&self) {
-        self.published.names.store(Arc::new(Names::of(&self.image)));
+        let names = Arc::new(Names::of(&self.image, &self.published.names.load()));
+        let before = self.published.snapshot.load();
         let file = self.membership.file();
         let mut degraded: Vec<String> = self.faults.values().flatten().cloned().collect();
-        let pools = self.membership.pool_views();
+        let pools = self.membership.pool_views(&before.pools);
         for pool in &pools {
             if !pool.services.is_empty() && !pool.members().any(|backend| backend.eligible) {
                 degraded.push(nobody(pool));
@@ -57,11 +59,12 @@ impl Controller {
             pools,
             overrides: self.membership.overrides(),
             tables: self.tables(),
-            placements: self.placements(),
+            placements: self.placements(&names),
             config: self.config.display().to_string(),
             on_exit: file.daemon.on_exit.as_str().to_owned(),
             seed_fingerprint: datapath.seed().fingerprint(),
         };
+        self.published.names.store(names);
         self.published.snapshot.store(Arc::new(snapshot));
         self.published.counter.send_modify(|count| *count += 1);
     }
@@ -74,32 +77,21 @@ impl Controller {
         if is_needed { routes::refused() } else { Vec::new() }
     }
 
-    fn tables(&self) -> BTreeMap<crate::desired::PoolKey, TableInfo> {
-        let info = |pool: crate::image::PoolView| {
-            let table =
-                TableInfo { generation: pool.generation, table_hash: pool.table_hash, slots: pool.slots };
-            Some((pool.key.filter(|key| !is_hidden(&key.name))?, table))
-        };
-        self.image.pools().filter_map(info).collect()
+    fn tables(&self) -> BTreeMap<PoolKey, TableInfo> {
+        let tables = self.image.tables().filter_map(|(key, report, slots)| {
+            let PoolReport { generation, table_hash } = report;
+            let key = key.filter(|key| !is_hidden(&key.name))?;
+            Some((key, TableInfo { generation, table_hash, slots }))
+        });
+        tables.collect()
     }
 
-    fn placements(&self) -> BTreeMap<MemberId, Placement> {
-        let mut placements: BTreeMap<MemberId, Placement> = BTreeMap::new();
-        for pool in self.image.pools() {
-            let Some(Ok(name)) = pool.key.map(|key| key.name.parse::<crate::spec::Name>()) else { continue };
-            for backend in pool.backends {
-                let id = MemberId { pool: name.clone(), address: backend.key };
-                placements.entry(id).or_default().slots += u64::from(backend.slots);
-            }
+    fn placements(&self, names: &Names) -> Placements {
+        Placements {
+            reach: Arc::clone(&self.reach),
+            slots: names.slots(),
+            lost: self.return_paths.lost().clone(),
         }
-        for ((pool, address), reach) in &self.reach {
-            let id = MemberId { pool: pool.clone(), address: *address };
-            placements.entry(id).or_default().reach = Some(*reach);
-        }
-        for id in self.return_paths.lost() {
-            placements.entry(id.clone()).or_default().no_return_path = true;
-        }
-        placements
     }
 }
 

@@ -1,6 +1,7 @@
 //! The configuration file read again, and what the host makes of a configuration.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::discovery::of_the_change;
 use super::whole::THE_FILE;
@@ -41,7 +42,9 @@ impl Controller {
     }
 
     async fn try_reload(&mut self) -> Result<String, String> {
+        let begun = Instant::now();
         let loaded = config::load(&self.config).map_err(|errors| in_one_line(&errors))?;
+        let read = begun.elapsed();
         if let Ok(host) = read_host_network().await {
             self.host = host;
         }
@@ -58,7 +61,11 @@ impl Controller {
         }
         let accepted = self.accept(candidate, THE_FILE, None).map_err(|error| error.to_string())?;
         self.set_notices(Notice::File, &loaded.warnings);
-        Ok(format!("the configuration is at revision {}", accepted.revision))
+        Ok(format!(
+            "the configuration is at revision {}, {}",
+            accepted.revision,
+            crate::moment::took(read, begun.elapsed())
+        ))
     }
 
     /// Judges a candidate against this host and the maps, writes it down, and puts it in force. `planned`: the way there from the
@@ -70,9 +77,12 @@ impl Controller {
         planned: Option<Plan>,
     ) -> Result<Accepted, ApiError> {
         let Candidate { membership, mut outcome } = candidate;
-        let judgement = self.judge(&membership.merged_spec());
-        refuse_errors(&judgement.problems)?;
-        let warnings = self.new_warnings(&judgement);
+        // Where only the operator's hand is otherwise, the host makes of it what it made before.
+        let is_redefined = !membership.is_defined_as(&self.membership);
+        let judgement = is_redefined.then(|| self.judge(&membership.merged_spec()));
+        let problems = judgement.as_ref().map(|judgement| &judgement.problems[..]).unwrap_or_default();
+        refuse_errors(problems)?;
+        let warnings = judgement.as_ref().map(|judgement| self.new_warnings(judgement)).unwrap_or_default();
         let desired = Arc::clone(membership.desired());
         let as_before =
             !self.make_room(&desired).map_err(|reason| ApiError::new(ErrorCode::Invalid, reason))?;
@@ -90,8 +100,10 @@ impl Controller {
             outcome.revised = false;
         }
         self.membership = membership;
-        self.reach = judgement.reach;
-        self.set_notices(Notice::Host, &judgement.problems);
+        if let Some(judgement) = judgement {
+            self.reach = Arc::new(judgement.reach);
+            self.set_notices(Notice::Host, &judgement.problems);
+        }
         if outcome.desired_changed {
             let result = self.carry_out(&desired, plan);
             self.set_fault(Fault::Datapath, result.err().into_iter().collect());
@@ -120,7 +132,7 @@ impl Controller {
     pub(super) fn judge_reach(&mut self) {
         let judgement = self.judge(&self.membership.merged_spec());
         self.set_notices(Notice::Host, &judgement.problems);
-        self.reach = judgement.reach;
+        self.reach = Arc::new(judgement.reach);
         self.offer_again();
         self.tell_of_sources();
         self.publish();

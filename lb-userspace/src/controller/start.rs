@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
+use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
@@ -13,6 +14,7 @@ use super::discovery::{Discovery, of_the_change, said_before};
 use super::passive::Looks;
 use super::probes::Probes;
 use super::return_path::ReturnPaths;
+use super::settle::Settling;
 use super::{Clock, Controller, Fault, Inbox, Names, Notice, Order, Published};
 use crate::api::{self, EventLog, Snapshot};
 use crate::datapath::{Adoption, Datapath, Demand, Tuning};
@@ -84,6 +86,7 @@ impl Controller {
         let (health_events, health_inbox) = mpsc::unbounded_channel();
         let (network_events, network_inbox) = mpsc::unbounded_channel();
         let (source_events, source_inbox) = mpsc::unbounded_channel();
+        let (settled, settled_inbox) = mpsc::unbounded_channel();
         let prober = Prober::default();
         let (health, _) = HealthEngine::start(default_probe_limit(), health_events, prober.clone());
         let path = ProbePath::start(network_events.clone())?;
@@ -103,11 +106,13 @@ impl Controller {
             health,
             resolver,
             host,
-            reach: judgement.reach,
+            reach: Arc::new(judgement.reach),
             return_paths: ReturnPaths::default(),
+            look_for_replies: Instant::now(),
             discovery: Discovery::new(source_events, kept, answers),
             looks: Looks::default(),
             probes: Probes::new(path, prober),
+            settling: Settling::new(settled),
             published: Published {
                 snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
                 counter: watch::Sender::new(0),
@@ -126,6 +131,7 @@ impl Controller {
                 health: health_inbox,
                 network: network_inbox,
                 sources: source_inbox,
+                settled: settled_inbox,
             },
         };
         let foreign = controller.read_datapath().foreign_pins();

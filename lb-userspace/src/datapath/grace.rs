@@ -14,7 +14,7 @@ const MEMBARRIER_CMD_GLOBAL: i32 = 1;
 
 /// A way to wait for a grace period.
 #[derive(Debug)]
-pub(super) enum Grace {
+pub(crate) enum Grace {
     /// `membarrier(MEMBARRIER_CMD_GLOBAL)`, which is synchronize_rcu.
     Membarrier,
     /// Storing into an array of maps, after which the kernel waits for running programs (since 4.18); the way where
@@ -32,8 +32,8 @@ impl Grace {
         Ok(Self::MapInMap { outer, inner })
     }
 
-    /// Waits for one grace period, 8 to 30 ms.
-    pub(super) fn wait(&self) -> io::Result<()> {
+    /// Waits for one grace period, 5 to 30 ms.
+    pub(crate) fn wait(&self) -> io::Result<()> {
         match self {
             Self::Membarrier => membarrier(MEMBARRIER_CMD_GLOBAL).map(drop),
             Self::MapInMap { outer, inner } => {

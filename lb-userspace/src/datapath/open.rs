@@ -35,7 +35,7 @@ use crate::spec::{AttachMode, DatapathSpec};
 pub struct Datapath {
     pub(super) maps: Maps,
     pub(super) programs: Programs,
-    pub(super) grace: Grace,
+    pub(super) grace: Arc<Grace>,
     pub(super) tick: Tick,
     pub(super) settings: lb_common::Settings,
     object: Vec<u8>,
@@ -125,7 +125,7 @@ impl Datapath {
         let mut datapath = Self {
             maps,
             programs,
-            grace,
+            grace: Arc::new(grace),
             tick,
             settings,
             object,
@@ -242,6 +242,11 @@ impl Datapath {
     /// The load-time constants of the program in use: what hashing and planning need.
     pub fn settings(&self) -> &lb_common::Settings {
         &self.settings
+    }
+
+    /// The wait for running programs, for whoever waits beside the owner.
+    pub(crate) const fn grace(&self) -> &Arc<Grace> {
+        &self.grace
     }
 
     /// The secret in use.

@@ -58,8 +58,7 @@ async fn sources_come_change_and_go() {
     world.sources.set([(id("a"), file(&path, false, 5))]);
     assert_eq!(world.backends().await, ["10.0.0.1"]);
     // The same again, written elsewhere: it goes on.
-    let moved =
-        SourceSpec { origin: Origin::File { path: "x".to_owned(), line: 7 }, ..file(&path, false, 5) };
+    let moved = SourceSpec { origin: Origin::File { path: "x".into(), line: 7 }, ..file(&path, false, 5) };
     world.sources.set([(id("a"), moved)]);
     world.write("a", "10.0.0.2\n");
     assert_eq!(world.backends().await, ["10.0.0.2"]);

@@ -3,11 +3,13 @@
 //! In: an [`Image`]. Out: what each id stands for, with the numbers by which counters are found.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use lb_common::Address;
 
 use super::{Image, PoolImage};
 use crate::desired::{BackendKey, ListenerKey, PoolKey, Variant, protocol_of};
+use crate::record::{BackendRecord, PoolReport};
 
 /// A service in use.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,6 +96,45 @@ impl Image {
     /// The pools in use, by id.
     pub fn pools(&self) -> impl Iterator<Item = PoolView> {
         self.pools.iter().map(|(id, pool)| pool.view(*id, &self.sources))
+    }
+}
+
+/// By which a pool that is as it was is known without looking at each of its backends.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    name: String,
+    records: Arc<Vec<BackendRecord>>,
+    slot_counts: Arc<[u32]>,
+}
+
+impl Shape {
+    /// Nothing has changed between the two. (Something may have, and changed back.)
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.name == other.name
+            && Arc::ptr_eq(&self.records, &other.records)
+            && Arc::ptr_eq(&self.slot_counts, &other.slot_counts)
+    }
+}
+
+impl Image {
+    /// The shape of each pool in use, by id.
+    pub fn shapes(&self) -> impl Iterator<Item = (u16, Shape)> {
+        let shape = |pool: &PoolImage| Shape {
+            name: pool.name.clone(),
+            records: Arc::clone(&pool.records),
+            slot_counts: Arc::clone(&pool.slot_counts),
+        };
+        self.pools.iter().map(move |(id, pool)| (*id, shape(pool)))
+    }
+
+    /// The pool with this id.
+    pub fn pool(&self, id: u16) -> Option<PoolView> {
+        self.pools.get(&id).map(|pool| pool.view(id, &self.sources))
+    }
+
+    /// Every pool's table: whose it is, generation, hash and slots.
+    pub fn tables(&self) -> impl Iterator<Item = (Option<PoolKey>, PoolReport, u32)> {
+        self.pools.values().map(|pool| (pool.key(), pool.report, pool.slots()))
     }
 }
 

@@ -37,8 +37,9 @@ impl CliObjects {
 pub(super) struct Definitions {
     /// The file, whole.
     pub(super) file: Arc<Spec>,
-    file_services: Arc<BTreeMap<Name, ServiceSpec>>,
-    file_pools: Arc<BTreeMap<Name, PoolSpec>>,
+    /// Where in it each service is, and each pool.
+    file_services: Arc<BTreeMap<Name, usize>>,
+    file_pools: Arc<BTreeMap<Name, usize>>,
     /// What lbctl added.
     pub(super) cli: Arc<CliObjects>,
     /// What sources of the defined pools say, as far as it is taken.
@@ -51,8 +52,8 @@ impl Definitions {
         if !discovered.is_empty() {
             Arc::make_mut(&mut discovered).keep_defined(&file.pools);
         }
-        let services = file.services.iter().map(|service| (service.name.clone(), service.clone()));
-        let pools = file.pools.iter().map(|pool| (pool.name.clone(), pool.clone()));
+        let services = file.services.iter().map(|service| service.name.clone()).zip(0..);
+        let pools = file.pools.iter().map(|pool| pool.name.clone()).zip(0..);
         Self {
             file_services: Arc::new(services.collect()),
             file_pools: Arc::new(pools.collect()),
@@ -62,14 +63,23 @@ impl Definitions {
         }
     }
 
+    /// Nothing was defined, taken away or said since one was made of the other.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file)
+            && Arc::ptr_eq(&self.cli, &other.cli)
+            && Arc::ptr_eq(&self.discovered, &other.discovered)
+    }
+
     /// The service of this name, whoever defined it.
     pub(super) fn service(&self, name: &Name) -> Option<&ServiceSpec> {
-        self.file_services.get(name).or_else(|| self.cli.services.get(name))
+        let of_file = self.file_services.get(name).and_then(|at| self.file.services.get(*at));
+        of_file.or_else(|| self.cli.services.get(name))
     }
 
     /// The pool of this name with its own definition's members only.
     pub(super) fn pool_alone(&self, name: &Name) -> Option<&PoolSpec> {
-        self.file_pools.get(name).or_else(|| self.cli.pools.get(name))
+        let of_file = self.file_pools.get(name).and_then(|at| self.file.pools.get(*at));
+        of_file.or_else(|| self.cli.pools.get(name))
     }
 
     /// The pool of this name with the members of every origin, the file's first.
@@ -92,7 +102,8 @@ impl Definitions {
 
     /// The pools that this one stands in for.
     pub(super) fn stood_in_for<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = &'a Name> {
-        let pools = self.file_pools.values().chain(self.cli.pools.values());
+        let of_file = self.file_pools.values().filter_map(|at| self.file.pools.get(*at));
+        let pools = of_file.chain(self.cli.pools.values());
         let is_behind =
             move |pool: &&PoolSpec| pool.backup.as_ref().is_some_and(|backup| backup.pool == *name);
         pools.filter(is_behind).map(|pool| &pool.name)

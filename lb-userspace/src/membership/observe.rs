@@ -11,28 +11,72 @@ use super::draft::{Draft, verdict_events};
 use super::event::DomainEvent;
 use super::pool::Pool;
 use super::{
-    Candidate, CheckId, MemberId, Membership, Millis, Outcome, StateOverride, Then, WayState, assemble,
-    hidden, probes,
+    Candidate, CheckId, Event, MemberId, Membership, Millis, Outcome, StateOverride, Then, WayState,
+    assemble, hidden, probes,
 };
 use crate::health::Health;
 use crate::spec::Name;
 
+/// What observations have touched and is to be judged anew.
+#[derive(Debug, Default)]
+struct Touched {
+    pools: BTreeSet<Name>,
+    /// In the order they were reported in.
+    ways: Vec<(IpAddr, WayState)>,
+}
+
 impl Membership {
-    pub(super) fn observe_health(
+    /// Takes observations of one moment. A pool is judged once, however many of them are about it.
+    pub(super) fn observe_all(&mut self, now: Millis, events: Vec<Event>) -> Outcome {
+        let (mut outcome, mut touched) = (Outcome::default(), Touched::default());
+        for event in events {
+            match event {
+                Event::Health { id, health, detail } => {
+                    if self.note_health(&id, health, detail, &mut outcome) {
+                        touched.pools.insert(id.member.pool);
+                    }
+                }
+                Event::Confirmed { id, detail } => {
+                    let is_news = self.note_health(&id, Health::Healthy, detail, &mut outcome);
+                    if self.confirm(&id) || is_news {
+                        touched.pools.insert(id.member.pool);
+                    }
+                }
+                Event::Way { ip, state } => touched.ways.push((ip, state)),
+                // These judge by themselves, of what is known by then.
+                Event::Suspect { id, why } => {
+                    self.judge_touched(now, std::mem::take(&mut touched), &mut outcome);
+                    self.observe_suspect(now, &id, why, &mut outcome);
+                }
+                Event::Discovered { id, backends } => {
+                    self.judge_touched(now, std::mem::take(&mut touched), &mut outcome);
+                    outcome.absorb(self.observe_answer(now, &id, backends));
+                }
+                Event::Tick => {
+                    self.judge_touched(now, std::mem::take(&mut touched), &mut outcome);
+                    outcome.absorb(self.observe_time(now));
+                }
+            }
+        }
+        self.judge_touched(now, touched, &mut outcome);
+        outcome
+    }
+
+    /// True: it is news of a backend that is checked.
+    fn note_health(
         &mut self,
-        now: Millis,
         check: &CheckId,
         health: Health,
         detail: Arc<str>,
-    ) -> Outcome {
-        let mut outcome = Outcome::default();
+        outcome: &mut Outcome,
+    ) -> bool {
         let id = &check.member;
-        let Some(pool) = self.pools.get_mut(&id.pool) else { return outcome };
-        let Some(member) = pool.members.get(&id.address) else { return outcome };
+        let Some(pool) = self.pools.get_mut(&id.pool) else { return false };
+        let Some(member) = pool.members.get(&id.address) else { return false };
         // A result that was on its way when the check ended.
         let checked = member.check.is_some() && member.over.state != Some(StateOverride::Disabled);
         let Some(heard) = member.hears(check.through, health, detail).filter(|_| checked) else {
-            return outcome;
+            return false;
         };
         if member.health != heard.health {
             outcome.events.push(DomainEvent::health(id, heard.health, &heard.detail));
@@ -40,56 +84,64 @@ impl Membership {
         if let Some(member) = Arc::make_mut(pool).members.get_mut(&id.address) {
             *member = heard;
         }
-        self.settle_one(now, &id.pool, &mut outcome);
-        outcome
+        true
     }
 
-    pub(super) fn observe_way(&mut self, now: Millis, ip: IpAddr, state: WayState) -> Outcome {
-        let mut outcome = Outcome::default();
-        let pools: Vec<Name> = self
-            .pools
-            .iter()
-            .filter(|(_, pool)| pool.has_address(ip))
-            .map(|(name, _)| name.clone())
-            .collect();
-        if pools.is_empty() || !Arc::make_mut(&mut self.ways).report(ip, state) {
-            return outcome;
+    /// True: an ejection may be over by what this check has found.
+    fn confirm(&mut self, check: &CheckId) -> bool {
+        let Some(pool) = self.pools.get_mut(&check.member.pool) else { return false };
+        let Some(listener) = &check.through else { return false };
+        Arc::make_mut(pool).confirm(check.member.address, listener)
+    }
+
+    /// Whether a backend may be ejected depends on how its neighbours are judged, so nothing may be left to judge.
+    fn observe_suspect(&mut self, now: Millis, id: &MemberId, why: Arc<str>, outcome: &mut Outcome) {
+        let Some(pool) = self.pools.get_mut(&id.pool) else { return };
+        if Arc::make_mut(pool).eject(id.address, now, why) {
+            outcome.checks_doubted.extend(probes::checks(pool).filter(|check| check.member == *id));
+            self.settle_one(now, &id.pool, outcome);
         }
-        let before = self.desired.next_hops.get(&ip).copied();
-        if before != self.ways.next_hop(ip) {
-            assemble::put_way(Arc::make_mut(&mut self.desired), ip, &self.ways);
-            outcome.desired_changed = true;
-        }
+    }
+
+    fn judge_touched(&mut self, now: Millis, touched: Touched, outcome: &mut Outcome) {
+        let Touched { mut pools, ways } = touched;
+        let led = if ways.is_empty() { BTreeSet::new() } else { self.note_ways(ways, outcome) };
+        pools.extend(led.iter().cloned());
         for name in pools {
-            self.settle_one(now, &name, &mut outcome);
-            if let Some(pool) = self.pools.get(&name).filter(|pool| pool.asks_through()) {
-                let desired = Arc::make_mut(&mut self.desired);
-                let datapath = &self.definitions.file.datapath;
-                outcome.desired_changed |= hidden::put(desired, pool, &self.probes, &self.ways, datapath);
+            self.settle_one(now, &name, outcome);
+        }
+        self.put_hidden(&led, outcome);
+    }
+
+    /// Lets the services of checks follow the ways to the backends of these pools.
+    fn put_hidden(&mut self, pools: &BTreeSet<Name>, outcome: &mut Outcome) {
+        let pools = pools.iter().filter_map(|name| self.pools.get(name));
+        for pool in pools.filter(|pool| pool.asks_through()) {
+            let desired = Arc::make_mut(&mut self.desired);
+            let datapath = &self.definitions.file.datapath;
+            outcome.desired_changed |= hidden::put(desired, pool, &self.probes, &self.ways, datapath);
+        }
+    }
+
+    /// Takes the ways to addresses that somebody wants. Returns the pools whose members they lead to.
+    fn note_ways(&mut self, ways: Vec<(IpAddr, WayState)>, outcome: &mut Outcome) -> BTreeSet<Name> {
+        let told: BTreeSet<IpAddr> = ways.iter().map(|(ip, _)| *ip).collect();
+        let wanted: BTreeSet<IpAddr> =
+            self.pools.values().flat_map(|pool| pool.addresses_among(&told)).collect();
+        let mut changed = BTreeSet::new();
+        for (ip, state) in ways {
+            if wanted.contains(&ip) && Arc::make_mut(&mut self.ways).report(ip, state) {
+                changed.insert(ip);
             }
         }
-        outcome
-    }
-
-    pub(super) fn observe_confirmation(&mut self, now: Millis, id: &CheckId, detail: Arc<str>) -> Outcome {
-        let mut outcome = self.observe_health(now, id, Health::Healthy, detail);
-        let Some(pool) = self.pools.get_mut(&id.member.pool) else { return outcome };
-        let Some(listener) = &id.through else { return outcome };
-        if Arc::make_mut(pool).confirm(id.member.address, listener) {
-            self.settle_one(now, &id.member.pool, &mut outcome);
+        for ip in &changed {
+            if self.desired.next_hops.get(ip).copied() != self.ways.next_hop(*ip) {
+                assemble::put_way(Arc::make_mut(&mut self.desired), *ip, &self.ways);
+                outcome.desired_changed = true;
+            }
         }
-        outcome
-    }
-
-    pub(super) fn observe_suspect(&mut self, now: Millis, id: &MemberId, why: Arc<str>) -> Outcome {
-        let mut outcome = Outcome::default();
-        let Some(pool) = self.pools.get_mut(&id.pool) else { return outcome };
-        if Arc::make_mut(pool).eject(id.address, now, why) {
-            let checks = probes::checks(pool).filter(|check| check.member == *id);
-            outcome.checks_doubted.extend(checks);
-            self.settle_one(now, &id.pool, &mut outcome);
-        }
-        outcome
+        let leads_there = |pool: &Arc<Pool>| !pool.addresses_among(&changed).is_empty();
+        self.pools.iter().filter(|(_, pool)| leads_there(pool)).map(|(name, _)| name.clone()).collect()
     }
 
     /// Judges one pool anew, and those that it stands in for; the desired state follows if anything is otherwise.

@@ -274,6 +274,14 @@ impl Pool {
         let ports = BackendAddress { ip, port: None }..=BackendAddress { ip, port: Some(u16::MAX) };
         self.is_used() && self.members.range(ports).next().is_some()
     }
+
+    /// Those of [`Self::addresses`] that are among these.
+    pub(super) fn addresses_among(&self, some: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
+        match some.len() < self.members.len() {
+            true => some.iter().copied().filter(|ip| self.has_address(*ip)).collect(),
+            false => self.addresses().filter(|ip| some.contains(ip)).collect(),
+        }
+    }
 }
 
 /// This service puts an address of this host into packets of this table.

@@ -152,9 +152,9 @@ impl World {
 
     #[track_caller]
     fn refused(&mut self, operation: Operation) -> Refusal {
-        let before = self.membership.pool_views();
+        let before = self.membership.pool_views(&[]);
         let refusal = self.try_do(operation).unwrap_err();
-        assert_eq!(self.membership.pool_views(), before);
+        assert_eq!(self.membership.pool_views(&[]), before);
         refusal
     }
 

@@ -74,6 +74,36 @@ pub struct PoolView {
     pub stand_ins: Vec<BackendView>,
     /// Tables that are not served as they should be.
     pub plights: Vec<Plight>,
+    /// See [`Made`].
+    made: Made,
+}
+
+/// The pool and its backup pool as they were when a view was made of them: while they are the very same, the view is.
+#[derive(Clone)]
+struct Made(Arc<Pool>, Option<Arc<Pool>>);
+
+impl Made {
+    fn is_of(&self, pool: &Arc<Pool>, backup: Option<&Arc<Pool>>) -> bool {
+        let same_backup = match (&self.1, backup) {
+            (None, None) => true,
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            _ => false,
+        };
+        Arc::ptr_eq(&self.0, pool) && same_backup
+    }
+}
+
+/// Two views that show the same are equal, whatever they were made of.
+impl PartialEq for Made {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Made")
+    }
 }
 
 impl PoolView {
@@ -121,19 +151,26 @@ pub struct ServiceView {
 }
 
 impl Membership {
-    /// Every pool, by name.
-    pub fn pool_views(&self) -> Vec<PoolView> {
-        self.pools.values().map(|pool| pool.view(self.backup_of(pool))).collect()
+    /// Every pool, by name; `before`: an earlier answer, of which every view that still holds is taken.
+    pub fn pool_views(&self, before: &[Arc<PoolView>]) -> Vec<Arc<PoolView>> {
+        let mut before = before.iter().peekable();
+        let view = |pool: &Arc<Pool>| {
+            while before.next_if(|view| view.name < pool.name).is_some() {}
+            let known = before.next_if(|view| view.name == pool.name);
+            let known = known.filter(|view| view.made.is_of(pool, self.backup_of(pool)));
+            known.map_or_else(|| Arc::new(Pool::view(pool, self.backup_of(pool))), Arc::clone)
+        };
+        self.pools.values().map(view).collect()
     }
 
-    fn backup_of(&self, pool: &Pool) -> Option<&Pool> {
-        self.pools.get(&pool.backup.as_ref()?.pool).map(Arc::as_ref)
+    fn backup_of(&self, pool: &Pool) -> Option<&Arc<Pool>> {
+        self.pools.get(&pool.backup.as_ref()?.pool)
     }
 
     /// The pool of this name, or that of the service of this name.
     pub fn pool_view(&self, name: &Name) -> Option<PoolView> {
         let pool = self.pools.get(name).or_else(|| self.pools.get(&self.services.get(name)?.pool));
-        pool.map(|pool| pool.view(self.backup_of(pool)))
+        pool.map(|pool| Pool::view(pool, self.backup_of(pool)))
     }
 
     /// Every service, by name.
@@ -165,7 +202,7 @@ impl Membership {
 }
 
 impl Pool {
-    fn view(&self, backup: Option<&Self>) -> PoolView {
+    fn view(self: &Arc<Self>, backup: Option<&Arc<Self>>) -> PoolView {
         let backends = self.members.iter();
         let plight = |(variant, mode): (&Variant, &Mode)| {
             let backup = self.backup.as_ref().filter(|_| mode.on_backup).map(|backup| backup.pool.clone());
@@ -187,6 +224,7 @@ impl Pool {
             backends: backends.map(|(address, member)| self.backend(*address, member)).collect(),
             stand_ins: backup.map(|backup| self.stand_ins_of(backup)).unwrap_or_default(),
             plights: self.modes.iter().filter_map(plight).collect(),
+            made: Made(Arc::clone(self), backup.cloned()),
         }
     }
 

@@ -148,9 +148,9 @@ fn flag(text: &mut Text, snapshot: &Snapshot, (name, help): (&str, &str), is_so:
 
 fn backends(text: &mut Text, snapshot: &Snapshot, counters: &dyn Counters) {
     let (totals, flows) = (counters.backends(), counters.backend_flows());
-    let views: Vec<&BackendView> = snapshot.pools.iter().flat_map(PoolView::members).collect();
+    let views: Vec<&BackendView> = snapshot.pools.iter().flat_map(|pool| pool.members()).collect();
     let total = |id: &MemberId| totals.get(id).copied().unwrap_or_default();
-    let placement = |id: &MemberId| snapshot.placements.get(id).copied().unwrap_or_default();
+    let placement = |id: &MemberId| snapshot.placements.get(id);
     let families: [(&str, Kind, &str, &ValueOf<'_>); 9] = [
         (
             "backend_ejected",

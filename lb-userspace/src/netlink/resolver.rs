@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use tokio::sync::mpsc;
@@ -29,7 +30,7 @@ const SETTLE: Duration = Duration::from_millis(20);
 const HOST_SETTLE: Duration = Duration::from_millis(50);
 
 /// How many ways are asked for before the events get their turn again.
-const CHUNK: usize = 64;
+const CHUNK: usize = 256;
 
 /// Neighbours that do not answer are asked again after this time.
 const RETRY: Duration = Duration::from_secs(1);
@@ -213,8 +214,11 @@ impl Work {
     /// Asks for stale ways, a chunk at a time.
     async fn refresh(&mut self) {
         self.refresh_at = None;
-        for address in self.table.take_stale(CHUNK) {
-            match route::ask(&self.kernel.handle, address).await {
+        let addresses = self.table.take_stale(CHUNK);
+        // All at once: one after the other, each would wait for two tasks to take turns.
+        let answers = join_all(addresses.iter().map(|address| route::ask(&self.kernel.handle, *address)));
+        for (address, answer) in addresses.iter().copied().zip(answers.await) {
+            match answer {
                 Ok(way) => self.table.answer(address, way),
                 Err(error) => tracing::warn!("the way to backend {address} stays as it was: {error}"),
             }

@@ -236,7 +236,7 @@ impl<'a> Planner<'a> {
     fn take_block(&mut self, len: u32) -> Result<u32, PlanError> {
         let mut base = self.blocks.take(len);
         if base.is_none() && self.blocks.is_unsettled() {
-            self.settle();
+            self.settle_now();
             base = self.blocks.take(len);
         }
         let (_, longest) = self.blocks.room();

@@ -105,7 +105,7 @@ impl<'a> Planner<'a> {
     fn take_region(&mut self, words: u32) -> Result<u32, PlanError> {
         let mut base = self.arena.take(words);
         if base.is_none() && self.arena.is_unsettled() {
-            self.settle();
+            self.settle_now();
             base = self.arena.take(words);
         }
         let (_, longest) = self.arena.room();

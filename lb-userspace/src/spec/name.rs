@@ -6,6 +6,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +15,10 @@ use super::SyntaxError;
 /// The longest name, in bytes.
 const MAX_LEN: usize = 63;
 
-/// A valid name of a service or a pool.
+/// A valid name of a service or a pool. Cloning is cheap: every backend, event and view carries its pool's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 
 impl Name {
     /// The text.
@@ -27,7 +28,7 @@ impl Name {
 
     /// What stands in messages for a name that could not be read; no text can be read as this one.
     pub(crate) fn unnamed(number: u32) -> Self {
-        Self(format!("(unnamed {number})"))
+        Self(format!("(unnamed {number})").into())
     }
 }
 
@@ -50,7 +51,7 @@ impl FromStr for Name {
             None if text.starts_with(['.', '_', '-']) => {
                 fault("does not begin with a letter or digit".into())
             }
-            None => Ok(Self(text.to_owned())),
+            None => Ok(Self(text.into())),
         }
     }
 }
@@ -65,7 +66,7 @@ impl TryFrom<String> for Name {
 
 impl From<Name> for String {
     fn from(name: Name) -> Self {
-        name.0
+        name.0.as_ref().to_owned()
     }
 }
 
@@ -89,12 +90,12 @@ impl AsRef<str> for Name {
 
 impl PartialEq<str> for Name {
     fn eq(&self, other: &str) -> bool {
-        self.0 == other
+        *self.0 == *other
     }
 }
 
 impl PartialEq<&str> for Name {
     fn eq(&self, other: &&str) -> bool {
-        self.0 == *other
+        *self.0 == **other
     }
 }

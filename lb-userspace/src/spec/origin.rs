@@ -4,8 +4,45 @@
 //! changes and removes only its own, so [`Origin::same_owner`] compares owners, never positions.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+/// A file's name as the user wrote it, shared by all that is defined in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct FileName(Arc<str>);
+
+impl FileName {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for FileName {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<String> for FileName {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<FileName> for String {
+    fn from(name: FileName) -> Self {
+        name.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
 
 /// Who defined something, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -14,7 +51,7 @@ pub enum Origin {
     /// The configuration file or one it includes.
     File {
         /// As the user named it.
-        path: String,
+        path: FileName,
         /// Counted from 1.
         line: u32,
     },

@@ -2,13 +2,13 @@
 //!
 //! In: specs as read. Out: the same with every path and line forgotten, to be compared. Invariant: whose a definition is stays.
 
-use super::{Origin, PoolSpec, ServiceSpec, Spec};
+use super::{FileName, Origin, PoolSpec, ServiceSpec, Spec};
 
 impl Origin {
     /// The same owner, nowhere in particular.
     fn forget_place(&mut self) {
         if let Self::File { path, line } = self {
-            path.clear();
+            *path = FileName::default();
             *line = 0;
         }
     }
@@ -46,11 +46,15 @@ impl Spec {
                     .services
                     .iter()
                     .zip(&other.services)
-                    .all(|(a, b)| a.without_place() == b.without_place())
+                    .all(|(a, b)| a == b || a.without_place() == b.without_place())
         };
         let same_pools = || {
             self.pools.len() == other.pools.len()
-                && self.pools.iter().zip(&other.pools).all(|(a, b)| a.without_place() == b.without_place())
+                && self
+                    .pools
+                    .iter()
+                    .zip(&other.pools)
+                    .all(|(a, b)| a == b || a.without_place() == b.without_place())
         };
         self.daemon == other.daemon && self.datapath == other.datapath && same_services() && same_pools()
     }

@@ -52,7 +52,7 @@ pub enum Place {
 impl From<&Origin> for Place {
     fn from(origin: &Origin) -> Self {
         match origin {
-            Origin::File { path, line } => Self::Line { path: path.clone(), line: *line },
+            Origin::File { path, line } => Self::Line { path: path.as_str().to_owned(), line: *line },
             Origin::Cli => Self::Cli,
             Origin::Discovery { source } => Self::Discovery { source: source.clone() },
         }

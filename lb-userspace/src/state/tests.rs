@@ -1,3 +1,5 @@
+mod written;
+
 use super::*;
 use crate::config;
 use crate::membership::{Override, StateOverride};

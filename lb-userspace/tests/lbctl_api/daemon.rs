@@ -360,7 +360,7 @@ impl Core {
             in_force: true,
             degraded: self.degraded.clone(),
             services: self.membership.service_views(),
-            pools: self.membership.pool_views(),
+            pools: self.membership.pool_views(&[]),
             overrides: self.membership.overrides(),
             config: "lbd.toml".to_owned(),
             ..Snapshot::default()

@@ -64,7 +64,7 @@ fn each_backend_has_a_hidden_service_that_forwards_as_its_own_does() {
         assert!(backend.takes_new && backend.keeps && backend.weight == 1);
         // Nobody is shown any of it.
         assert_eq!(world.membership.service_views().len(), 1);
-        assert_eq!(world.membership.pool_views().len(), 1);
+        assert_eq!(world.membership.pool_views(&[]).len(), 1);
         assert_eq!(world.membership.merged_spec().services.len(), 1);
     }
 }

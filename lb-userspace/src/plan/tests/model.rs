@@ -65,8 +65,21 @@ impl World {
         plan(&self.image, desired, &SETTINGS)
     }
 
-    /// Plans and carries out; the image from the maps alone must say the same.
+    /// Plans and carries out, and waits as the daemon does when it has time; the image from the maps alone must say the same.
     pub(crate) fn go_to(&mut self, desired: &Desired) -> Plan {
+        let plan = self.go_to_at_once(desired);
+        self.settle();
+        plan
+    }
+
+    /// A grace period passes.
+    pub(crate) fn settle(&mut self) {
+        self.store.grace().unwrap();
+        self.image.note_grace();
+    }
+
+    /// As [`Self::go_to`], without the wait.
+    pub(crate) fn go_to_at_once(&mut self, desired: &Desired) -> Plan {
         let plan = self.plan(desired).unwrap();
         self.image = plan.clone().carry_out(&mut self.store).unwrap();
         assert_same(&self.image, &Image::read(&self.store).unwrap());

@@ -5,8 +5,8 @@ use lb_common::backend_state::{KEEPS, LIVE, TAKES_NEW};
 use super::model::World;
 use super::model::*;
 use crate::change::Change;
-use crate::desired::{BackendKey, Variant};
-use crate::plan::PlanError;
+use crate::desired::{BackendKey, Desired, Variant};
+use crate::plan::{Plan, PlanError};
 use crate::spec::{Forward, Protocol};
 use crate::store::Table;
 
@@ -60,18 +60,48 @@ fn nothing_differs_nothing_is_done() {
 }
 
 #[test]
-fn a_weight_is_a_table_and_a_grace_period() {
+fn a_weight_is_a_table_and_nobody_waits() {
     let mut world = World::new();
     let mut desired = web(&[1, 2, 5]);
     world.go_to(&desired);
     web_backend(&mut desired, 2).weight = 3;
     let plan = world.go_to(&desired);
-    assert_eq!(names(&plan.changes), ["Region", "PoolTable", "PoolReport", "Grace"]);
+    assert_eq!(names(&plan.changes), ["Region", "PoolTable", "PoolReport"]);
     let moves = &plan.report.pools[0];
     assert_eq!((moves.generation_before, moves.generation_after, moves.slots), (1, 2, 1021));
     // 2 of 8 becomes 3 of 9: a twelfth of the slots.
     assert!((80..=100).contains(&moves.slots_moved), "{moves:?}");
     assert!(moves.collateral < 10, "{moves:?}");
+}
+
+/// What is left behind by one plan is waited for by the next, unless somebody had time in between.
+#[test]
+fn a_grace_period_is_waited_for_only_where_something_comes_after_it() {
+    let graces = |plan: &Plan| names(&plan.changes).iter().filter(|name| *name == "Grace").count();
+    let mut world = World::new();
+    let mut desired = web(&[1, 1, 1]);
+    world.go_to(&desired);
+    // Grace periods, and whether one comes before anything else.
+    let mut changed = |world: &mut World, change: &dyn Fn(&mut Desired)| {
+        change(&mut desired);
+        let plan = world.go_to_at_once(&desired);
+        let waits_first = names(&plan.changes)[0] == "Grace";
+        (graces(&plan), waits_first)
+    };
+    let weight = |weight| move |desired: &mut Desired| web_backend(desired, 2).weight = weight;
+    assert_eq!(changed(&mut world, &weight(2)), (0, false));
+    assert_eq!(changed(&mut world, &weight(3)), (1, true));
+    world.settle();
+    assert_eq!(changed(&mut world, &weight(4)), (0, false));
+    world.settle();
+    let drain = |desired: &mut Desired| web_backend(desired, 2).takes_new = false;
+    assert_eq!(changed(&mut world, &drain), (1, false));
+    world.settle();
+    let remove = |desired: &mut Desired| *desired = web(&[1]);
+    assert_eq!(changed(&mut world, &remove), (1, false));
+    world.settle();
+    let add = |desired: &mut Desired| *desired = web(&[1, 1, 1]);
+    assert_eq!(changed(&mut world, &add), (0, false));
 }
 
 #[test]
@@ -173,7 +203,7 @@ fn a_longer_table_is_a_new_region() {
     world.go_to(&desired);
     desired.pools.get_mut(&key("web", Variant::V4)).unwrap().table_len = 4093;
     let plan = world.go_to(&desired);
-    assert_eq!(names(&plan.changes), ["Region", "PoolTable", "PoolReport", "Grace"]);
+    assert_eq!(names(&plan.changes), ["Region", "PoolTable", "PoolReport"]);
     assert_eq!(plan.report.pools[0].slots, 4093);
     // The old region is free again.
     world.go_to(&web(&[1, 1, 1]));
@@ -187,13 +217,13 @@ fn a_way_that_changes_is_a_new_entry_and_one_word_for_each_backend() {
     world.go_to(&desired);
     desired.next_hops.insert(v4(1), way(77));
     let plan = world.go_to(&desired);
-    assert_eq!(names(&plan.changes), ["NextHop", "BackendState", "Grace"]);
+    assert_eq!(names(&plan.changes), ["NextHop", "BackendState"]);
     desired.next_hops.insert(v4(2), way(77));
     let plan = world.go_to(&desired);
-    assert_eq!(names(&plan.changes), ["BackendState", "Grace"]);
+    assert_eq!(names(&plan.changes), ["BackendState"]);
     desired.next_hops.remove(&v4(2));
     let plan = world.go_to(&desired);
-    assert_eq!(names(&plan.changes), ["BackendState", "Grace"]);
+    assert_eq!(names(&plan.changes), ["BackendState"]);
     assert_eq!(world.image.pools[&1].record(2).next_hop(), 0);
 }
 

@@ -46,6 +46,8 @@ pub(super) enum Event {
     Apply {
         dies_at: Option<u8>,
     },
+    /// The daemon has had the time to wait for a grace period.
+    Settled,
     /// Some flows end, and the flow table is scanned.
     Scan {
         ends: u32,
@@ -67,6 +69,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         2 => (number, prop::option::weighted(0.7, 0..3_u8)).prop_map(|(number, way)| Event::Way { number, way }),
         1 => (pool, any::<bool>()).prop_map(|(pool, long)| Event::TableLen { pool, long }),
         6 => prop::option::weighted(0.3, any::<u8>()).prop_map(|dies_at| Event::Apply { dies_at }),
+        2 => Just(Event::Settled),
         2 => any::<u32>().prop_map(|ends| Event::Scan { ends }),
     ]
 }

@@ -73,6 +73,10 @@ impl History {
             Event::Way { number, way: Some(hop) } => drop(self.new.next_hops.insert(v4(number), way(hop))),
             Event::TableLen { pool, long } => self.pool(pool).table_len = if long { 4093 } else { 1021 },
             Event::Apply { dies_at } => self.apply(dies_at),
+            Event::Settled => {
+                self.world.settle();
+                self.under_way.clear();
+            }
             Event::Scan { ends } => self.scan(ends),
         }
     }
