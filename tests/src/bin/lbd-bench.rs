@@ -6,17 +6,18 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
+use lbd_tests::bench::control::{self, ControlReport};
 use lbd_tests::bench::{Report, Row, Scale, cases, measure};
 use lbd_tests::program::{Family, Mode, Rig, Wish};
 
-/// ns a packet of the program in the kernel, over a null program in the same run
+/// What lbd costs: ns a packet of the program in the kernel, over a null program in the same run; the control plane
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask bench")]
 struct Arguments {
     /// One part only
     #[arg(long, value_enum, default_value = "program")]
     only: Part,
-    /// One mode only
+    /// One mode only, of the program
     #[arg(long, value_name = "full-nat|nat|dsr|ipip")]
     mode: Option<Mode>,
     /// Fewer flows and fewer turns: a minute instead of some
@@ -34,6 +35,8 @@ struct Arguments {
 enum Part {
     /// The program in the kernel, by BPF_PROG_TEST_RUN
     Program,
+    /// Changes, loads, reloads, tables, memory: the daemon and lbctl in a namespace of their own
+    Control,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,14 +62,41 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<bool> {
     ensure!(nix::unistd::geteuid().is_root(), "measuring loads programs: run it as root");
     let is_json = arguments.json || arguments.output == Output::Json;
+    match arguments.only {
+        Part::Program => programs(arguments, is_json),
+        Part::Control => control(arguments.quick, is_json),
+    }
+}
+
+/// The control plane. True: everything could be measured.
+fn control(is_quick: bool, is_json: bool) -> Result<bool> {
+    let turns = if is_quick { 20 } else { 100 };
+    if !is_json {
+        println!("{}", ControlReport::head());
+    }
+    let report = control::measure(turns, |row| {
+        if !is_json {
+            println!("{row}");
+        }
+    })?;
+    if is_json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        let ((met, judged), [before, after]) = (report.met(), &report.load);
+        println!(
+            "{met} of {judged} bounds kept by the median; times in ms; load before {before}, after {after}"
+        );
+    }
+    Ok(!report.has_errors())
+}
+
+/// The program. True: everything could be measured.
+fn programs(arguments: &Arguments, is_json: bool) -> Result<bool> {
     let scale = if arguments.quick {
         Scale { turns: 31, packets: 100_000 }
     } else {
         Scale { turns: 21, packets: 1 << 20 }
     };
-    match arguments.only {
-        Part::Program => {}
-    }
     if !is_json {
         println!("ns a packet over a null program in the same run, median of {} turns", scale.turns);
         println!("{}", Report::head());

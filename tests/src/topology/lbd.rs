@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two looks at something that announces itself in no way.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Backends that a message shows.
+const SHOWN: usize = 8;
+
 /// A user without any right.
 const NOBODY: u32 = 65_534;
 
@@ -78,7 +81,14 @@ impl Lbd {
     /// Writes lbd.toml, starts `lbd run` in the balancer's namespace and waits until it answers.
     pub fn start(topology: &Topology, settings: &Settings) -> Result<Lbd> {
         let (dir, pin) = prepare(topology, settings)?;
-        Lbd::start_in(topology, Binaries::find()?, dir, pin, Vec::new())
+        Lbd::start_in(&topology.balancer, Binaries::find()?, dir, pin, Vec::new())
+    }
+
+    /// Starts `lbd run` in a namespace that is no topology's, with the lbd.toml that `config` writes for a directory of its own
+    /// and a pin directory, and waits until it answers.
+    pub fn start_with(namespace: &Namespace, config: impl FnOnce(&Path, &Path) -> String) -> Result<Lbd> {
+        let (dir, pin) = prepare_with(namespace, config)?;
+        Lbd::start_in(namespace, Binaries::find()?, dir, pin, Vec::new())
     }
 
     /// As [`Lbd::start`], but as another user with these capabilities alone (`bpf`, `net_admin` …).
@@ -104,17 +114,17 @@ impl Lbd {
             format!("--inh-caps=-all{capabilities}"),
             format!("--ambient-caps=-all{capabilities}"),
         ];
-        Lbd::start_in(topology, binaries, dir, pin, wrapper.to_vec())
+        Lbd::start_in(&topology.balancer, binaries, dir, pin, wrapper.to_vec())
     }
 
     fn start_in(
-        topology: &Topology,
+        namespace: &Namespace,
         binaries: Binaries,
         dir: PathBuf,
         pin: PathBuf,
         wrapper: Vec<String>,
     ) -> Result<Lbd> {
-        let process = spawn(&topology.balancer, &wrapper, &binaries, &dir, &[])?;
+        let process = spawn(namespace, &wrapper, &binaries, &dir, &[])?;
         let mut lbd = Lbd { process, binaries, dir, pin, wrapper, environment: Vec::new() };
         lbd.wait_ready()?;
         Ok(lbd)
@@ -122,8 +132,13 @@ impl Lbd {
 
     /// Starts it again after [`Lbd::stop`] or [`Lbd::kill`], on the same state, socket and pins.
     pub fn start_again(&mut self, topology: &Topology) -> Result<()> {
+        self.start_again_in(&topology.balancer)
+    }
+
+    /// As [`Lbd::start_again`], of one that [`Lbd::start_with`] has started.
+    pub fn start_again_in(&mut self, namespace: &Namespace) -> Result<()> {
         let Lbd { binaries, dir, wrapper, environment, .. } = &*self;
-        self.process = spawn(&topology.balancer, wrapper, binaries, dir, environment)?;
+        self.process = spawn(namespace, wrapper, binaries, dir, environment)?;
         self.wait_ready()
     }
 
@@ -136,6 +151,16 @@ impl Lbd {
     /// Writes another lbd.toml; nothing changes until [`Lbd::reload`] or a restart.
     pub fn rewrite_config(&self, topology: &Topology, settings: &Settings) -> Result<()> {
         write_config(&self.dir, &topology.plan.config(settings, &self.dir, &self.pin))
+    }
+
+    /// As [`Lbd::rewrite_config`], of one that [`Lbd::start_with`] has started.
+    pub fn write_config(&self, text: &str) -> Result<()> {
+        write_config(&self.dir, text)
+    }
+
+    /// Where its configuration, socket and state lie.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// SIGHUP.
@@ -247,9 +272,10 @@ impl Lbd {
                 return Ok(());
             }
             if Instant::now() > deadline {
+                let shown: Vec<Value> = backends.into_iter().take(SHOWN).collect();
                 bail!(
-                    "pool {pool} has not {count} eligible backends after {timeout:?}: {}",
-                    Value::from(backends)
+                    "pool {pool} has not {count} eligible backends after {timeout:?}: {} …",
+                    Value::from(shown)
                 );
             }
             self.pause()?;
@@ -285,11 +311,18 @@ impl Lbd {
 
 /// A directory with lbd.toml, and the name of a pin directory.
 fn prepare(topology: &Topology, settings: &Settings) -> Result<(PathBuf, PathBuf)> {
-    let run_dir = topology.balancer.run_dir();
+    prepare_with(&topology.balancer, |dir, pin| topology.plan.config(settings, dir, pin))
+}
+
+fn prepare_with(
+    namespace: &Namespace,
+    config: impl FnOnce(&Path, &Path) -> String,
+) -> Result<(PathBuf, PathBuf)> {
+    let run_dir = namespace.run_dir();
     let dir = run_dir.path().join(format!("lbd{}", NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed)));
     let pin = run_dir.new_pin_dir()?;
     fs::create_dir_all(dir.join("state")).with_context(|| format!("cannot create {}", dir.display()))?;
-    write_config(&dir, &topology.plan.config(settings, &dir, &pin))?;
+    write_config(&dir, &config(&dir, &pin))?;
     Ok((dir, pin))
 }
 
