@@ -21,7 +21,7 @@ use crate::maglev;
 use crate::record::{BackendRecord, PoolReport, ServiceRecord};
 use crate::store::FlowScan;
 
-pub use view::{BackendView, PoolView, ServiceView, Shape};
+pub use view::{BackendView, PoolView, ServiceView, Shape, TableSlots};
 
 /// Entries of the tables that planning allocates in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

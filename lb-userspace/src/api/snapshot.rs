@@ -10,6 +10,7 @@ use lb_common::Reason;
 
 use super::types::{FlowTables, Interface, Totals};
 use crate::desired::PoolKey;
+use crate::image::TableSlots;
 use crate::membership::{MemberId, OverrideEntry, PoolView, ServiceView};
 use crate::moment::Millis;
 use crate::reach::Reach;
@@ -67,7 +68,7 @@ pub struct Placements {
     /// Where each backend is as seen from this host.
     pub reach: Arc<BTreeMap<(Name, BackendAddress), Reach>>,
     /// The slots of each table of a pool, by address.
-    pub slots: BTreeMap<Name, Vec<Arc<[(BackendAddress, u32)]>>>,
+    pub slots: BTreeMap<Name, Vec<TableSlots>>,
     /// Backends to which connections are begun while nothing comes back through this host.
     pub lost: BTreeSet<MemberId>,
 }
@@ -75,7 +76,7 @@ pub struct Placements {
 impl Placements {
     /// Of one backend.
     pub fn get(&self, id: &MemberId) -> Placement {
-        let of_table = |table: &Arc<[(BackendAddress, u32)]>| -> u64 {
+        let of_table = |table: &TableSlots| -> u64 {
             let from = table.partition_point(|(address, _)| *address < id.address);
             let own = table.iter().skip(from).take_while(|(address, _)| *address == id.address);
             own.map(|(_, slots)| u64::from(*slots)).sum()

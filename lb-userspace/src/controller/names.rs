@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::desired::{PoolKey, is_hidden};
-use crate::image::{Image, Shape};
+use crate::image::{Image, Shape, TableSlots};
 use crate::membership::MemberId;
 use crate::spec::{BackendAddress, Listener, Name};
 
@@ -40,8 +40,8 @@ pub struct PoolNames {
     name: Name,
     /// By local index.
     backends: Vec<Numbers>,
-    /// Slots that each backend has, by address; one with two entries is there twice.
-    pub slots: Arc<[(BackendAddress, u32)]>,
+    /// Who has how many slots.
+    pub slots: TableSlots,
     /// What all this was made of.
     shape: Shape,
 }
@@ -111,7 +111,7 @@ impl Names {
     }
 
     /// The tables of each configured pool: who has how many slots.
-    pub fn slots(&self) -> BTreeMap<Name, Vec<Arc<[(BackendAddress, u32)]>>> {
+    pub fn slots(&self) -> BTreeMap<Name, Vec<TableSlots>> {
         let mut slots: BTreeMap<Name, Vec<_>> = BTreeMap::new();
         for pool in self.pools.values() {
             slots.entry(pool.name.clone()).or_default().push(Arc::clone(&pool.slots));

@@ -93,3 +93,35 @@ async fn nothing_and_too_much_are_failures() {
     world.sources.set([(id("a"), file(&path, true, 2))]);
     assert_eq!(world.backends().await, [] as [&str; 0]);
 }
+
+/// Each is heard, and none holds another up.
+#[tokio::test]
+async fn a_thousand_sources_are_asked_and_ended() {
+    let mut world = World::new();
+    let name = |number: usize| format!("s{number}");
+    let wanted: Vec<_> = (0..1_000)
+        .map(|number| {
+            let text = match number % 10 {
+                // Garbage among them.
+                7 => "\0 no address\n".to_owned(),
+                _ => format!("10.0.{}.{}\n", number / 250, number % 250 + 1),
+            };
+            (id(&name(number)), file(&world.write(&name(number), &text), false, 5))
+        })
+        .collect();
+    world.sources.set(wanted);
+    let mut heard = std::collections::BTreeSet::new();
+    let mut failures = 0;
+    while heard.len() < 1_000 {
+        let event = world.next().await;
+        // One that fails is asked again meanwhile.
+        if heard.insert(event.id) {
+            failures += usize::from(event.answer.is_err());
+        }
+    }
+    assert_eq!((failures, world.sources.started), (100, 1_000));
+    world.sources.set([]);
+    drop(world.sources);
+    let rest = tokio::time::timeout(PATIENCE, async { while world.events.recv().await.is_some() {} }).await;
+    assert!(rest.is_ok(), "a task goes on");
+}

@@ -41,6 +41,9 @@ pub struct PoolView {
     pub backends: Vec<BackendView>,
 }
 
+/// Slots of a table's backends, by address; one with two entries is there twice.
+pub type TableSlots = Arc<[(BackendKey, u32)]>;
+
 /// An entry of a backend in use.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BackendView {

@@ -92,6 +92,10 @@ async fn what_is_no_list_is_refused_and_says_why() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[".to_owned(), 0),
         ("HTTP/1.1 304 Not Modified\r\n\r\n".to_owned(), 0),
         whole("204 No Content", "", ""),
+        whole("200 OK", "", &"[".repeat(1_000_000)),
+        whole("200 OK", "", "\0\u{1}\u{7f}\u{fffd}"),
+        whole("200 OK", "", r#"{"backends":{"address":7}}"#),
+        whole("200 OK", "", r#"[{"address":"10.0.0.1","weight":"much"}]"#),
     ])
     .await;
     let wanted = [
@@ -101,6 +105,10 @@ async fn what_is_no_list_is_refused_and_says_why() {
         "does not serve the whole document",
         "answers 304 although",
         "answers 204, expected 200",
+        "serves no list of backends",
+        "serves no list of backends",
+        "serves no list of backends",
+        "serves no list of backends",
     ];
     for (result, why) in results.into_iter().zip(wanted) {
         let error = result.unwrap_err();
@@ -114,6 +122,8 @@ async fn a_body_without_end_is_cut_off_at_the_bound() {
     let (results, served) = ask_all(vec![
         (format!("HTTP/1.1 200 OK\r\nContent-Length: {gigabyte}\r\n\r\n"), gigabyte / 65_536),
         ("HTTP/1.1 200 OK\r\n\r\n".to_owned(), gigabyte / 65_536),
+        // One chunk of a gigabyte.
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40000000\r\n".to_owned(), gigabyte / 65_536),
     ])
     .await;
     for result in results {
@@ -132,6 +142,29 @@ async fn an_endpoint_that_hangs_ends_at_its_time_out() {
     let gone = HttpSource::new("http://127.0.0.1:1/");
     let error = Endpoint::new(&gone, 1_000).ask().await.err().unwrap();
     assert!(error.starts_with("http://127.0.0.1:1/ cannot be reached at 127.0.0.1:1: "), "{error}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_drips_ends_at_its_time_out_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (gone, leaves) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
+        let mut open = stream.write_all(head).await.is_ok();
+        let mut drip = tokio::time::interval(Duration::from_millis(20));
+        while open {
+            drip.tick().await;
+            open = stream.write_all(b" ").await.is_ok();
+        }
+        gone.send(()).unwrap();
+    });
+    let source = HttpSource { timeout: Duration::from_millis(300), ..HttpSource::new(&url) };
+    let error = Endpoint::new(&source, 1_000).ask().await.err().unwrap();
+    assert_eq!(error, format!("{url} has not answered whole within 300ms"));
+    // The connection is closed, not left to drip.
+    tokio::time::timeout(Duration::from_secs(30), leaves).await.unwrap().unwrap();
 }
 
 /// A certificate for 127.0.0.1 that signs itself, in a file, and a server that has it and says one backend.
