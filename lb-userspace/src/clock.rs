@@ -30,7 +30,11 @@ impl Clock {
     /// down: deadlines of that run are not put off by a day because the clock was.
     pub fn start_after(last: Millis) -> Self {
         let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let wall = Millis::default().after(unix);
+        Self::begun(Millis::default().after(unix), last)
+    }
+
+    /// A clock that begins when the system's says `wall`.
+    fn begun(wall: Millis, last: Millis) -> Self {
         Self { started: wall.max(last), since: Instant::now(), behind: last.since(wall) }
     }
 
@@ -58,5 +62,35 @@ impl Clock {
     /// How long until `moment`.
     pub(crate) fn until(&self, moment: Millis) -> Duration {
         moment.since(self.now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+    const THEN: Millis = Millis(1_795_248_000_000);
+
+    #[test]
+    fn a_clock_that_was_set_back_goes_on_from_the_newest_revision_and_says_so() {
+        let clock = Clock::begun(THEN, THEN.after(DAY));
+        assert!(clock.now() >= THEN.after(DAY), "{}", clock.now());
+        let said = clock.behind().unwrap();
+        assert!(said.starts_with("the system's clock is 1d behind the newest revision"), "{said}");
+        // A deadline of an hour that was set then is an hour away, not a day and an hour.
+        let deadline = THEN.after(DAY + Duration::from_secs(3600));
+        assert!(clock.until(deadline) <= Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn a_clock_that_was_put_right_or_set_ahead_is_no_news_and_is_followed() {
+        let right = Clock::begun(THEN, THEN.after(CLOCK_STEP));
+        assert_eq!((right.started, right.behind()), (THEN.after(CLOCK_STEP), None));
+        let ahead = Clock::begun(THEN.after(DAY), THEN);
+        assert_eq!((ahead.started, ahead.behind()), (THEN.after(DAY), None));
+        // What was due on that day is due now, not a day later.
+        assert_eq!(ahead.until(THEN.after(DAY / 2)), Duration::ZERO);
+        assert_eq!(Clock::begun(THEN, Millis::default()).behind(), None);
     }
 }

@@ -5,7 +5,6 @@
 //! is judged, planned, written down and only then carried out; a fault of the kernel leaves the old state in force and is
 //! said in `degraded` until it is gone.
 
-mod clock;
 mod commands;
 mod counters;
 mod discovery;
@@ -46,7 +45,6 @@ use crate::netlink::{NetworkEvent, NextHopResolver};
 use crate::reach::{HostNetwork, Reach};
 use crate::spec::{BackendAddress, Name, OnExit};
 use crate::state::{Record, StateDir, StateError};
-pub use clock::Clock;
 pub use counters::{Counters, Shared};
 pub use names::Names;
 pub(crate) use reload::in_one_line;
