@@ -50,7 +50,8 @@ impl Draw {
 
 /// Both families, both protocols, five backends each, in one mode.
 fn world(forward: Forward, change: impl Fn(&mut Listener, &mut Members)) -> World {
-    let mut world = World { listeners: Vec::new(), pools: Vec::new(), features: 0, flows: 1 << 12 };
+    let mut world =
+        World { listeners: Vec::new(), pools: Vec::new(), features: 0, flows: 1 << 12, flows_move: false };
     for family in Family::BOTH {
         for protocol in [6, 17] {
             let of = World::simple(forward, family, protocol);
