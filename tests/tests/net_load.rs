@@ -127,14 +127,14 @@ fn a_server_that_falls_silent_is_a_stall() -> Result<()> {
     let load = Load::start(&topology.client, plan)?;
     let recorder = load.recorder();
     let begin = Instant::now();
-    // A steady stream is no stall: nothing near the length below before the silence.
-    until(recorder, "a second of streaming", |_| begin.elapsed() > Duration::from_secs(1))?;
-    let before = recorder.summary(begin, Instant::now()).longest_stall;
-    ensure!(before < Duration::from_millis(700), "a steady download shows a stall of {before:?}");
+    // A steady stream is no stall, however long it lasts: the longest is soon a small part of it.
+    let longest = |recorder: &Recorder| recorder.summary(begin, Instant::now()).longest_stall;
+    until(recorder, "a second of streaming without a stall", |recorder| {
+        begin.elapsed() > Duration::from_secs(1) && longest(recorder) < begin.elapsed() / 2
+    })?;
+    let before = longest(recorder);
     nginx.signal_group(Signal::SIGSTOP)?;
-    let silent = |recorder: &Recorder| {
-        recorder.summary(begin, Instant::now()).longest_stall > Duration::from_millis(1_500)
-    };
+    let silent = |recorder: &Recorder| longest(recorder) > before + Duration::from_secs(1);
     until(recorder, "a stall seen while it lasts", silent)?;
     nginx.signal_group(Signal::SIGCONT)?;
     Ok(())

@@ -23,8 +23,8 @@ const SYN: u8 = 0x02;
 const LOOKED_AT: u64 = 150;
 /// From the cut on: what the issue allows.
 const KNOWN: Duration = Duration::from_secs(1);
-/// The same for a machine that does other things besides.
-const EJECTED: Duration = Duration::from_secs(3);
+/// The same for a machine that does other things besides: without an ejection it would never be known.
+const EJECTED: Duration = Duration::from_secs(15);
 
 macro_rules! cuts {
     ($($name:ident: $mode:ident, $family:ident, $rule:literal;)*) => {$(

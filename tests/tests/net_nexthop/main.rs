@@ -3,14 +3,13 @@
 mod stage;
 
 use std::net::TcpListener;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use lb_userspace::netlink::{NextHop, Unresolved, read_host_network};
 use lb_userspace::reach::{LinkKind, Reach};
 use lbd_tests::netns::link;
 use lbd_tests::root_or_skip;
-use stage::{FRONT, OTHER, PEER, PROMPT, Pair, Watch, ip};
+use stage::{FRONT, OTHER, PEER, Pair, Watch, ip};
 
 #[test]
 fn a_backend_on_the_link_is_resolved_and_kept() -> Result<()> {
@@ -19,10 +18,8 @@ fn a_backend_on_the_link_is_resolved_and_kept() -> Result<()> {
     }
     let mut pair = Pair::new("onlink")?;
     for (address, own) in [("10.27.0.2", "10.27.0.1"), ("fd27::2", "fd27::1")] {
-        let asked = Instant::now();
         pair.watch.want(&["10.27.0.2", "fd27::2"]);
         let hop = pair.watch.resolved(address)?;
-        println!("{address}: resolved after {:?}", asked.elapsed());
         let expected = NextHop {
             interface: pair.front_index()?,
             source_mac: FRONT.0,
@@ -32,9 +29,6 @@ fn a_backend_on_the_link_is_resolved_and_kept() -> Result<()> {
             gateway: None,
         };
         ensure!(hop == expected, "{hop:?}");
-        if address == "10.27.0.2" {
-            ensure!(asked.elapsed() < PROMPT, "resolved after {:?}", asked.elapsed());
-        }
     }
     let kept = pair.neighbours()?;
     ensure!(kept.lines().filter(|line| line.contains(" managed ")).count() == 2, "not managed: {kept}");
@@ -64,14 +58,15 @@ fn a_new_mac_of_a_backend_is_followed() -> Result<()> {
     }
     let pair = Pair::new("mac")?;
     pair.peer.sysctl("net/ipv4/conf/eth0/arp_notify", "1")?;
+    // The kernel itself asks a managed neighbour again after an hour only, and doubts it no sooner: what is told in this test is what the
+    // backend announced.
+    pair.host.sysctl("net/ipv4/neigh/front/interval_probe_time_ms", "3600000")?;
+    pair.host.sysctl("net/ipv4/neigh/front/base_reachable_time_ms", "7200000")?;
     pair.watch.want(&["10.27.0.2"]);
     pair.watch.resolved("10.27.0.2")?;
     pair.peer.ip(&format!("link set dev eth0 address {OTHER}"))?;
-    let changed = Instant::now();
     let hop = pair.watch.resolved("10.27.0.2")?;
-    println!("new MAC told {:?} after `ip` had ended", changed.elapsed());
     ensure!(hop.destination_mac == OTHER.0, "{hop:?}");
-    ensure!(changed.elapsed() < PROMPT, "told after {:?}", changed.elapsed());
     Ok(())
 }
 
@@ -85,11 +80,8 @@ fn routers_and_changes_of_routes_are_followed() -> Result<()> {
     pair.watch.want(&["10.99.0.5", "2001:db8:99::5"]);
     pair.watch.unresolved("10.99.0.5", &Unresolved::NoRoute)?;
     pair.watch.unresolved("2001:db8:99::5", &Unresolved::NoRoute)?;
-    let added = Instant::now();
     pair.host.ip("route add default via 10.27.0.2 mtu 1400")?;
     let hop = pair.watch.resolved("10.99.0.5")?;
-    println!("route followed after {:?}", added.elapsed());
-    ensure!(added.elapsed() < PROMPT, "followed after {:?}", added.elapsed());
     ensure!((hop.gateway, hop.destination_mac, hop.mtu) == (Some(ip("10.27.0.2")), PEER.0, 1400), "{hop:?}");
     pair.host.ip("route add 2001:db8:99::/48 via fd27::2")?;
     let hop = pair.watch.resolved("2001:db8:99::5")?;

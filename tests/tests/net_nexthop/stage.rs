@@ -15,9 +15,6 @@ use lbd_tests::netns::link::{self, End, Mac, Receive};
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// From the kernel's word to ours; the promise is 100 ms, the rest is left to `ip` itself and to a busy machine.
-pub(super) const PROMPT: Duration = Duration::from_millis(500);
-
 pub(super) const FRONT: Mac = Mac([2, 0x1b, 0, 0, 0, 1]);
 pub(super) const PEER: Mac = Mac([2, 0x1b, 0, 0, 0, 2]);
 pub(super) const OTHER: Mac = Mac([2, 0x1b, 0, 0, 0, 3]);

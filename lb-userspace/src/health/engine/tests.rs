@@ -89,11 +89,7 @@ async fn a_backend_comes_goes_and_comes_back() {
     engine.set(vec![target(1, address, quick())]);
     assert_eq!(&*until(&mut inbox, 1, Health::Healthy).await.detail, "connected");
     server.abort();
-    let lost = Instant::now();
     assert_eq!(&*until(&mut inbox, 1, Health::Unhealthy).await.detail, "connection refused");
-    let spec = quick();
-    // The promise is interval × fall + timeout + 100 ms; a refusal needs no timeout, which is left to a busy machine.
-    assert!(lost.elapsed() < spec.interval * spec.fall + spec.timeout + Duration::from_millis(100));
     let _again = listener(address).await;
     until(&mut inbox, 1, Health::Healthy).await;
     engine.remove(vec![1]);
