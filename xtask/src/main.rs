@@ -48,7 +48,7 @@ enum Verb {
         /// One layer only
         #[arg(long, value_name = "LAYER")]
         only: Option<test::Layer>,
-        /// Only tests whose name (`binary::test`) contains this
+        /// Only tests whose name (`file::test`) contains this
         filter: Option<String>,
     },
     /// Format, lints, documentation, ABI, licences, the rules of the house

@@ -29,7 +29,7 @@ use crate::{
 pub(crate) struct Options {
     /// One layer, or all.
     pub(crate) only: Option<Layer>,
-    /// Only tests whose full name (`binary::test`) contains this.
+    /// Only tests whose full name (`file::test`) contains this.
     pub(crate) filter: Option<String>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<bool> {
     // A filter with a slip of the pen must not look like success.
     anyhow::ensure!(
         !report.is_empty(),
-        "no test was found: filters are parts of `binary::test`, as in target/test-logs"
+        "no test was found: filters are parts of `file::test`, as in target/test-logs"
     );
     Ok(report.succeeded())
 }

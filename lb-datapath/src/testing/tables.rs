@@ -11,7 +11,9 @@ use lb_common::{
 use crate::{
     classify::same,
     constants::Constants,
-    pipeline::Verdict,
+    packet::Packet,
+    pipeline::{Family, Verdict},
+    rounds::{self, Notes, Round, Turn},
     tables::{FlowEvent, Progress, Tables, Traffic},
 };
 
@@ -318,5 +320,17 @@ impl<const OBSERVE: bool> Tables for HostTables<OBSERVE> {
 
     fn explain(&self, write: impl FnOnce(&mut Explanation)) {
         write(&mut locked(&self.explanation));
+    }
+
+    /// A function, as in the kernel: the whole pipeline once in each place that takes a round would be minutes of a compiler's time.
+    #[inline(never)]
+    fn round<H: Family, P: Packet>(
+        &self,
+        round: Round,
+        packet: &mut P,
+        turn: Turn,
+        notes: Option<&mut Notes>,
+    ) -> Turn {
+        rounds::round::<H, P, Self>(round, packet, self, turn, notes)
     }
 }

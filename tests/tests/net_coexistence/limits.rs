@@ -11,8 +11,8 @@ use lbd_tests::server::nginx::SMALL_FILE_LEN;
 use lbd_tests::topology::{Family, Mode, Settings, Topology};
 use lbd_tests::web::until;
 
-use crate::stage::Stage;
-use crate::{HEALTH, HTTP, PATIENCE};
+use super::stage::Stage;
+use super::{HEALTH, HTTP, PATIENCE};
 
 /// A second port of the vip that leads to the same port of the same backend.
 const OTHER_HTTP: u16 = 81;

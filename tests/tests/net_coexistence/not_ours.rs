@@ -14,8 +14,8 @@ use lbd_tests::server::sink::Sink;
 use lbd_tests::topology::{Family, Mode, Settings, Topology};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::stage::Stage;
-use crate::{HEALTH, HTTP, LOOK_INTERVAL, PATIENCE};
+use super::stage::Stage;
+use super::{HEALTH, HTTP, LOOK_INTERVAL, PATIENCE};
 
 const SSH: u16 = 22;
 const ELSEWHERE: u16 = 9090;

@@ -12,7 +12,7 @@ use lbd_tests::server::nginx::{Nginx, SMALL_FILE_LEN};
 use lbd_tests::topology::{Family, Lbd, Mode, Plan, Settings, Topology};
 use serde_json::Value;
 
-use crate::{HTTP, LOOK_INTERVAL, PATIENCE};
+use super::{HTTP, LOOK_INTERVAL, PATIENCE};
 
 /// Client, balancer with lbd, backends with nginx.
 pub(crate) struct Stage {

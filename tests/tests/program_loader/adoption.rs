@@ -10,7 +10,7 @@ use lbd_tests::program::{Map, MapKind, may_run};
 use lbd_tests::run_dir::pins;
 use nix::mount::MsFlags;
 
-use crate::place::{INTERFACE, Place, link_id, mark, marked};
+use super::place::{INTERFACE, Place, link_id, mark, marked};
 
 #[test]
 fn a_restart_adopts_maps_and_replaces_the_program_on_its_link() -> Result<()> {

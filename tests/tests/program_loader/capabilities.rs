@@ -11,12 +11,13 @@ use lb_userspace::spec::{AttachMode, DatapathSpec, OnExit};
 use lb_userspace::store::Store;
 use lbd_tests::program::may_run;
 
-use crate::place::{INTERFACE, Place};
+use super::place::{INTERFACE, Place};
 
 /// The daemon as another user with two capabilities, in a process of its own.
 #[test]
 fn another_user_needs_two_capabilities_and_without_them_is_told_so() -> Result<()> {
-    const NAME: &str = "capabilities::another_user_needs_two_capabilities_and_without_them_is_told_so";
+    const NAME: &str =
+        "program_loader::capabilities::another_user_needs_two_capabilities_and_without_them_is_told_so";
     const CHILD: &str = "LBD_LOADER_CHILD";
     if let Ok(directory) = std::env::var(CHILD) {
         return as_another_user(Path::new(&directory));

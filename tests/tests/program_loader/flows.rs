@@ -19,7 +19,7 @@ use lb_userspace::spec::{Affinity, Forward, Protocol, TimeoutSpec, WhenNone};
 use lb_userspace::store::Store;
 use lbd_tests::program::may_run;
 
-use crate::place::{INTERFACE, Place};
+use super::place::{INTERFACE, Place};
 
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;

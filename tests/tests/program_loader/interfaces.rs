@@ -5,7 +5,7 @@ use lb_userspace::datapath::{Adoption, Datapath, DatapathError, Mode, Tuning, de
 use lb_userspace::spec::{AttachMode, DatapathSpec};
 use lbd_tests::program::may_run;
 
-use crate::place::{INTERFACE, Place, cable, link_id};
+use super::place::{INTERFACE, Place, cable, link_id};
 
 #[test]
 fn an_interface_with_another_program_is_refused_naming_it() -> Result<()> {

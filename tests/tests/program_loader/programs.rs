@@ -7,7 +7,7 @@ use lbd_tests::netns::output_of;
 use lbd_tests::program::may_run;
 use lbd_tests::run_dir::pins;
 
-use crate::place::{Place, link_id, mark, marked};
+use super::place::{Place, link_id, mark, marked};
 
 #[test]
 fn a_reload_changes_the_program_and_keeps_link_and_maps() -> Result<()> {

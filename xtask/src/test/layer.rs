@@ -1,12 +1,12 @@
 //! The layers of tests, from the fastest to the most real.
 //!
-//! In: the name of a test binary. Out: its layer, and what stands in the layer's way here.
+//! In: the name of a test file. Out: its layer, and what stands in the layer's way here.
 
 use std::fmt;
 
 use clap::ValueEnum;
 
-/// A layer. Test binaries of the `tests` crate are sorted into one by the prefix of their file's name.
+/// A layer. Each but the first is a binary of the `tests` crate; its files' names begin with the layer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Layer {
     /// In the crates themselves: logic, properties, packet cases on the host model

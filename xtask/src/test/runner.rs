@@ -109,7 +109,7 @@ impl Runner {
     /// Each test of a binary in a process of its own.
     pub(crate) fn run_each(&self, binary: &TestBinary, report: &mut LayerReport) -> Result<()> {
         for test in self.wanted(binary)? {
-            let name = format!("{}::{test}", binary.name);
+            let name = binary.full_name(&test);
             begin(&name);
             let mut command = self.command(binary);
             command.args(["--exact", &test, "--nocapture", "--test-threads=1"]);
@@ -138,9 +138,7 @@ impl Runner {
     pub(crate) fn skip_all(&self, binary: &TestBinary, reason: &str, report: &mut LayerReport) -> Result<()> {
         let tests = self.wanted(binary)?;
         println!("  {} … skipped: {reason}", binary.name);
-        report
-            .skipped
-            .extend(tests.iter().map(|test| (format!("{}::{test}", binary.name), reason.to_owned())));
+        report.skipped.extend(tests.iter().map(|test| (binary.full_name(test), reason.to_owned())));
         Ok(())
     }
 
@@ -149,7 +147,7 @@ impl Runner {
         let list = process::capture(self.command(binary).args(["--list", "--format=terse"]))?;
         let mut names = libtest::names(&list);
         if let Some(filter) = &self.filter {
-            names.retain(|test| format!("{}::{test}", binary.name).contains(filter.as_str()));
+            names.retain(|test| binary.full_name(test).contains(filter.as_str()));
         }
         Ok(names)
     }
