@@ -10,7 +10,7 @@ use lbd_tests::client::{self, Round, UdpFlows};
 use lbd_tests::netns::counters::Counters;
 use lbd_tests::netns::{Namespace, output_of};
 use lbd_tests::process::Process;
-use lbd_tests::server::echo::UdpEcho;
+use lbd_tests::server::echo::{self, UdpEcho};
 use lbd_tests::server::nginx::{Nginx, SMALL_FILE_LEN};
 use lbd_tests::server::sink::Sink;
 use lbd_tests::topology::{Family, Mode, Plan, Topology};
@@ -100,6 +100,27 @@ fn a_process_that_ends_too_early_is_told_with_its_log() -> Result<()> {
 }
 
 /// Both families through both layouts, straight to a backend: what lbd will stand on is right before lbd is there.
+#[test]
+fn a_burst_waits_for_a_server_that_does_not_run() -> Result<()> {
+    if !root_or_skip("a_burst_waits_for_a_server_that_does_not_run") {
+        return Ok(());
+    }
+    // Of loopback, a datagram this long takes up little less than the page it would in what an XDP program redirected.
+    const BURST: usize = 1_000;
+    const LEN: usize = 1_400;
+    let namespace = Namespace::new("burst")?;
+    let received = namespace.run(|| -> std::io::Result<usize> {
+        let server = echo::bind(([127, 0, 0, 1], ECHO).into())?;
+        let client = std::net::UdpSocket::bind("127.0.0.1:0")?;
+        for _ in 0..BURST {
+            client.send_to(&[0; LEN], server.local_addr()?)?;
+        }
+        Ok(std::iter::from_fn(|| server.recv(&mut [0; LEN]).ok()).count())
+    })??;
+    ensure!(received == BURST, "{received} of {BURST} datagrams waited");
+    Ok(())
+}
+
 #[test]
 fn every_network_carries_right_bytes_and_right_checksums() -> Result<()> {
     if !root_or_skip("every_network_carries_right_bytes_and_right_checksums") {

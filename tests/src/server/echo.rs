@@ -15,6 +15,8 @@ use super::InProcess;
 use crate::netns::Namespace;
 
 const MAX_DATAGRAM_LEN: usize = 65_535;
+/// Bytes that wait for a server, as the kernel counts them: 4,000 datagrams of a page each.
+const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 
 /// A running echo server.
 #[derive(Debug)]
@@ -50,10 +52,15 @@ impl UdpEcho {
     }
 }
 
-pub(crate) fn bind(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
+/// A UDP socket at this address that holds a burst of thousands while nobody reads.
+///
+/// # Errors
+/// The address is taken or nobody's here, or this process lacks `CAP_NET_ADMIN` (the size of the buffer).
+pub fn bind(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
-    // A test sends thousands of datagrams at once; what is lost here would be blamed on the balancer.
-    socket.set_recv_buffer_size(8 * 1024 * 1024)?;
+    // What is lost here would be blamed on the balancer. Forced: net.core.rmem_max allows 208 KiB, and a datagram that an XDP program
+    // redirected holds a page, so 97 of them fill that while this process does not run.
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())

@@ -20,6 +20,9 @@ use super::model::At;
 const DATAGRAM_LEN: usize = 24;
 /// An answer slower than this is written down as a hole in which nothing was lost.
 const SLOW: Duration = Duration::from_millis(150);
+/// A datagram that this process would send later than this is left out: after a pause the flows would otherwise all speak at once, and
+/// a queue of a veth holds 256 packets.
+const TOO_LATE: Duration = Duration::from_millis(50);
 /// An answer that has not come after this long does not come.
 pub(super) const LOST_AFTER: Duration = Duration::from_secs(1);
 
@@ -84,10 +87,12 @@ pub(super) async fn run(
     let mut buffer = [0; 256];
     loop {
         tokio::select! {
-            _ = ticks.tick() => {
-                let datagram = flow.datagram();
-                // What cannot be sent is not answered, and counted as that.
-                let _ = socket.send_to(&datagram, target).await;
+            due = ticks.tick() => {
+                if due.elapsed() < TOO_LATE {
+                    let datagram = flow.datagram();
+                    // What cannot be sent is not answered, and counted as that.
+                    let _ = socket.send_to(&datagram, target).await;
+                }
             }
             // An error (an ICMP answer) is no answer; the flow goes on.
             received = socket.recv(&mut buffer) => if let Ok(len) = received { flow.take(&buffer[..len], clock::now()) },

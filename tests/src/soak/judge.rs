@@ -125,6 +125,13 @@ struct Known<'a> {
     gone_by: At,
 }
 
+impl Known<'_> {
+    /// Whether flows that were this backend's may be lost or move in this time.
+    fn may_lose(&self, stretch: Stretch) -> bool {
+        overlap((self.spell.stretch().0, self.gone_by), stretch)
+    }
+}
+
 struct Judge<'a> {
     chronicle: &'a Chronicle,
     known: Vec<Known<'a>>,
@@ -280,7 +287,7 @@ impl<'a> Judge<'a> {
         for hole in &evidence.holes {
             let net = self.net(hole.stretch);
             let by_mac = self.changed_mac(&hole.backend, hole.stretch.0);
-            match self.excuse_udp(&hole.backend, hole.stretch) {
+            match self.excuse_hole(&hole.backend, hole.stretch) {
                 Some((step, gone_by))
                     if self.net((gone_by, hole.stretch.1)) <= ALLOWED_STALL + super::UDP_INTERVAL =>
                 {
@@ -298,8 +305,8 @@ impl<'a> Judge<'a> {
             }
         }
         for moved in &evidence.moves {
-            match self.excuse_udp(&moved.from, moved.stretch) {
-                Some((step, _)) => self.cost(step).moved += 1,
+            match self.excuse_move(&moved.from, moved.stretch) {
+                Some(step) => self.cost(step).moved += 1,
                 None => complaints.push(format!(
                     "UDP flow {} moved from {} to {} at {} although {} survives",
                     moved.flow,
@@ -328,10 +335,22 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// The step that excuses a UDP flow of this backend, and by when it has to be well elsewhere.
-    fn excuse_udp(&self, backend: &str, stretch: Stretch) -> Option<(usize, At)> {
+    /// The step that excuses that a UDP flow left this backend.
+    fn excuse_move(&self, backend: &str, stretch: Stretch) -> Option<usize> {
         let own = self.spells(false).filter(|known| known.name == backend);
-        let guilty = own.filter(|known| overlap((known.spell.stretch().0, known.gone_by), stretch));
+        own.filter(|known| known.may_lose(stretch))
+            .max_by_key(|known| known.gone_by)
+            .map(|known| known.spell.step)
+    }
+
+    /// The step that excuses that datagrams of a flow were lost whose last answer was this backend's, and by when it has to be well
+    /// elsewhere. A flow that had to leave may have gone to another one of which nobody knew yet that it was dead.
+    fn excuse_hole(&self, backend: &str, stretch: Stretch) -> Option<(usize, At)> {
+        let own = |known: &Known<'_>| known.name == backend;
+        let had_to_leave =
+            self.spells(false).any(|known| own(known) && overlap(known.spell.stretch(), stretch));
+        let guilty =
+            self.spells(false).filter(|known| (own(known) || had_to_leave) && known.may_lose(stretch));
         guilty.max_by_key(|known| known.gone_by).map(|known| (known.spell.step, known.gone_by))
     }
 }

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use lb_userspace::api::types::Backend;
 
 use super::change::{Change, name};
@@ -136,6 +136,7 @@ impl Player<'_> {
         if let Change::Kill(backend) | Change::Cut(backend, _) = change {
             self.lose(*backend, from);
         }
+        let reloads = self.stage.reloads();
         self.stage.make(change).with_context(|| told.clone())?;
         self.chronicle.made(self.step, change, (from, clock::now()));
         for backend in self.chronicle.model.indices() {
@@ -148,10 +149,15 @@ impl Player<'_> {
                 self.lose(backend, from);
             }
         }
-        let agreed = self.agree().with_context(|| told)?;
-        // A signal is answered by nobody: what a reload does is done when lbd says so.
+        self.agree().with_context(|| told.clone())?;
+        // A signal is answered by nobody: what a reload does is done when lbd says so, which is after its list does.
         if let Change::Reload(_) = change {
-            self.chronicle.settle(from, agreed);
+            let patience = clock::now() + PATIENCE;
+            while self.stage.reloads() <= reloads {
+                ensure!(clock::now() < patience, "{told}: lbd says nothing of the reload in its log");
+                self.frame()?;
+            }
+            self.chronicle.settle(from, clock::now());
         }
         Ok(())
     }
@@ -162,8 +168,8 @@ impl Player<'_> {
         }
     }
 
-    /// Waits until lbd says of its backends what the model says; the time.
-    fn agree(&mut self) -> Result<At> {
+    /// Waits until lbd says of its backends what the model says.
+    fn agree(&mut self) -> Result<()> {
         let made = clock::now();
         let mut differences = vec!["lbd says nothing".to_owned()];
         while clock::now() < made + PATIENCE {
@@ -172,7 +178,7 @@ impl Player<'_> {
             {
                 differences = self.differences(&backends);
                 if differences.is_empty() {
-                    return Ok(clock::now());
+                    return Ok(());
                 }
             }
         }

@@ -133,6 +133,11 @@ impl Stage {
         std::fs::read_to_string(self.lbd.process().log_path()).unwrap_or_default()
     }
 
+    /// Reloads that lbd has said are in force.
+    pub(super) fn reloads(&mut self) -> usize {
+        self.log().matches(" reload: the configuration is at revision ").count()
+    }
+
     fn words(&self, backend: Index, hand: Hand) -> Vec<String> {
         hand.words(POOL, &self.topology.backend_address(backend).to_string())
     }

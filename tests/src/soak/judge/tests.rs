@@ -167,6 +167,20 @@ fn a_lost_datagram_needs_a_reason_and_a_flow_that_moves_too() {
 }
 
 #[test]
+fn a_flow_that_had_to_leave_may_go_to_one_that_is_dead_and_not_known_to_be() {
+    let mut chronicle = killed();
+    chronicle.made(3, &Change::Reload((1..5).map(|index| (index, 1)).collect()), (MS(30_000), MS(30_050)));
+    // Long after it left, and nobody else is harmed.
+    breaks(&chronicle, &hole("b1", 31_000, 31_500, 1), "1 lost");
+    chronicle.made(4, &Change::Kill(2), (MS(30_900), MS(30_910)));
+    chronicle.look(Look { at: MS(31_300), backend: 2, eligible: Some(false), healthy: Some(false) });
+    holds(&chronicle, &hole("b1", 31_000, 31_500, 1));
+    // It has to be well elsewhere soon after that was found out, and who need not leave is not excused.
+    breaks(&chronicle, &hole("b1", 31_000, 34_500, 7), "7 lost");
+    breaks(&chronicle, &hole("b4", 31_000, 31_500, 1), "1 lost");
+}
+
+#[test]
 fn a_cut_excuses_tcp_until_it_is_known_and_udp_never() {
     let mut chronicle = chronicle();
     chronicle.made(1, &Change::Cut(2, How::Drop), (MS(10_000), MS(10_010)));
