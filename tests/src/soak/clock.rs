@@ -46,6 +46,11 @@ pub(super) fn at(instant: Instant) -> At {
     if instant > here { now + (instant - here) } else { now.saturating_sub(here - instant) }
 }
 
+/// As it is told.
+pub(super) fn seconds(at: At) -> String {
+    format!("{:.3} s", at.as_secs_f64())
+}
+
 /// A stretch of time.
 pub(super) type Stretch = (At, At);
 

@@ -5,6 +5,7 @@
 //! asked.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::clock;
+use super::clock::{self, seconds};
 use super::model::At;
 
 /// Length of what a datagram says: the flow's number, the datagram's number, when it was sent.
@@ -176,6 +177,13 @@ impl Flow {
             let (backend, lost) = (self.backend.unwrap_or_default(), self.waiting.len() as u64);
             self.shared.lock().holes.push(Hole { flow: self.number, backend, stretch: (*since, now), lost });
         }
+    }
+}
+
+impl fmt::Display for Hole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, to) = (seconds(self.stretch.0), seconds(self.stretch.1));
+        write!(f, "UDP flow {} to {}: {} lost from {from} to {to}", self.flow, self.backend, self.lost)
     }
 }
 

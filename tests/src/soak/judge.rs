@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::change::name;
 use super::chronicle::{Chronicle, Spell};
-use super::clock::{Stretch, Stretches};
+use super::clock::{Stretch, Stretches, seconds};
 use super::datagrams::{Hole, Move};
 use super::figures::Histogram;
 use super::model::At;
@@ -200,7 +200,7 @@ impl<'a> Judge<'a> {
     fn detection(&mut self) {
         let mut complaints = Vec::new();
         for spell in self.chronicle.spells.iter().filter(|spell| spell.tcp && spell.harm) {
-            let killed = self.spells(false).any(|other| other.spell.step == spell.step);
+            let killed = self.is_kill(spell);
             let (what, known) = if killed { ("killed", KILL_KNOWN) } else { ("cut", CUT_KNOWN) };
             let Some(found) = self.chronicle.found_out_after(spell) else { continue };
             let length = found.unwrap_or_else(|until_return| until_return);
@@ -209,13 +209,28 @@ impl<'a> Judge<'a> {
                     if killed { &mut self.verdict.longest_kill } else { &mut self.verdict.longest_cut };
                 *longest = length.max(*longest);
             }
-            if length > known + self.late.covered((spell.from, spell.from + length)) {
+            let stretch = (spell.from, spell.from + length);
+            let full = if killed { Duration::ZERO } else { self.share_used_up(spell).covered(stretch) };
+            if length > known + self.late.covered(stretch) + full {
                 let ms = length.as_millis();
                 complaints
                     .push(format!("{} was {what} and in service for {ms} ms more", name(spell.backend)));
             }
         }
         self.complain(complaints, "found out late");
+    }
+
+    /// Of a harm: UDP is hurt too.
+    fn is_kill(&self, spell: &Spell) -> bool {
+        self.spells(false).any(|other| other.spell.step == spell.step)
+    }
+
+    /// When another backend was cut: the share that passive health may eject is for one of six.
+    fn share_used_up(&self, spell: &Spell) -> Stretches {
+        let cut = |other: &&Known<'_>| {
+            other.spell.harm && other.spell.step != spell.step && !self.is_kill(other.spell)
+        };
+        Stretches::new(self.spells(true).filter(cut).map(|other| other.spell.stretch()).collect())
     }
 
     fn connections(&mut self, lost: &[Lost]) {
@@ -335,12 +350,11 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// The step that excuses that a UDP flow left this backend.
+    /// The step that excuses that a UDP flow left this backend: as with streams, when it need not keep any. One that leaves late,
+    /// because lbd was late, is not hurt by it.
     fn excuse_move(&self, backend: &str, stretch: Stretch) -> Option<usize> {
-        let own = self.spells(false).filter(|known| known.name == backend);
-        own.filter(|known| known.may_lose(stretch))
-            .max_by_key(|known| known.gone_by)
-            .map(|known| known.spell.step)
+        let mut own = self.spells(false).filter(|known| known.name == backend);
+        own.find(|known| overlap(known.spell.stretch(), stretch)).map(|known| known.spell.step)
     }
 
     /// The step that excuses that datagrams of a flow were lost whose last answer was this backend's, and by when it has to be well
@@ -355,35 +369,11 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn seconds(at: At) -> String {
-    format!("{:.3} s", at.as_secs_f64())
-}
-
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.stretch.1.saturating_sub(self.stretch.0).as_millis();
         let who = self.backend.as_deref().unwrap_or("nobody");
         write!(f, "{} after {ms} ms, due at {}, answered by {who}", self.failure, seconds(self.stretch.0))
-    }
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who = self.backend.as_deref().unwrap_or("nobody");
-        let how = self.outcome.err().map_or_else(|| "well".to_owned(), |fault| fault.to_string());
-        let (opened, ended) = (seconds(self.opened), seconds(self.ended));
-        write!(
-            f,
-            "{} to {who}: {how} at {ended}, opened at {opened}, {} records came",
-            self.number, self.heard
-        )
-    }
-}
-
-impl fmt::Display for Hole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (from, to) = (seconds(self.stretch.0), seconds(self.stretch.1));
-        write!(f, "UDP flow {} to {}: {} lost from {from} to {to}", self.flow, self.backend, self.lost)
     }
 }
 

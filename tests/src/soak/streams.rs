@@ -5,6 +5,7 @@
 //! is abandoned only after its backend lost its flows, which [`Board`] knows; whatever else ends it is written down.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, timeout};
 
 use super::change::{Index, name};
-use super::clock::{self, Stretch};
+use super::clock::{self, Stretch, seconds};
 use super::model::At;
 use super::random::Random;
 use super::server::{INTERVAL, PATIENCE};
@@ -235,5 +236,17 @@ impl Stream {
             heard: self.receiver.next,
             outcome: outcome.map(|_| ()),
         });
+    }
+}
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = self.backend.as_deref().unwrap_or("nobody");
+        let how = self.outcome.err().map_or_else(|| "well".to_owned(), |fault| fault.to_string());
+        let (opened, ended) = (seconds(self.opened), seconds(self.ended));
+        write!(
+            f,
+            "{} to {who}: {how} at {ended}, opened at {opened}, {} records came",
+            self.number, self.heard
+        )
     }
 }
