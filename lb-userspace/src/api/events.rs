@@ -58,6 +58,12 @@ impl EventLog {
         }
     }
 
+    /// How many look at it.
+    #[cfg(test)]
+    pub(super) fn followers(&self) -> usize {
+        self.last.receiver_count()
+    }
+
     /// Changes whenever events were added.
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.last.subscribe()

@@ -11,12 +11,13 @@ mod wait;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 
 use super::rows::Picture;
+use super::server::Stopping;
 use super::types::{
     BackendDetail, BackendList, EventQuery, ExplainRequest, FlowFilter, NameQuery, OverrideList, PoolDetail,
     PoolList, ServiceDetail, ServiceList,
@@ -235,14 +236,18 @@ async fn overrides(State(handle): State<Handle>) -> Result {
     Reply::new(snapshot.revision, OverrideList { overrides: snapshot.overrides.clone() })
 }
 
-async fn events(State(handle): State<Handle>, uri: Uri) -> Result {
+/// Who waits for events does not hold up the end: the next lbd goes on with the checks.
+async fn events(State(handle): State<Handle>, Extension(stopping): Extension<Stopping>, uri: Uri) -> Result {
     let wanted: EventQuery = query(&uri)?;
     let mut added = handle.events.follow();
     let mut list = handle.events.after(wanted.since);
     if let Some(limit) = wanted.wait.and_then(wait_time).filter(|_| list.events.is_empty()) {
-        let more = tokio::time::timeout(limit, added.wait_for(|last| *last > list.next)).await;
         // Neither the end of the wait nor that of the daemon is a fault: there are no events, then.
-        if let Ok(Ok(_)) = more {
+        let is_more = tokio::select! {
+            more = tokio::time::timeout(limit, added.wait_for(|last| *last > list.next)) => matches!(more, Ok(Ok(_))),
+            () = stopping.came() => false,
+        };
+        if is_more {
             list = handle.events.after(wanted.since);
         }
     }

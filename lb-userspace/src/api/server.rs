@@ -44,9 +44,21 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long connections that are under way get at shutdown.
 const LAST_TIME: Duration = Duration::from_secs(2);
 
+/// Says to requests that wait for something to happen that lbd ends.
+#[derive(Clone)]
+pub(super) struct Stopping(watch::Receiver<bool>);
+
+impl Stopping {
+    /// Returns when it does.
+    pub(super) async fn came(mut self) {
+        stopped(&mut self.0).await;
+    }
+}
+
 /// Serves until `stop` says true (or its sender is gone), then lets requests under way end, for two seconds at most.
 pub async fn serve(mut socket: Socket, handle: Handle, access: Access, stop: watch::Receiver<bool>) {
-    serve_router(&mut socket, routes::router(handle), access, stop).await;
+    let router = routes::router(handle).layer(axum::Extension(Stopping(stop.clone())));
+    serve_router(&mut socket, router, access, stop).await;
 }
 
 /// Says to everybody that lbd is starting, until `stop` says true (or its sender is gone); then the socket is free again.

@@ -168,6 +168,23 @@ async fn a_stop_lets_requests_under_way_end() {
     assert_eq!(waiting.await.unwrap().unwrap_err().code(), ErrorCode::WaitTimeout);
 }
 
+#[tokio::test]
+async fn a_stop_answers_who_waits_for_events() {
+    let served = Served::start();
+    let client = served.client.clone();
+    let last = client.events(0, None).await.unwrap().next;
+    let hour = std::time::Duration::from_secs(3600);
+    let waiting = tokio::spawn(async move { client.events(last, Some(hour)).await });
+    // It is under way once it looks at the events, besides the log itself.
+    while served.handle.events.followers() == 0 {
+        tokio::task::yield_now().await;
+    }
+    served.stop.send(true).unwrap();
+    served.server.await.unwrap();
+    // What is cut off has no answer.
+    assert_eq!(waiting.await.unwrap().unwrap().events, []);
+}
+
 /// A served API to whose socket this process comes with a group alone, as `lbd`, a user of another number, serves it.
 async fn served_to(role: Role) -> (Served, Client) {
     let mut served = Served::start();
