@@ -1,7 +1,8 @@
 //! Searches of the cold paths, over plain numbers: what [`Tables::listener`], [`Tables::place`], [`Tables::hint`], [`Tables::occupant`]
 //! and [`Tables::rank`] do. The kernel makes each a function that the verifier judges once.
 //!
-//! In: hashes, numbers, the tick. Out: one word, packed and unpacked here. Invariant: read only.
+//! In: hashes, numbers, the tick. Out: one word, packed and unpacked here. Invariant: they change nothing, but that
+//! [`flows_are_moving`] takes back its own word when that is overdue.
 
 use lb_common::{Address, FLOWS_MOVE};
 

@@ -10,10 +10,11 @@ mod stage;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::run_dir;
 use crate::screen::{self, Screen};
+use crate::show;
 use crate::signals::{Interrupted, Signals};
 use crate::topology::{Family, Mode};
 use judge::Report;
@@ -33,54 +34,24 @@ pub struct Options {
 }
 
 /// How a demo ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Every phase held what it promises.
-    Held,
-    /// At least one did not; what, was said.
-    Broke,
-    /// A signal ended it early.
-    Interrupted,
-}
+pub type Ending = crate::show::Ending<()>;
 
 /// Runs the demo from an empty machine to an empty machine.
 pub fn run(options: &Options) -> Result<Ending> {
-    ensure!(nix::unistd::geteuid().is_root(), "needs root for network namespaces and XDP: run it with sudo");
-    go_first();
-    let signals = Signals::install()?;
-    let mut screen = Screen::new();
-    let outcome = perform(options, &signals, &mut screen);
-    screen.clear();
-    let ending = match outcome {
-        // A Ctrl-C at the terminal reaches an lbctl under way too: what it then says is not the reason.
-        Err(_) if signals.check().is_err() => Ending::Interrupted,
-        Err(error) => return Err(error),
-        Ok(ending) => ending,
-    };
+    let (ending, mut screen) = show::run(|signals, screen| perform(options, signals, screen))?;
     if !options.keep || ending == Ending::Interrupted {
-        let left = run_dir::leftovers(std::process::id())?;
-        ensure!(left.is_empty(), "these are left behind, a fault of the demo: {}", left.join(", "));
+        show::nothing_is_left()?;
         let said = if ending == Ending::Interrupted { "interrupted; " } else { "" };
         screen.say(&format!("{said}nothing left behind"));
     }
     Ok(ending)
 }
 
-/// Puts this process and all it starts before what else the machine does: the demo measures the balancer, and a compiler
-/// beside it makes stalls that nobody's packets saw. Where that is refused, the measurement says that the client was late.
-pub(crate) fn go_first() {
-    const PRIORITY: libc::c_int = -10;
-    // SAFETY: setpriority takes three integers; 0 is the calling thread, whose children and later threads inherit it.
-    unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, PRIORITY);
-    }
-}
-
 /// Tears down what `--keep` and killed processes left.
 pub fn clean() -> Result<Ending> {
     let swept = run_dir::sweep(true)?;
     println!("{} earlier run{} taken down", swept.len(), if swept.len() == 1 { "" } else { "s" });
-    Ok(Ending::Held)
+    Ok(Ending::Held(()))
 }
 
 /// Builds the stage, plays, takes the stage down on every way out.
@@ -103,7 +74,7 @@ fn perform(options: &Options, signals: &Signals, screen: &mut Screen) -> Result<
     } else {
         stage.take_down().context("the teardown")?;
     }
-    Ok(if held { Ending::Held } else { Ending::Broke })
+    Ok(if held { Ending::Held(()) } else { Ending::Broke(()) })
 }
 
 /// The final summary; whether every phase held.

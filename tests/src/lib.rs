@@ -21,6 +21,7 @@ pub mod program;
 pub mod run_dir;
 mod screen;
 pub mod server;
+pub mod show;
 mod signals;
 pub mod soak;
 pub mod topology;

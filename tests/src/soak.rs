@@ -30,9 +30,8 @@ use serde_json::Value;
 
 pub use server::{Wish as Server, serve};
 
-use crate::demo::go_first;
-use crate::run_dir;
 use crate::screen::Screen;
+use crate::show;
 use crate::signals::Signals;
 use crate::topology::{Binaries, Family, Mode};
 use crowd::Crowd;
@@ -85,16 +84,8 @@ pub struct Options {
     pub logs: PathBuf,
 }
 
-/// How a soak ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Ending {
-    /// Everything held; the figures.
-    Held(Value),
-    /// Something did not, which was said; the figures.
-    Broke(Value),
-    /// A signal ended it early.
-    Interrupted,
-}
+/// How a soak ended, with its figures.
+pub type Ending = crate::show::Ending<Value>;
 
 /// The directory for logs: that of `cargo xtask test`, in the target directory a program was built in.
 pub fn logs_beside(program: &Path) -> PathBuf {
@@ -107,22 +98,9 @@ pub fn logs_beside(program: &Path) -> PathBuf {
 /// # Errors
 /// The stage could not be built. What lbd does wrong is no error but an [`Ending::Broke`].
 pub fn run(options: &Options) -> Result<Ending> {
-    ensure!(nix::unistd::geteuid().is_root(), "needs root for network namespaces and XDP: run it with sudo");
     ensure!(options.hosts >= 5, "needs five hosts: of fewer, too few are always well");
-    Binaries::find()?;
-    go_first();
-    let signals = Signals::install()?;
-    let mut screen = Screen::new();
-    let outcome = perform(options, &signals, &mut screen);
-    screen.clear();
-    let ending = match outcome {
-        // What a signal made of a wait is not the reason.
-        Err(_) if signals.check().is_err() => Ending::Interrupted,
-        Err(error) => return Err(error),
-        Ok(ending) => ending,
-    };
-    let left = run_dir::leftovers(std::process::id())?;
-    ensure!(left.is_empty(), "these are left behind, a fault of the soak: {}", left.join(", "));
+    let (ending, _) = show::run(|signals, screen| perform(options, signals, screen))?;
+    show::nothing_is_left()?;
     Ok(ending)
 }
 
@@ -137,6 +115,7 @@ fn perform(options: &Options, signals: &Signals, screen: &mut Screen) -> Result<
         options.mode.name(),
         length.as_secs()
     ));
+    Binaries::find()?;
     let mut stage = Stage::build(options, &file)?;
     signals.check()?;
     let crowd = Crowd::start(&stage.topology, options.amounts, seed)?;

@@ -26,6 +26,12 @@ pub(super) struct Wanted {
     pub(super) destroys: Option<String>,
 }
 
+/// A `set` of a service or a pool without anything to set.
+pub(super) fn nothing_to_change(noun: &str) -> ApiError {
+    ApiError::new(ErrorCode::Usage, "it is not said what to change")
+        .hint(format!("see lbctl {noun} set --help"))
+}
+
 impl Wanted {
     /// Operations that nobody is asked about.
     pub(super) const fn new(operations: Vec<Operation>, how: ChangeArguments) -> Self {

@@ -2,13 +2,13 @@
 
 use super::Outcome;
 use super::args::PoolCommand;
-use super::change::Wanted;
+use super::change::{Wanted, nothing_to_change};
 use super::print::{self, Align, Table};
 use super::service::share;
 use super::session::{Session, Style};
 use super::{backend, sources};
-use crate::api::types::{Operation, Pool, PoolAdd, PoolDetail, PoolList, PoolSet};
-use crate::api::{ApiError, ErrorCode};
+use crate::api::ApiError;
+use crate::api::types::{Backend, Operation, Pool, PoolAdd, PoolDetail, PoolList, PoolSet, Source};
 use crate::spec::{Name, format_duration};
 
 pub(super) async fn run(session: &Session, command: PoolCommand) -> Outcome {
@@ -33,8 +33,7 @@ pub(super) fn wanted(command: PoolCommand) -> Result<Option<Wanted>, ApiError> {
         PoolCommand::Set { name, pool, change } => {
             let set = PoolSet::new(name).with_keys(pool.keys());
             if set.keys().is_empty() {
-                return Err(ApiError::new(ErrorCode::Usage, "it is not said what to change")
-                    .hint("see lbctl pool set --help"));
+                return Err(nothing_to_change("pool"));
             }
             Wanted::new(vec![Operation::PoolSet(Box::new(set))], change)
         }
@@ -95,14 +94,21 @@ fn described(detail: &PoolDetail, style: Style) -> String {
     for pool in &detail.pools {
         text.push_str(&lines(pool));
     }
-    if !detail.discovery.is_empty() {
+    text.push_str(&members(&detail.discovery, &detail.backends, style));
+    text
+}
+
+/// Where backends come from, if not from lbd's own configuration, and the backends.
+pub(super) fn members(discovery: &[Source], backends: &[Backend], style: Style) -> String {
+    let mut text = String::new();
+    if !discovery.is_empty() {
         text.push('\n');
-        text.push_str(&sources::table(&detail.discovery, style));
+        text.push_str(&sources::table(discovery, style));
     }
     text.push('\n');
-    match detail.backends.is_empty() {
+    match backends.is_empty() {
         true => text.push_str("no backends\n"),
-        false => text.push_str(&backend::table(&detail.backends, style)),
+        false => text.push_str(&backend::table(backends, style)),
     }
     text
 }

@@ -2,12 +2,12 @@
 
 use super::Outcome;
 use super::args::{PolicyArguments, ServiceCommand};
-use super::change::Wanted;
+use super::change::{Wanted, nothing_to_change};
 use super::print::{Align, Cell, Table, Tone, count};
 use super::session::{Session, Style};
-use super::{backend, pool, print, sources};
+use super::{pool, print};
+use crate::api::ApiError;
 use crate::api::types::{Operation, Service, ServiceAdd, ServiceDetail, ServiceList, ServiceSet};
-use crate::api::{ApiError, ErrorCode};
 use crate::spec::Name;
 
 pub(super) async fn run(session: &Session, command: ServiceCommand) -> Outcome {
@@ -53,8 +53,7 @@ pub(super) fn wanted(command: ServiceCommand) -> Result<Option<Wanted>, ApiError
                 ..nothing.clone().with_keys(own.keys())
             };
             if set == nothing {
-                return Err(ApiError::new(ErrorCode::Usage, "it is not said what to change")
-                    .hint("see lbctl service set --help"));
+                return Err(nothing_to_change("service"));
             }
             Wanted::new(vec![Operation::ServiceSet(Box::new(set))], change)
         }
@@ -155,15 +154,7 @@ fn described(detail: &ServiceDetail, style: Style) -> String {
     for pool in &detail.pools {
         text.push_str(&pool::lines(pool));
     }
-    if !detail.discovery.is_empty() {
-        text.push('\n');
-        text.push_str(&sources::table(&detail.discovery, style));
-    }
-    text.push('\n');
-    match detail.backends.is_empty() {
-        true => text.push_str("no backends\n"),
-        false => text.push_str(&backend::table(&detail.backends, style)),
-    }
+    text.push_str(&pool::members(&detail.discovery, &detail.backends, style));
     text
 }
 

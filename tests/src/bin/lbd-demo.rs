@@ -42,8 +42,8 @@ fn main() -> ExitCode {
         demo::run(&Options { mode: arguments.mode, family, keep: arguments.keep, phase })
     };
     match outcome {
-        Ok(Ending::Held) => ExitCode::SUCCESS,
-        Ok(Ending::Broke) => ExitCode::FAILURE,
+        Ok(Ending::Held(())) => ExitCode::SUCCESS,
+        Ok(Ending::Broke(())) => ExitCode::FAILURE,
         Ok(Ending::Interrupted) => ExitCode::from(130),
         Err(error) => {
             eprintln!("lbd-demo: {error:#}");
