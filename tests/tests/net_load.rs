@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use lbd_tests::load::{Body, Downloads, Failure, KeepAlive, Kind, Load, LoadPlan, OpenLoop, Recorder};
 use lbd_tests::root_or_skip;
-use lbd_tests::server::nginx::{Nginx, SMALL_FILE_LEN};
+use lbd_tests::server::nginx::{Nginx, SMALL_FILE_LEN, make_large_file};
 use lbd_tests::topology::{Family, Mode, Plan, Topology};
 use nix::sys::signal::Signal;
 
@@ -18,6 +18,7 @@ fn open_loop(per_second: u32, path: &str, body: Body, total: Option<u64>) -> Opt
 
 fn network(name: &str) -> Result<(Topology, Nginx, LoadPlan)> {
     let topology = Topology::build(Plan { backends: 1, ..Plan::new(name, Mode::Nat, Family::V4) })?;
+    make_large_file(&topology.client)?;
     let nginx = Nginx::start(&topology.backends[0].namespace, "b1", HTTP)?;
     let plan = LoadPlan::new((topology.backend_address(0), HTTP).into());
     Ok((topology, nginx, plan))

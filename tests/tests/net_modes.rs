@@ -13,7 +13,7 @@ use lbd_tests::load::{Body, Load, LoadPlan, OpenLoop};
 use lbd_tests::netns::counters::Counters;
 use lbd_tests::root_or_skip;
 use lbd_tests::server::echo::UdpEcho;
-use lbd_tests::server::nginx::{LARGE_FILE_LEN, Nginx, SMALL_FILE_LEN};
+use lbd_tests::server::nginx::{LARGE_FILE_LEN, Nginx, SMALL_FILE_LEN, make_large_file};
 use lbd_tests::server::sink::Sink;
 use lbd_tests::topology::{Family, Lbd, Mode, Plan, Settings, Topology};
 
@@ -22,7 +22,7 @@ const SINK: u16 = 8080;
 const ECHO: u16 = 7;
 
 const CONNECTIONS: u64 = 10_000;
-const CONNECTIONS_PER_SECOND: u32 = 600;
+const CONNECTIONS_PER_SECOND: u32 = 1_500;
 const CONNECTIONS_AT_ONCE: usize = 200;
 const CAPTURED_CONNECTIONS: u64 = 200;
 const UDP_FLOWS: usize = 10_000;
@@ -77,6 +77,7 @@ struct Stage {
 impl Stage {
     fn build(plan: Plan) -> Result<Stage> {
         let topology = Topology::build(plan)?;
+        make_large_file(&topology.client)?;
         let (mut nginx, mut sinks, mut echoes) = (Vec::new(), Vec::new(), Vec::new());
         for (index, backend) in topology.backends.iter().enumerate() {
             nginx.push(Nginx::start(&backend.namespace, &backend.name, HTTP)?);

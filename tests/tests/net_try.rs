@@ -12,7 +12,7 @@ use lbd_tests::client;
 use lbd_tests::load::{Body, Load, LoadPlan, OpenLoop};
 use lbd_tests::netns::{Namespace, output_of};
 use lbd_tests::root_or_skip;
-use lbd_tests::server::nginx::{LARGE_FILE_LEN, Nginx};
+use lbd_tests::server::nginx::{LARGE_FILE_LEN, Nginx, make_large_file};
 use lbd_tests::topology::Binaries;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -65,6 +65,7 @@ impl Drop for Trial {
 /// A host, the web servers on its lo, and its interfaces as they are before anybody tries lbd.
 fn host(name: &str) -> Result<(Namespace, Vec<Nginx>, [String; 2])> {
     let host = Namespace::new(name)?;
+    make_large_file(&host)?;
     let servers =
         SERVERS.iter().map(|(name, port)| Nginx::start(&host, name, *port)).collect::<Result<_>>()?;
     let before = interfaces(&host)?;

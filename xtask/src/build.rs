@@ -32,6 +32,11 @@ pub(crate) fn run(workspace: &Workspace, profile: Profile) -> Result<()> {
 /// Object and programs.
 pub(crate) fn everything(workspace: &Workspace, ready: &Ready, profile: Profile) -> Result<Binaries> {
     object(workspace, ready)?;
+    programs(workspace, profile)
+}
+
+/// The programs, with the object that lies in its place.
+pub(crate) fn programs(workspace: &Workspace, profile: Profile) -> Result<Binaries> {
     let mut command = Command::new(cargo());
     command.current_dir(&workspace.root).args(["build", "--package", "lb-userspace", "--bins"]);
     if profile == Profile::Release {
@@ -43,7 +48,7 @@ pub(crate) fn everything(workspace: &Workspace, ready: &Ready, profile: Profile)
 
 /// Builds the object and puts it in its place. A given object stays where it is: `LBD_BPF_OBJECT` reaches
 /// `lb-userspace/build.rs` as well.
-fn object(workspace: &Workspace, ready: &Ready) -> Result<()> {
+pub(crate) fn object(workspace: &Workspace, ready: &Ready) -> Result<()> {
     match ready {
         Ready::Object(path) => println!("BPF object: {} (LBD_BPF_OBJECT)", path.display()),
         Ready::Compiler(compiler, linker) => {

@@ -4,6 +4,7 @@
 //! `N passed, N failed, N skipped`. Invariant: what did not run is counted as skipped with its reason, never as passed.
 
 mod artifacts;
+mod company;
 mod layer;
 mod libtest;
 mod report;
@@ -39,6 +40,11 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<bool> {
     let without_object = prepare(workspace, &layers)?;
     println!("building the tests");
     let binaries = artifacts::build(workspace, layers.contains(&Layer::Unit))?;
+    if without_object.is_none() && layers != [Layer::Unit] {
+        // The dev profile: what is slow in the tests is the kernel and the wait for it, and a release build of the daemon would take longer
+        // than it saves. After the tests: with those of lb-userspace the programs have been built already, side by side with them.
+        build::programs(workspace, Profile::Dev)?;
+    }
 
     let logs = workspace.target.join("test-logs");
     if logs.exists() {
@@ -61,16 +67,14 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<bool> {
     Ok(report.succeeded())
 }
 
-/// Toolchain, object and daemon for the layers that need them. Some: the reason why there is no object.
+/// Toolchain and object for the layers that need them. Some: the reason why there is no object.
 fn prepare(workspace: &Workspace, layers: &[Layer]) -> Result<Option<String>> {
     if layers == [Layer::Unit] {
         return Ok(None);
     }
     match setup::ensure(workspace)? {
         Prepared::Ready(ready) => {
-            // The dev profile: what is slow in the tests is the kernel and the wait for it, and a release build of the
-            // daemon would take longer than it saves.
-            build::everything(workspace, &ready, Profile::Dev)?;
+            build::object(workspace, &ready)?;
             Ok(None)
         }
         Prepared::ByHand(missing) => Ok(Some(format!("no BPF object: {missing}"))),

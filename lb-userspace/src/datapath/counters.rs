@@ -45,6 +45,14 @@ impl<'a> Counters<'a> {
         Ok(self.sums("interface_counters", index % INTERFACE_SLOTS, 1)?.pop().unwrap_or_default())
     }
 
+    /// Every interface, by index modulo 256.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn interfaces(&self) -> Result<Vec<InterfaceCounters>, DatapathError> {
+        self.sums("interface_counters", 0, INTERFACE_SLOTS)
+    }
+
     /// How many packets have ever gone back out of an interface; what cannot be read has not happened.
     pub(super) fn transmitted(&self, index: u32) -> u64 {
         self.interface(index).map_or(0, |counters| counters.transmit_packets)

@@ -12,7 +12,7 @@ use super::Options;
 use crate::load::{Body, Downloads, KeepAlive, Load, LoadPlan, OpenLoop, Recorder};
 use crate::netns::counters::Counters;
 use crate::screen::Screen;
-use crate::server::nginx::Nginx;
+use crate::server::nginx::{Nginx, make_large_file};
 use crate::signals::Signals;
 use crate::topology::{Binaries, Family, Lbd, Mode, Plan, Settings, Topology};
 
@@ -56,6 +56,7 @@ impl Stage {
         screen.say(&screen.dim(&picture(options.mode)));
         let topology = Topology::build(Plan::new("demo", options.mode, options.family))?;
         signals.check()?;
+        make_large_file(&topology.client)?;
         let mut nginx = Vec::new();
         for backend in &topology.backends {
             nginx.push(Nginx::start(&backend.namespace, &backend.name, HTTP)?);

@@ -39,9 +39,6 @@ pub struct Stand {
     _files: tempfile::TempDir,
 }
 
-/// Interfaces that counters are kept for.
-const INTERFACES: u32 = 256;
-
 impl Stand {
     /// Loads the program with these `FEATURE_*`, over tables for so many flows.
     pub fn new(label: &str, features: u32, flows: u32) -> Result<Self> {
@@ -127,7 +124,7 @@ impl Stand {
         let counters = self.datapath.counters();
         let ids = u32::try_from(IDS)?;
         Ok(Counters {
-            interfaces: (0..INTERFACES).map(|index| counters.interface(index)).collect::<Result<_, _>>()?,
+            interfaces: counters.interfaces()?,
             services: counters.services(0, ids)?,
             backends: counters.backends(0, ids)?,
             reasons: counters.reasons_of(0, ids)?.concat(),

@@ -1,8 +1,8 @@
 //! nginx on every address of a backend.
 //!
 //! In: a namespace, the backend's name, a port. Out: nginx with
-//! `/` (the backend's name), `/healthz` (not logged), `/64k` and `/100m` (see [`crate::content`]), `/slow/…` (the same files
-//! at a steady [`SLOW_BYTES_PER_SECOND`]); the header `X-Backend` on every answer; an access log that can be read back.
+//! `/` (the backend's name), `/healthz` (not logged), `/64k` and, once [`make_large_file`] was called, `/100m` (see [`crate::content`]),
+//! `/slow/…` (the same files at a steady [`SLOW_BYTES_PER_SECOND`]); the header `X-Backend` on every answer; an access log that can be read back.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -49,7 +49,7 @@ impl Nginx {
     /// Starts nginx on `port` of all addresses and waits until it listens.
     pub fn start(namespace: &Namespace, backend: &str, port: u16) -> Result<Nginx> {
         let run_dir = namespace.run_dir();
-        let files = make_files(run_dir)?;
+        let files = make_file(run_dir, "64k", SMALL_FILE_LEN)?;
         let dir = run_dir.path().join(format!("nginx-{}-{port}", namespace.label()));
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let config = dir.join("nginx.conf");
@@ -112,19 +112,22 @@ fn parse_access(line: &str) -> Option<Access> {
     })
 }
 
-/// The files all nginx of this process share, made once.
-fn make_files(run_dir: &RunDir) -> Result<PathBuf> {
+/// Makes `/100m` for every nginx of the namespace's run directory. Most tests need none, and it takes a second.
+pub fn make_large_file(namespace: &Namespace) -> Result<()> {
+    make_file(namespace.run_dir(), "100m", LARGE_FILE_LEN).map(drop)
+}
+
+/// Makes a file all nginx of this process share, once; the directory it is in.
+fn make_file(run_dir: &RunDir, name: &str, len: u64) -> Result<PathBuf> {
     let dir = run_dir.path().join("files");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    for (name, len) in [("64k", SMALL_FILE_LEN), ("100m", LARGE_FILE_LEN)] {
-        let path = dir.join(name);
-        // Made under a name of its own and renamed: tests of one process run side by side.
-        if fs::metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            let half_made = tempfile::NamedTempFile::new_in(&dir).context("cannot create a file")?;
-            content::write_file(half_made.path(), len)?;
-            fs::set_permissions(half_made.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-            half_made.persist(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        }
+    let path = dir.join(name);
+    // Made under a name of its own and renamed: tests of one process run side by side.
+    if fs::metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        let half_made = tempfile::NamedTempFile::new_in(&dir).context("cannot create a file")?;
+        content::write_file(half_made.path(), len)?;
+        fs::set_permissions(half_made.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        half_made.persist(&path).with_context(|| format!("cannot create {}", path.display()))?;
     }
     Ok(dir)
 }

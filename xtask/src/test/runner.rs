@@ -1,15 +1,15 @@
 //! Runs test binaries.
 //!
 //! In: a binary. Out: its counts, added to the layer's report; a log of what it said. Unit tests run as one process a
-//! binary. The others run as one process a test, one after another: each gets its own log and time limit, and neither a
-//! crash nor threads, namespaces or maps left behind by one reach the next.
+//! binary. The others run as one process a test: each gets its own log and time limit, and neither a crash nor threads, namespaces or maps
+//! left behind by one reach the next. Those that mostly wait run two at a time, the others one after another (company.rs).
 
 use std::{
     ffi::OsString,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     artifacts::{TestBinary, UNIT_PACKAGES},
+    company,
     libtest::{self, Counts},
     report::LayerReport,
 };
@@ -108,15 +109,46 @@ impl Runner {
 
     /// Each test of a binary in a process of its own.
     pub(crate) fn run_each(&self, binary: &TestBinary, report: &mut LayerReport) -> Result<()> {
-        for test in self.wanted(binary)? {
+        let (together, alone): (Vec<_>, Vec<_>) =
+            self.wanted(binary)?.into_iter().partition(|test| company::is_welcome(binary.layer, test));
+        self.run_together(binary, together, report)?;
+        for test in alone {
             let name = binary.full_name(&test);
             begin(&name);
-            let mut command = self.command(binary);
-            command.args(["--exact", &test, "--nocapture", "--test-threads=1"]);
-            let run = self.run(command, &name.replace("::", "."), TEST_LIMIT)?;
+            let run = self.run_one(binary, &test)?;
             self.finish_one(name, run, report);
         }
         Ok(())
+    }
+
+    /// So many at a time as there are CPUs for; each is told of when it has ended.
+    fn run_together(&self, binary: &TestBinary, tests: Vec<String>, report: &mut LayerReport) -> Result<()> {
+        let (queue, report) = (Mutex::new(tests.into_iter()), Mutex::new(report));
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some(test) = next() {
+                let run = self.run_one(binary, &test)?;
+                let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                let name = binary.full_name(&test);
+                begin(&name);
+                self.finish_one(name, run, &mut report);
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..company::size()).map(|_| scope.spawn(work)).collect();
+            let ends = workers.into_iter().map(|worker| match worker.join() {
+                Ok(end) => end,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            ends.collect()
+        })
+    }
+
+    fn run_one(&self, binary: &TestBinary, test: &str) -> Result<Run> {
+        let mut command = self.command(binary);
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+        self.run(command, &binary.full_name(test).replace("::", "."), TEST_LIMIT)
     }
 
     fn finish_one(&self, name: String, run: Run, report: &mut LayerReport) {
