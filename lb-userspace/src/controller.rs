@@ -8,6 +8,7 @@
 mod commands;
 mod counters;
 mod discovery;
+mod ejections;
 mod enforce;
 mod flows;
 mod moves;
@@ -117,6 +118,10 @@ pub struct Controller {
     /// Not before then, so that many backends do not keep this task busy.
     look_for_replies: Instant,
     discovery: discovery::Discovery,
+    /// What is written down beside revisions.
+    writer: written::Writer,
+    /// When ejections are to be written again that could not be.
+    ejections_again: Option<Instant>,
     looks: passive::Looks,
     probes: probes::Probes,
     settling: settle::Settling,
@@ -164,6 +169,8 @@ enum Fault {
     Discovery,
     /// The way of checks through services.
     Probes,
+    /// Ejections are not written down.
+    Ejections,
 }
 
 /// What a sentence in `notices` is about; a new finding replaces the old one.
@@ -200,7 +207,8 @@ impl Controller {
                     }
                     Some(Order::Stop) | None => {
                         self.save_answers();
-                        self.finish_answers();
+                        // The disk is to have what was handed over.
+                        self.writer.finish();
                         return self;
                     }
                 },
@@ -252,6 +260,7 @@ impl Controller {
             self.save_again(),
             self.look_at_interfaces(),
             self.keep_pins(),
+            self.hear_of_ejections(),
             self.look_at_damage(),
             self.observe_return_paths(),
         ]

@@ -57,6 +57,7 @@ pub use change::{
 };
 pub use definitions::CliObjects;
 pub use discovered::{Answer, Recalled, SourceView};
+pub use ejection::Ejected;
 pub use eligibility::{Held, Verdict};
 pub(crate) use event::in_words;
 pub use event::{DomainEvent, EventKind, Level};
@@ -157,6 +158,8 @@ pub struct Outcome {
     pub checks_removed: Vec<CheckId>,
     /// What is to be asked anew: its next success is to be told, whatever is held of it.
     pub checks_doubted: Vec<CheckId>,
+    /// [`Membership::ejections`] are others than before: what a restart is to know of them.
+    pub ejections_changed: bool,
     /// What has happened, in order.
     pub events: Vec<DomainEvent>,
     /// A sentence for each operation: what it did, or that it was so already.

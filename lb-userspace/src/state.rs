@@ -12,10 +12,12 @@
 //! STATE/revisions/7            time, who, what, lbctl's objects, overrides, the name of the configuration
 //! STATE/configurations/SHA256  what the configuration file said, once for all revisions that share it
 //! STATE/discovered/POOL@SOURCE what a discovery source said last (no revision)
+//! STATE/ejections              who is ejected, until when, and how often in a row (no revision)
 //! STATE/…/NAME.damaged         what could not be used
 //! ```
 
 mod discovered;
+mod ejections;
 pub(crate) mod file;
 mod kept;
 mod leftovers;
@@ -31,11 +33,12 @@ use std::sync::Arc;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::membership::{CliObjects, OverrideEntry, Refusal, RefusalCode, SetAside};
+use crate::membership::{CliObjects, Ejected, OverrideEntry, Refusal, RefusalCode, SetAside};
 use crate::moment::Millis;
 use crate::spec::Spec;
 
 pub use discovered::{AnswerFiles, Said};
+pub use ejections::EjectionFile;
 use file::Unread;
 use kept::Kept;
 pub use kept::{Summary, Unkept};
@@ -167,6 +170,8 @@ pub struct Left {
     pub damaged: BTreeMap<PathBuf, String>,
     /// Those of them that are whole but for a file that is gone: there is nothing to look at, and the next revision misses nothing.
     pub missing: BTreeSet<PathBuf>,
+    /// Who was ejected.
+    pub ejections: Vec<Ejected>,
 }
 
 impl Left {
@@ -214,7 +219,8 @@ impl StateDir {
             Self { path: path.to_owned(), kept: BTreeMap::new(), written: Vec::new(), _lock: lock };
         let before = state.put_aside_before().map_err(system("read"))?;
         let numbers = state.numbers().map_err(system("read"))?;
-        let left = state.read(before, numbers)?;
+        let mut left = state.read(before, numbers)?;
+        left.ejections = state.ejection_file().read(&mut left.damaged);
         state.clear_leftovers();
         Ok((state, left))
     }

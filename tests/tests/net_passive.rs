@@ -225,3 +225,65 @@ fn a_check_through_the_service_readmits_an_ejected_backend() -> Result<()> {
         Ok(now["eligible"] == true && now["new_flows"].as_u64() > then["new_flows"].as_u64())
     })
 }
+
+/// The moment of `ejected until 2026-11-22T08:00:10.000Z: …`, in seconds since 1970.
+fn end_of(reason: &str) -> Result<f64> {
+    let text = reason.strip_prefix("ejected until ").and_then(|rest| rest.split_once(": "));
+    let (moment, _) = text.with_context(|| format!("no moment in {reason:?}"))?;
+    Ok(output_of(std::process::Command::new("date").args(["-d", moment, "+%s.%N"]))?.trim().parse()?)
+}
+
+fn wall() -> Result<f64> {
+    Ok(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs_f64())
+}
+
+/// Whoever is ejected stays out although the daemon is killed and started and its check succeeds, and its back-off goes on.
+#[test]
+fn an_ejection_outlives_a_killed_daemon() -> Result<()> {
+    if !root_or_skip("an_ejection_outlives_a_killed_daemon") {
+        return Ok(());
+    }
+    let topology = Topology::build(Plan::new("ejectkept", Mode::FullNat, Family::V4))?;
+    let health = format!(r#"{{ type = "http", port = {CHECKED}, path = "/healthz", interval = "500ms" }}"#);
+    let start = |port: u16| -> Result<Vec<Nginx>> {
+        let backends = topology.backends.iter();
+        backends.map(|backend| Nginx::start(&backend.namespace, &backend.name, port)).collect()
+    };
+    let (_checked, servers) = (start(CHECKED)?, start(HTTP)?);
+    let settings = Settings::new(topology.service(POOL, &["80/tcp"], &health));
+    let mut lbd = lbd_tests::topology::Lbd::start(&topology, &settings)?;
+    lbd.wait_eligible(POOL, topology.backends.len(), lbd_tests::web::PATIENCE)?;
+    let mut web = Web { lbd, servers, topology };
+    let load = web.load(PER_SECOND)?;
+    until_answered(load.recorder(), Instant::now(), LOOKED_AT)?;
+    nft(
+        &web,
+        "add table inet cut; add chain inet cut in { type filter hook input priority 0; }; add rule inet cut in tcp dport 80 drop",
+    )?;
+    until("the ejection", || Ok(third(&web)?["ejected"] == true))?;
+    let then = third(&web)?;
+    let end = end_of(then["reason"].as_str().unwrap_or_default())?;
+    let kept = web.lbd.config_path().with_file_name("state").join("ejections");
+    until("the file", || Ok(std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("until"))))?;
+    web.lbd.kill()?;
+    web.lbd.start_again(&web.topology)?;
+
+    let (mut was_well, mut flows_until_return) = (false, None);
+    until("its return", || {
+        let now = third(&web)?;
+        if now["eligible"] == true {
+            return Ok(true);
+        }
+        was_well |= now["ejected"] == true && now["health"] == "healthy";
+        flows_until_return = now["new_flows"].as_u64();
+        Ok(false)
+    })?;
+    ensure!(was_well, "nobody has seen it out with a check that succeeds");
+    ensure!(flows_until_return == then["new_flows"].as_u64(), "{flows_until_return:?} instead of {then}");
+    ensure!(wall()? >= end, "in {} s before its time", end - wall()?);
+    // It is as before, so it is found out again, for twice as long.
+    until("the next ejection", || Ok(third(&web)?["ejected"] == true))?;
+    let length = end_of(third(&web)?["reason"].as_str().unwrap_or_default())? - wall()?;
+    ensure!(length > 10.0, "the second one in a row is for {length} s only");
+    Ok(())
+}

@@ -10,13 +10,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::written::Writer;
 use super::{Controller, Fault, Notice};
 use crate::discovery::{Board, SourceEvent, SourceState, Sources};
 use crate::membership::{DomainEvent, EventKind, Level, Membership, Recalled};
 use crate::reach::{HostNetwork, judge_backend};
 use crate::spec::{BackendSpec, Backends, Name, Origin, Place, Problem, SourceId};
-use crate::state::{AnswerFiles, Said};
+use crate::state::Said;
 
 /// Entries of one answer that a sentence names.
 const NAMED: usize = 5;
@@ -31,7 +30,6 @@ pub(super) struct Discovery {
     to_save: BTreeSet<SourceId>,
     /// Why answers could not be written down.
     unsaved: BTreeMap<SourceId, String>,
-    writer: Writer,
     /// The sources whose files are kept; `None`: nobody has looked yet.
     kept: Option<BTreeSet<SourceId>>,
 }
@@ -49,12 +47,8 @@ struct Heard {
 }
 
 impl Discovery {
-    /// Nobody is asked yet. `kept`: what sources said in earlier runs, by these files.
-    pub(super) fn new(
-        events: mpsc::UnboundedSender<SourceEvent>,
-        kept: BTreeMap<SourceId, Said>,
-        files: AnswerFiles,
-    ) -> Self {
+    /// Nobody is asked yet. `kept`: what sources said in earlier runs.
+    pub(super) fn new(events: mpsc::UnboundedSender<SourceEvent>, kept: BTreeMap<SourceId, Said>) -> Self {
         let heard = |said: Said| Heard { said: said.backends.clone(), saved: Some(said), ..Heard::default() };
         Self {
             sources: Sources::new(events),
@@ -62,7 +56,6 @@ impl Discovery {
             heard: kept.into_iter().map(|(id, said)| (id, heard(said))).collect(),
             to_save: BTreeSet::new(),
             unsaved: BTreeMap::new(),
-            writer: Writer::new(files),
             kept: None,
         }
     }
@@ -87,7 +80,7 @@ impl Controller {
         self.discovery.board.keep(|id| wanted.contains_key(id));
         let kept: BTreeSet<SourceId> = wanted.keys().cloned().collect();
         if self.discovery.kept.as_ref() != Some(&kept) {
-            self.discovery.writer.keep(kept.clone());
+            self.writer.keep(kept.clone());
             self.discovery.kept = Some(kept);
         }
         for (id, spec) in &wanted {
@@ -241,7 +234,7 @@ impl Controller {
 
     /// Has what sources said last written down, and hears what has become of what was handed over before.
     pub(super) fn save_answers(&mut self) {
-        for (id, result) in self.discovery.writer.results() {
+        for (id, result) in self.writer.results() {
             match result {
                 Ok(()) => drop(self.discovery.unsaved.remove(&id)),
                 Err(error) => {
@@ -264,13 +257,8 @@ impl Controller {
             let time = saved.map_or_else(|| self.clock.now(), |saved| saved.time);
             let said = Said { time, backends: answer.said.clone(), lingering };
             heard.saved = Some(said.clone());
-            self.discovery.writer.put(id, said);
+            self.writer.put(id, said);
         }
-    }
-
-    /// Waits until the disk has what was handed over.
-    pub(super) fn finish_answers(&self) {
-        self.discovery.writer.finish();
     }
 
     /// Members have come or gone: perhaps some of those that lingered, which a restart is to know.

@@ -16,7 +16,7 @@ use crate::plan::{Plan, PlanError, plan};
 use crate::store::Store;
 
 /// Time between two attempts to write down what could not be.
-const SAVE_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const SAVE_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is in force and not written down.
 pub(super) struct Unsaved {
@@ -54,6 +54,9 @@ impl Controller {
         }
         if outcome.desired_changed {
             self.enforce();
+        }
+        if outcome.ejections_changed {
+            self.save_ejections();
         }
         self.follow_probes();
         // Only now: a check that goes through the program needs its service there.

@@ -15,6 +15,7 @@ use super::passive::Looks;
 use super::probes::Probes;
 use super::return_path::ReturnPaths;
 use super::settle::Settling;
+use super::written::Writer;
 use super::{Clock, Controller, Fault, Inbox, Names, Notice, Order, Published};
 use crate::api::{self, EventLog, Snapshot};
 use crate::datapath::{Adoption, Datapath, Demand, Tuning};
@@ -60,7 +61,7 @@ impl Controller {
     /// In a sentence: the configuration cannot work on this host, or the kernel refuses.
     pub async fn start(given: Given) -> anyhow::Result<(Self, Senders)> {
         let Given { config, spec, warnings, mut invalid, state, mut left, set_aside } = given;
-        let answers = state.answer_files();
+        let (answers, ejections) = (state.answer_files(), state.ejection_file());
         let (kept, missing) = (answers.read(), std::mem::take(&mut left.missing));
         let clock = Clock::start_after(left.last.as_ref().map(|last| last.time).unwrap_or_default());
         let host = read_host_network().await?;
@@ -109,7 +110,9 @@ impl Controller {
             reach: Arc::new(judgement.reach),
             return_paths: ReturnPaths::default(),
             look_for_replies: Instant::now(),
-            discovery: Discovery::new(source_events, kept, answers),
+            discovery: Discovery::new(source_events, kept),
+            writer: Writer::new(answers, ejections),
+            ejections_again: None,
             looks: Looks::default(),
             probes: Probes::new(path, prober),
             settling: Settling::new(settled),
@@ -238,6 +241,7 @@ fn beginning(
         saved: (left.highest > 0).then_some((left.highest, file_then)),
         discovered: said_before(kept),
         set_aside,
+        ejections: left.ejections.clone(),
         pinned,
     }
 }

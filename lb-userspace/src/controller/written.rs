@@ -1,24 +1,27 @@
-//! Answers of discovery sources written down beside the controller: a disk takes its time, and backends that die do not wait for it.
+//! Answers of discovery sources and ejections written down beside the controller: a disk takes its time, and backends that die do not wait
+//! for it.
 //!
-//! In: answers, and which sources there are. Out: what has become of each. Invariants: of a source what was handed over last is what its
-//! file says in the end, however many answers come meanwhile; nobody waits for the disk but at the end ([`Writer::finish`]).
+//! In: answers, and which sources there are; ejections. Out: what has become of each. Invariants: what was handed over last is what a file
+//! says in the end, however much comes meanwhile; nobody waits for the disk but at the end ([`Writer::finish`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::membership::Ejected;
 use crate::spec::SourceId;
-use crate::state::{AnswerFiles, Said};
+use crate::state::{AnswerFiles, EjectionFile, Said, StateError};
 
 /// What became of an answer that was to be written; the error in words.
 type Written = (SourceId, Result<(), String>);
 
-/// Writes one answer after the other.
+/// Writes one file after the other.
 pub(super) struct Writer {
     work: Arc<Work>,
 }
 
 struct Work {
     files: AnswerFiles,
+    ejections: EjectionFile,
     queue: Mutex<Queue>,
     /// Held from the choice of what is written next until it is: of two writers the later one writes what came later.
     turn: Mutex<()>,
@@ -31,14 +34,34 @@ struct Queue {
     /// The files of all other sources are to be removed.
     kept: Option<BTreeSet<SourceId>>,
     written: Vec<Written>,
+    /// All of them, the newest.
+    ejections: Option<Vec<Ejected>>,
+    /// What became of the last that were written.
+    ejections_written: Option<Result<(), String>>,
     /// A thread is at it.
     is_running: bool,
 }
 
+enum Job {
+    Ejections(Vec<Ejected>),
+    Keep(BTreeSet<SourceId>),
+    Answer(SourceId, Said),
+}
+
+impl Queue {
+    /// What is done next; it is no longer in the queue.
+    fn next(&mut self) -> Option<Job> {
+        let ejections = self.ejections.take().map(Job::Ejections);
+        let kept = || self.kept.take().map(Job::Keep);
+        // What is kept is settled before anything is written: who is gone leaves no file.
+        ejections.or_else(kept).or_else(|| self.answers.pop_first().map(|(id, said)| Job::Answer(id, said)))
+    }
+}
+
 impl Writer {
     /// Writes into these files.
-    pub(super) fn new(files: AnswerFiles) -> Self {
-        Self { work: Arc::new(Work { files, queue: Mutex::default(), turn: Mutex::default() }) }
+    pub(super) fn new(files: AnswerFiles, ejections: EjectionFile) -> Self {
+        Self { work: Arc::new(Work { files, ejections, queue: Mutex::default(), turn: Mutex::default() }) }
     }
 
     /// Has this written in the place of what the source said before. Called in a tokio runtime.
@@ -54,7 +77,17 @@ impl Writer {
         });
     }
 
-    /// What has been written since the last call, and what could not be.
+    /// Has these written in the place of all ejections before. Called in a tokio runtime.
+    pub(super) fn eject(&self, ejections: Vec<Ejected>) {
+        self.change(|queue| queue.ejections = Some(ejections));
+    }
+
+    /// What became of the last ejections that have been written since the last call.
+    pub(super) fn ejections_result(&self) -> Option<Result<(), String>> {
+        self.work.queue().ejections_written.take()
+    }
+
+    /// What answers have been written since the last call, and what could not be.
     pub(super) fn results(&self) -> Vec<Written> {
         std::mem::take(&mut self.work.queue().written)
     }
@@ -83,7 +116,7 @@ impl Work {
         loop {
             while self.next() {}
             let mut queue = self.queue();
-            if queue.answers.is_empty() && queue.kept.is_none() {
+            if queue.answers.is_empty() && queue.kept.is_none() && queue.ejections.is_none() {
                 queue.is_running = false;
                 return;
             }
@@ -93,19 +126,19 @@ impl Work {
     /// Does what is next. False: there is nothing to do, and what others did is done.
     fn next(&self) -> bool {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let (kept, answer) = {
-            let mut queue = self.queue();
-            match queue.kept.take() {
-                Some(kept) => (Some(kept), None),
-                None => (None, queue.answers.pop_first()),
+        let Some(job) = self.queue().next() else { return false };
+        let in_words = |error: StateError| error.to_string();
+        match job {
+            Job::Ejections(ejections) => {
+                let result = self.ejections.write(ejections).map_err(in_words);
+                self.queue().ejections_written = Some(result);
             }
-        };
-        if let Some(kept) = &kept {
-            self.files.forget(kept);
+            Job::Keep(kept) => self.files.forget(&kept),
+            Job::Answer(id, said) => {
+                let result = self.files.write(&id, &said).map_err(in_words);
+                self.queue().written.push((id, result));
+            }
         }
-        let Some((id, said)) = answer else { return kept.is_some() };
-        let result = self.files.write(&id, &said).map_err(|error| error.to_string());
-        self.queue().written.push((id, result));
         true
     }
 }
@@ -131,7 +164,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (state, _) = StateDir::open(directory.path()).unwrap();
         let files = state.answer_files();
-        let writer = Writer::new(files.clone());
+        let writer = Writer::new(files.clone(), state.ejection_file());
         for time in 0..50 {
             writer.put(id("a"), said(time));
             writer.put(id("b"), said(time));
@@ -153,7 +186,7 @@ mod tests {
     async fn whoever_hands_an_answer_over_does_not_wait() {
         let directory = tempfile::tempdir().unwrap();
         let (state, _) = StateDir::open(directory.path()).unwrap();
-        let writer = Writer::new(state.answer_files());
+        let writer = Writer::new(state.answer_files(), state.ejection_file());
         let disk = writer.work.turn.lock().unwrap();
         for time in 0..3 {
             writer.put(id("a"), said(time));
@@ -169,10 +202,40 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (state, _) = StateDir::open(directory.path()).unwrap();
         std::fs::write(directory.path().join("discovered"), "no directory").unwrap();
-        let writer = Writer::new(state.answer_files());
+        let writer = Writer::new(state.answer_files(), state.ejection_file());
         writer.put(id("a"), said(1));
         writer.finish();
         let results = writer.results();
         assert!(matches!(&results[..], [(_, Err(_))]), "{results:?}");
+    }
+
+    #[tokio::test]
+    async fn ejections_that_came_last_are_what_stands_in_their_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (state, _) = StateDir::open(directory.path()).unwrap();
+        let writer = Writer::new(state.answer_files(), state.ejection_file());
+        let ejected = |until: u64| Ejected {
+            pool: "web".parse().unwrap(),
+            address: "10.0.0.1".parse().unwrap(),
+            until: Millis(until),
+            times: 1,
+            waiting: None,
+            why: "0 of 12 new connections went on".to_owned(),
+        };
+        for until in 0..50 {
+            writer.eject(vec![ejected(until)]);
+        }
+        writer.finish();
+        assert_eq!(writer.ejections_result(), Some(Ok(())));
+        assert_eq!(writer.ejections_result(), None, "told once");
+        drop(state);
+        assert_eq!(StateDir::open(directory.path()).unwrap().1.ejections, [ejected(49)]);
+        // A directory in the place of the file that is written first: the same path as a full or read-only disk takes.
+        std::fs::create_dir(directory.path().join("ejections.new")).unwrap();
+        writer.eject(Vec::new());
+        writer.finish();
+        let result = writer.ejections_result();
+        assert!(matches!(&result, Some(Err(why)) if why.contains("ejections")), "{result:?}");
+        assert_eq!(StateDir::open(directory.path()).unwrap().1.ejections, [ejected(49)], "as before");
     }
 }

@@ -17,7 +17,7 @@ use crate::spec::{
 };
 
 pub(super) struct Draft<'a> {
-    before: &'a Membership,
+    pub(super) before: &'a Membership,
     pub(super) next: Membership,
     pub(super) now: Millis,
     pub(super) who: &'a str,
@@ -167,6 +167,7 @@ impl<'a> Draft<'a> {
         self.assign_probes();
         self.assemble();
         self.checks();
+        self.outcome.ejections_changed |= self.forgets_ejections();
         if self.revised {
             self.next.revision += 1;
         }
@@ -346,7 +347,10 @@ impl<'a> Draft<'a> {
                 })
             };
             let is_new = |(id, target): &(CheckId, _)| !same(id, target) || is_forgotten(id);
-            self.outcome.checks_put.extend(after.into_iter().filter(is_new).map(|(_, target)| target));
+            let new: Vec<_> = after.into_iter().filter(is_new).map(|(_, target)| target).collect();
+            let pool = self.next.pools.get(name);
+            self.outcome.checks_doubted.extend(pool.into_iter().flat_map(|pool| pool.doubted(&new)));
+            self.outcome.checks_put.extend(new);
         }
     }
 }

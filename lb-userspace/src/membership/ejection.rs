@@ -7,10 +7,14 @@
 //! A check through the service sees what clients see, so where there is one its next success ends the ejection, and until then nothing
 //! does. If connections fail again soon after, it does not see all that clients see: then the time has to be over as well.
 
+mod kept;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use kept::Ejected;
 
 use super::Millis;
 use super::pool::{Member, Pool};
@@ -34,10 +38,15 @@ impl Ejection {
     /// The one that follows `before`.
     fn next(member: &Member, policy: &PassiveSpec, now: Millis, why: Arc<str>) -> Self {
         let before = member.ejection.as_ref();
-        let recent = before.filter(|before| now.since(before.until) < LONGEST_EJECTION);
+        let recent = before.filter(|before| before.is_recent(now));
         let times = recent.map_or(0, |before| before.times).saturating_add(1);
         let waiting = (!member.through.is_empty()).then(|| member.through.keys().copied().collect());
         Self { until: now.after(length(policy, times)), times, waiting, why }
+    }
+
+    /// So short a time ago that the next one is longer than the first.
+    fn is_recent(&self, now: Millis) -> bool {
+        now.since(self.until) < LONGEST_EJECTION
     }
 
     /// What it waits for; `None`: it is over.
@@ -106,7 +115,7 @@ impl Pool {
         if !member.verdict.takes_new
             || !self.takes_new(address, member)
             || self.modes_of(address).any(|mode| Self::is_spread(mode, member))
-            || !self.may_lose(address, &policy, now)
+            || !self.may_lose(address, now)
         {
             return false;
         }
@@ -117,15 +126,25 @@ impl Pool {
         true
     }
 
-    fn may_lose(&self, address: BackendAddress, policy: &PassiveSpec, now: Millis) -> bool {
+    fn may_lose(&self, address: BackendAddress, now: Millis) -> bool {
+        self.is_share(now) && self.is_in_each_table(address, |member| member.verdict.takes_new)
+    }
+
+    /// With one more, no more of it is ejected than may be.
+    fn is_share(&self, now: Millis) -> bool {
         let out = self.members.values().filter(|member| self.ejection_of(member, now).is_some()).count();
         let (with_it, all) = (out as u64 + 1, self.members.len() as u64);
-        let is_share = out == 0 || !policy.max_ejected.is_exceeded(with_it, all);
+        let most = self.passive().map(|policy| policy.max_ejected);
+        out == 0 || most.is_some_and(|most| !most.is_exceeded(with_it, all))
+    }
+
+    /// In each of its tables there is another for whom this holds.
+    fn is_in_each_table(&self, address: BackendAddress, holds: impl Fn(&Member) -> bool) -> bool {
         let variants = self.variants().into_iter().filter(|variant| variant.includes(address.ip));
         let is_left = |variant: Variant| {
             let mut others = self.members.iter().filter(|(other, _)| **other != address);
-            others.any(|(other, member)| variant.includes(other.ip) && member.verdict.takes_new)
+            others.any(|(other, member)| variant.includes(other.ip) && holds(member))
         };
-        is_share && { variants }.all(is_left)
+        { variants }.all(is_left)
     }
 }

@@ -38,7 +38,9 @@ impl Membership {
                 }
                 Event::Confirmed { id, detail } => {
                     let is_news = self.note_health(&id, Health::Healthy, detail, &mut outcome);
-                    if self.confirm(&id) || is_news {
+                    let may_return = self.confirm(&id);
+                    outcome.ejections_changed |= may_return;
+                    if may_return || is_news {
                         touched.pools.insert(id.member.pool);
                     }
                 }
@@ -99,6 +101,7 @@ impl Membership {
         let Some(pool) = self.pools.get_mut(&id.pool) else { return };
         if Arc::make_mut(pool).eject(id.address, now, why) {
             outcome.checks_doubted.extend(probes::checks(pool).filter(|check| check.member == *id));
+            outcome.ejections_changed = true;
             self.settle_one(now, &id.pool, outcome);
         }
     }
@@ -149,7 +152,9 @@ impl Membership {
         let Some(pool) = self.pools.get_mut(name) else { return };
         let before = Arc::clone(pool);
         Arc::make_mut(pool).judge(now, &self.ways, &self.definitions.file.datapath);
-        outcome.checks_put.extend(pool.newly_asked(&before, &self.probes));
+        let asked = pool.newly_asked(&before, &self.probes);
+        outcome.checks_doubted.extend(pool.doubted(&asked));
+        outcome.checks_put.extend(asked);
         self.decide(now, name, Some(&before), outcome);
         let dependants = self.stood_in_for(name);
         for name in &dependants {
@@ -259,6 +264,7 @@ impl Outcome {
         self.checks_put.extend(later.checks_put);
         self.checks_removed.extend(later.checks_removed);
         self.checks_doubted.extend(later.checks_doubted);
+        self.ejections_changed |= later.ejections_changed;
         self.events.extend(later.events);
         self.notes.extend(later.notes);
         self.warnings.extend(later.warnings);

@@ -13,8 +13,8 @@ use super::draft::Draft;
 use super::event::DomainEvent;
 use super::ways::Ways;
 use super::{
-    Candidate, CliObjects, Held, MemberId, Membership, Millis, OverrideEntry, Recalled, Refusal, RefusalCode,
-    SetAside, WayState,
+    Candidate, CliObjects, Ejected, Held, MemberId, Membership, Millis, OverrideEntry, Recalled, Refusal,
+    RefusalCode, SetAside, WayState,
 };
 use crate::desired::Desired;
 use crate::spec::{Place, Problem, SourceId, Spec};
@@ -43,6 +43,8 @@ pub struct Start {
     pub set_aside: Option<Arc<SetAside>>,
     /// What discovery sources last said in earlier runs.
     pub discovered: BTreeMap<SourceId, Recalled>,
+    /// The ejections of earlier runs.
+    pub ejections: Vec<Ejected>,
     /// What the kernel is doing.
     pub pinned: Pinned,
 }
@@ -53,7 +55,7 @@ impl Membership {
     /// # Errors
     /// The file contradicts itself or what lbctl added.
     pub fn start(now: Millis, start: Start) -> Result<Candidate, Refusal> {
-        let Start { file, cli, overrides, saved, set_aside, discovered, pinned } = start;
+        let Start { file, cli, overrides, saved, set_aside, discovered, ejections, pinned } = start;
         let mut ways = Ways::default();
         for (ip, state) in pinned.ways {
             ways.report(ip, state);
@@ -85,6 +87,9 @@ impl Membership {
         draft.restore(overrides);
         for (id, held) in pinned.members {
             draft.adopt(&id, held);
+        }
+        for ejected in ejections {
+            draft.eject_again(ejected);
         }
         draft.finish(true)
     }

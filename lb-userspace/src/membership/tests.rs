@@ -9,6 +9,7 @@ use crate::spec::HealthKind;
 
 mod discovered;
 mod ejection;
+mod ejection_kept;
 mod engine;
 mod foreseen;
 mod lifecycle;

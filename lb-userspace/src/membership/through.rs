@@ -94,6 +94,17 @@ impl Pool {
         new.flat_map(|(address, member)| self.targets_of(*address, member, probes)).collect()
     }
 
+    /// Those of these new questions about members of this pool that an ejection waits for: their first success is to be told as what
+    /// ends it.
+    pub(super) fn doubted(&self, targets: &[Target<CheckId>]) -> Vec<CheckId> {
+        let waits = |id: &&CheckId| {
+            let member = self.members.get(&id.member.address);
+            let ejection = member.and_then(|member| member.ejection.as_ref());
+            ejection.is_some_and(|ejection| id.through.is_some_and(|listener| ejection.waits_for(&listener)))
+        };
+        targets.iter().map(|target| &target.id).filter(waits).cloned().collect()
+    }
+
     fn targets_of(&self, address: BackendAddress, member: &Member, probes: &Probes) -> Vec<Target<CheckId>> {
         let Some(check) = member.check.filter(|_| member.is_checked()) else { return Vec::new() };
         let held = member.held.is_some_and(|held| held.takes_new);

@@ -23,7 +23,8 @@ impl StateDir {
         };
         let is_fresh = |path: &PathBuf| path.extension().is_some_and(|extension| extension == file::FRESH);
         let fresh = [REVISIONS, CONFIGURATIONS, discovered::DISCOVERED].into_iter().flat_map(paths);
-        let mut leftovers: Vec<PathBuf> = fresh.filter(is_fresh).collect();
+        let mut leftovers: Vec<PathBuf> =
+            fresh.filter(is_fresh).chain([self.ejection_file().fresh()]).collect();
         if self.kept.values().all(Kept::is_known) {
             leftovers.extend(paths(CONFIGURATIONS).filter(|path| {
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -96,7 +96,7 @@ impl Unusable {
 }
 
 /// Puts a damaged file where nothing reads it; where it is now, and a sentence that says so.
-fn put_aside(path: &Path) -> (PathBuf, String) {
+pub(super) fn put_aside(path: &Path) -> (PathBuf, String) {
     let aside = aside_of(path);
     match fs::rename(path, &aside) {
         Ok(()) => {
