@@ -9,6 +9,7 @@ mod commands;
 mod counters;
 mod discovery;
 mod ejections;
+mod ended;
 mod enforce;
 mod flows;
 mod moves;
@@ -80,6 +81,7 @@ pub struct Inbox {
     network: mpsc::UnboundedReceiver<NetworkEvent>,
     sources: mpsc::UnboundedReceiver<SourceEvent>,
     settled: mpsc::UnboundedReceiver<settle::Settled>,
+    ended: mpsc::UnboundedReceiver<(ended::Work, String)>,
 }
 
 /// What readers look at, and how they hear of news.
@@ -171,6 +173,8 @@ enum Fault {
     Probes,
     /// Ejections are not written down.
     Ejections,
+    /// Tasks have ended.
+    Tasks,
 }
 
 /// What a sentence in `notices` is about; a new finding replaces the old one.
@@ -186,6 +190,8 @@ enum Notice {
     Discovery,
     /// The system's clock.
     Clock,
+    /// How new connections are looked at.
+    Passive,
 }
 
 impl Controller {
@@ -219,6 +225,7 @@ impl Controller {
                 },
                 Some(event) = self.inbox.sources.recv() => self.hear(event),
                 Some(settled) = self.inbox.settled.recv() => self.settled(settled),
+                Some((work, why)) = self.inbox.ended.recv() => self.ended(work, &why),
                 () = tokio::time::sleep(timer.unwrap_or(Duration::MAX)), if timer.is_some() => self.observe(Event::Tick),
                 () = tokio::time::sleep_until(self.looks.next.into()) => self.look_at_flows(),
                 _ = beat.tick() => self.beat(),

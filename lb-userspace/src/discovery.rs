@@ -1,7 +1,7 @@
 //! Sources of backends: names in the DNS, files, HTTP endpoints, each asked in its own rhythm.
 //!
 //! In: the sources of all pools. Out: a [`SourceEvent`] for every answer and every failure. Invariants: one task for each source,
-//! which ends with it; what a source says is bounded in size before it is looked at; an answer that cannot be read whole is a
+//! which ends with it, and begins anew after a fault of lbd, which is told as a failure; what a source says is bounded in size before it is looked at; an answer that cannot be read whole is a
 //! failure, never half an answer; nobody here knows what is done with an answer.
 
 mod backends;
@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 
+use crate::ended;
 use crate::spec::{Backends, SourceId, SourceKind, SourceSpec};
 pub use board::{Board, SourceState};
 use rhythm::Rhythm;
@@ -26,6 +27,9 @@ use rhythm::Rhythm;
 const MOST_BYTES: usize = 4 << 20;
 /// Questions that are under way at a time; a start with a thousand sources does not flood a DNS server.
 const AT_A_TIME: usize = 32;
+
+/// Between a fault of lbd in asking a source and the next question.
+const AFTER_FAULT: Duration = Duration::from_secs(60);
 
 /// What a source has to say, or why it says nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,12 +136,35 @@ impl Sources {
             events: self.events.clone(),
             at_a_time: self.at_a_time.clone(),
         };
-        let task = tokio::spawn(asker.run()).abort_handle();
+        let fault = asker.clone();
+        let begin = move || asker.clone().run();
+        let told = move |why| fault.tell(Err(format!("{} cannot be asked: {why}", fault.spec.name())));
+        let task = tokio::spawn(keep_running(begin, told, AFTER_FAULT)).abort_handle();
         Running { spec, serial: self.started, task }
     }
 }
 
+/// Runs this until it ends by itself. A panic is told, unless nobody listens any more, and after this pause it begins anew.
+async fn keep_running<Task: Future<Output = ()> + Send + 'static>(
+    begin: impl Fn() -> Task,
+    told: impl Fn(String) -> bool,
+    pause: Duration,
+) {
+    loop {
+        // Ends with what waits for it.
+        let mut task = JoinSet::new();
+        task.spawn(begin());
+        let ended = task.join_next().await.and_then(Result::err).filter(JoinError::is_panic);
+        let Some(panic) = ended else { return };
+        if !told(ended::why(Err(panic))) {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// One source's task.
+#[derive(Clone)]
 struct Asker {
     id: SourceId,
     spec: SourceSpec,
@@ -166,16 +193,17 @@ impl Asker {
                 Ok(answer) => rhythm.after_answer(answer.stands),
                 Err(_) => rhythm.after_failure(),
             };
-            let event = SourceEvent {
-                id: self.id.clone(),
-                serial: self.serial,
-                answer: answer.map(|answer| answer.found),
-            };
-            if self.events.send(event).is_err() {
+            if !self.tell(answer.map(|answer| answer.found)) {
                 return;
             }
             state.wait(pause).await;
         }
+    }
+
+    /// False: nobody listens.
+    fn tell(&self, answer: Result<Found, String>) -> bool {
+        let event = SourceEvent { id: self.id.clone(), serial: self.serial, answer };
+        self.events.send(event).is_ok()
     }
 }
 

@@ -16,6 +16,7 @@ pub mod desired;
 pub mod detach;
 pub mod difference;
 pub mod discovery;
+mod ended;
 pub mod health;
 pub mod ids;
 pub mod image;

@@ -227,3 +227,32 @@ fn every_type_of_check_over_ipv6() -> Result<()> {
     }
     every_type_passes_fails_and_recovers("health6", Family::V6)
 }
+
+/// Nobody takes for checked what nobody checks: a fault of lbd that ends all checks is degraded, with its reason.
+#[test]
+fn checks_that_have_ended_are_said() -> Result<()> {
+    if !root_or_skip("checks_that_have_ended_are_said") {
+        return Ok(());
+    }
+    let topology = Topology::build(Plan::new("ended", Mode::FullNat, Family::V4))?;
+    let health = format!("{{ type = \"tcp\", port = 80, {RHYTHM} }}");
+    let mut lbd = Lbd::start(&topology, &Settings::new(topology.service("web", &["80/tcp"], &health)))?;
+    let status = |lbd: &Lbd| -> Result<String> { Ok(lbd.lbctl(&["status"])?["degraded"].to_string()) };
+    ensure!(!status(&lbd)?.contains("checks have ended"), "{}", status(&lbd)?);
+    lbd.stop()?;
+    lbd.set_environment(&[("LBD_TEST_PANIC_AFTER_CHECKS", "5")]);
+    lbd.start_again(&topology)?;
+    lbd_tests::web::until("the end of all checks in status", || {
+        Ok(status(&lbd)?.contains("health checks have ended: every backend stays as it was found last"))
+    })?;
+    let said = status(&lbd)?;
+    ensure!(said.contains("a fault of lbd: LBD_TEST_PANIC_AFTER_CHECKS is set"), "{said}");
+    let check = lbd.lbctl_output(&["status", "--check"])?;
+    ensure!(check.status.code() == Some(7), "{check:?}");
+    // As the sentence advises.
+    lbd.kill()?;
+    lbd.set_environment(&[]);
+    lbd.start_again(&topology)?;
+    ensure!(!status(&lbd)?.contains("checks have ended"), "{}", status(&lbd)?);
+    Ok(())
+}

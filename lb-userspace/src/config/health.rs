@@ -10,26 +10,6 @@ use crate::spec::{
     limits, nearest, unescape,
 };
 
-/// Keys that mean something for some types only.
-const KIND_KEYS: &[(&str, &[&str])] = &[
-    ("path", &["http", "https"]),
-    ("method", &["http", "https"]),
-    ("host", &["http", "https", "grpc"]),
-    ("expect", &["http", "https", "udp"]),
-    ("body", &["http", "https"]),
-    ("sni", &["https", "grpc"]),
-    ("ca", &["https", "grpc"]),
-    ("insecure", &["https", "grpc"]),
-    ("tls", &["grpc"]),
-    ("service", &["grpc"]),
-    ("send", &["udp"]),
-    ("query", &["dns"]),
-    ("record", &["dns"]),
-    ("answer", &["dns"]),
-    ("command", &["exec"]),
-    ("user", &["exec"]),
-];
-
 /// The check that this table makes of the one beneath it.
 pub(super) fn read(section: &Section<'_>, beneath: &HealthSpec) -> HealthSpec {
     let mut health = beneath.clone();
@@ -99,13 +79,13 @@ fn kind(section: &Section<'_>, beneath: &HealthKind) -> Option<HealthKind> {
 
 /// What an unreadable type was probably meant to be, by the keys beside it.
 fn meant(section: &Section<'_>) -> Option<HealthKind> {
-    let (_, kinds) = KIND_KEYS.iter().find(|(key, _)| section.has(key))?;
+    let (_, kinds) = HealthKind::KEYS.iter().find(|(key, _)| section.has(key))?;
     HealthKind::named(kinds.first()?)
 }
 
 /// Keys that belong to other types.
 fn strangers(section: &Section<'_>, kind: &HealthKind) {
-    for (key, kinds) in KIND_KEYS.iter().filter(|(key, _)| section.has(key)) {
+    for (key, kinds) in HealthKind::KEYS.iter().filter(|(key, _)| section.has(key)) {
         if !kinds.contains(&kind.as_str()) {
             let message = format!("{key} means nothing for type = \"{}\"", kind.as_str());
             let hint = format!("add type = {}, or remove it", either(kinds));

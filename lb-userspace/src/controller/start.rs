@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use super::discovery::{Discovery, of_the_change, said_before};
+use super::ended::Work;
 use super::passive::Looks;
 use super::probes::Probes;
 use super::return_path::ReturnPaths;
@@ -20,6 +21,7 @@ use super::{Clock, Controller, Fault, Inbox, Names, Notice, Order, Published};
 use crate::api::{self, EventLog, Snapshot};
 use crate::datapath::{Adoption, Datapath, Demand, Tuning};
 use crate::desired::Desired;
+use crate::ended::tell;
 use crate::health::{HealthEngine, Prober, default_probe_limit};
 use crate::image::Image;
 use crate::membership::{Membership, Pinned, SetAside, Start};
@@ -89,9 +91,12 @@ impl Controller {
         let (source_events, source_inbox) = mpsc::unbounded_channel();
         let (settled, settled_inbox) = mpsc::unbounded_channel();
         let prober = Prober::default();
-        let (health, _) = HealthEngine::start(default_probe_limit(), health_events, prober.clone());
+        let (health, checks) = HealthEngine::start(default_probe_limit(), health_events, prober.clone());
         let path = ProbePath::start(network_events.clone())?;
-        let (resolver, _) = NextHopResolver::start(network_events)?;
+        let (resolver, ways) = NextHopResolver::start(network_events)?;
+        let (ended, ended_inbox) = mpsc::unbounded_channel();
+        tell(checks, ended.clone(), Work::Checks);
+        tell(ways, ended, Work::Ways);
         let (commands, command_inbox) = mpsc::channel(64);
         let (orders, order_inbox) = mpsc::channel(4);
         let mut controller = Self {
@@ -135,6 +140,7 @@ impl Controller {
                 network: network_inbox,
                 sources: source_inbox,
                 settled: settled_inbox,
+                ended: ended_inbox,
             },
         };
         let foreign = controller.read_datapath().foreign_pins();

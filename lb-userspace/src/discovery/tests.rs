@@ -125,3 +125,27 @@ async fn a_thousand_sources_are_asked_and_ended() {
     let rest = tokio::time::timeout(PATIENCE, async { while world.events.recv().await.is_some() {} }).await;
     assert!(rest.is_ok(), "a task goes on");
 }
+
+#[tokio::test]
+async fn a_task_that_panics_is_told_and_begins_anew() {
+    let (events, mut inbox) = mpsc::unbounded_channel();
+    let begun = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let sender = events.clone();
+    let begin = move || {
+        let (number, events) = (begun.fetch_add(1, std::sync::atomic::Ordering::SeqCst), sender.clone());
+        async move {
+            assert!(number > 1, "meant to panic");
+            let _unused = events.send("answered".to_owned());
+            std::future::pending().await
+        }
+    };
+    let told = move |why| events.send(why).is_ok();
+    let running = tokio::spawn(keep_running(begin, told, Duration::ZERO));
+    for wanted in ["a fault of lbd: meant to panic", "a fault of lbd: meant to panic", "answered"] {
+        let said = tokio::time::timeout(PATIENCE, inbox.recv()).await.unwrap();
+        assert_eq!(said.as_deref(), Some(wanted));
+    }
+    // And ends with whoever wanted it.
+    running.abort();
+    assert_eq!(tokio::time::timeout(PATIENCE, inbox.recv()).await.unwrap(), None);
+}

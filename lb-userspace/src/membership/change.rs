@@ -5,6 +5,7 @@
 
 #[macro_use]
 mod pool;
+mod tables;
 
 use std::time::Duration;
 

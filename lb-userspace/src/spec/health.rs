@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Percent, seconds};
 
 mod bytes;
+mod keys;
 mod kind;
 mod via;
 

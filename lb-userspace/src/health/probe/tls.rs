@@ -1,24 +1,15 @@
 //! TLS on a probe's connection.
 //!
-//! In: an open connection, whom to trust ([`TlsCheck`]) and a deadline. Out: the encrypted connection. Invariants: every probe
-//! makes a full handshake, for a resumed session would never look at the certificate again; certificates to trust are read
-//! again when their file has changed, those of the system after [`SYSTEM_AGE`].
+//! In: an open connection, whom to trust ([`TlsCheck`]) and a deadline. Out: the encrypted connection. Invariant: every probe makes a full
+//! handshake, for a resumed session would never look at the certificate again.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
 
-use rustls::client::Resumption;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, Error};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -27,12 +18,9 @@ use super::{Deadline, Finding, ProbeResult, finding_of};
 use crate::spec::{TlsCheck, format_duration};
 
 mod anyone;
+mod trust;
 
-/// After so long the system's certificates are read again.
-const SYSTEM_AGE: Duration = Duration::from_secs(600);
-
-/// A CA file of more than this is none.
-const CA_LIMIT_LEN: u64 = 16 * 1024 * 1024;
+use trust::Key;
 
 /// What a connection is used for (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +48,9 @@ pub(super) async fn connect(
             (ProbeResult::Local, Cow::Owned(format!("{name:?} is no name that TLS can ask for: write sni")))
         })?,
     };
-    let config = config(check, alpn).await.map_err(|text| (ProbeResult::Local, Cow::Owned(text)))?;
+    let key = Key { ca: check.ca.clone(), insecure: check.insecure, alpn };
+    let config = trust::config(key, deadline).await;
+    let config = config.map_err(|text| (ProbeResult::Local, Cow::Owned(text)))?;
     match timeout_at(deadline.at, TlsConnector::from(config).connect(server, stream)).await {
         Ok(connected) => connected.map_err(|error| finding_of_tls(&error)),
         Err(_elapsed) => {
@@ -79,104 +69,6 @@ fn without_port(host: &str) -> &str {
         (Some((address, _)), _) => address,
         (None, Some((name, port))) if !name.contains(':') && port.bytes().all(|c| c.is_ascii_digit()) => name,
         _ => host,
-    }
-}
-
-/// What makes one configuration differ from another.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    ca: Option<PathBuf>,
-    insecure: bool,
-    alpn: Alpn,
-}
-
-/// A file as it was when it was read: inode, length, time of change.
-type Stamp = (u64, u64, i64, i64);
-
-struct Known {
-    config: Arc<ClientConfig>,
-    stamp: Option<Stamp>,
-    read: Instant,
-}
-
-/// Made once for all probes: the system's certificates alone take milliseconds to read.
-static CONFIGS: LazyLock<Mutex<HashMap<Key, Known>>> = LazyLock::new(Mutex::default);
-
-/// The configuration for this check, from what is known already if that is still so.
-async fn config(check: &TlsCheck, alpn: Alpn) -> Result<Arc<ClientConfig>, String> {
-    let key = Key { ca: check.ca.clone(), insecure: check.insecure, alpn };
-    let stamp = match &key.ca {
-        Some(path) => {
-            Some(stamp(path).map_err(|error| format!("cannot read ca {}: {error}", path.display()))?)
-        }
-        None => None,
-    };
-    // Held while it is read, so that ten thousand checks that begin together read it once.
-    let mut configs = CONFIGS.lock().await;
-    if let Some(known) = configs.get(&key)
-        && known.stamp == stamp
-        && (stamp.is_some() || key.insecure || known.read.elapsed() < SYSTEM_AGE)
-    {
-        return Ok(Arc::clone(&known.config));
-    }
-    let made = tokio::task::spawn_blocking({
-        let key = key.clone();
-        move || make(&key)
-    });
-    let config = Arc::new(made.await.map_err(|error| format!("cannot read certificates: {error}"))??);
-    configs.insert(key, Known { config: Arc::clone(&config), stamp, read: Instant::now() });
-    Ok(config)
-}
-
-fn stamp(path: &Path) -> io::Result<Stamp> {
-    let metadata = std::fs::metadata(path)?;
-    Ok((metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
-}
-
-fn make(key: &Key) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS cannot be used: {error}"))?;
-    let builder = match key.insecure {
-        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(anyone::Anyone(provider))),
-        false => builder.with_root_certificates(roots(key.ca.as_deref())?),
-    };
-    let mut config = builder.with_no_client_auth();
-    config.resumption = Resumption::disabled();
-    config.alpn_protocols = match key.alpn {
-        Alpn::Http1 => vec![b"http/1.1".to_vec()],
-        Alpn::Http2 => vec![b"h2".to_vec()],
-    };
-    Ok(config)
-}
-
-/// Whom to trust: those of the file, else those of the system (SSL_CERT_FILE and SSL_CERT_DIR, as with OpenSSL).
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let Some(path) = ca else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(
-                "this host has no certificates to trust: install ca-certificates, or name a ca".to_owned()
-            );
-        }
-        return Ok(roots);
-    };
-    let file = || format!("ca {}", path.display());
-    let metadata = std::fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", file()))?;
-    if !metadata.is_file() || metadata.len() > CA_LIMIT_LEN {
-        return Err(format!("{} is no file of certificates", file()));
-    }
-    let certificates =
-        CertificateDer::pem_file_iter(path).map_err(|error| format!("cannot read {}: {error}", file()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| format!("{} is not PEM: {error}", file()))?;
-        roots.add(certificate).map_err(|error| format!("{} holds no usable certificate: {error}", file()))?;
-    }
-    match roots.is_empty() {
-        true => Err(format!("{} holds no certificate", file())),
-        false => Ok(roots),
     }
 }
 

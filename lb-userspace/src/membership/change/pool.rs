@@ -124,7 +124,7 @@ macro_rules! with_pool_keys {
         pub struct $name {
             $($(#[$inner])* pub $field: $type,)*
             /// The pool's health check.
-            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "tables::health", skip_serializing_if = "Option::is_none")]
             pub health: Option<HealthSpec>,
             /// Slots of the pool's table; `None`: as it is, of a new one chosen by the number of backends.
             #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,10 +136,10 @@ macro_rules! with_pool_keys {
             #[serde(default, with = "optional_seconds", skip_serializing_if = "Option::is_none")]
             pub slow_start: Option<Duration>,
             /// Who stands in for the pool.
-            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "tables::backup", skip_serializing_if = "Option::is_none")]
             pub backup: Option<BackupKey>,
             /// What is made of connections that do not go on.
-            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[serde(default, deserialize_with = "tables::passive", skip_serializing_if = "Option::is_none")]
             pub passive: Option<PassiveKey>,
         }
 

@@ -3,7 +3,8 @@
 use super::*;
 
 const WHY: &str = "0 of 12 new connections went on";
-const DAY: Duration = Duration::from_secs(86_400);
+/// A day, in milliseconds.
+const DAY: u64 = 86_400_000;
 /// When the daemon of the first run started.
 const BEGIN: Millis = Millis(1_795_248_000_000);
 
@@ -104,10 +105,10 @@ fn a_clock_that_was_set_by_days_keeps_nobody_out_for_longer_than_the_ejection_wa
     for (times, length) in [(1, 10), (2, 20), (9, 300)] {
         let before = ejected(WEB, times);
         // A day back: the end lies a day ahead.
-        let mut world = restarted(WEB, &before, Millis(before.now.0 - DAY.as_millis() as u64));
+        let mut world = restarted(WEB, &before, Millis(before.now.0 - DAY));
         assert_eq!(left(&mut world), length, "{times}");
         // A day ahead, or a day off: it is over.
-        let mut world = restarted(WEB, &before, before.now.after(DAY));
+        let mut world = restarted(WEB, &before, before.now.after(Duration::from_millis(DAY)));
         assert_eq!(left(&mut world), 0, "{times}");
         // At the beginning of time, as a board without a battery.
         let mut world = restarted(WEB, &before, Millis(0));
@@ -116,7 +117,7 @@ fn a_clock_that_was_set_by_days_keeps_nobody_out_for_longer_than_the_ejection_wa
     // As long as somebody has asked for, where that is longer.
     let hour = WEB.replace("forward =", "passive = { eject = \"1h\" }\nforward =");
     let before = ejected(&hour, 1);
-    let mut world = restarted(&hour, &before, Millis(before.now.0 - DAY.as_millis() as u64));
+    let mut world = restarted(&hour, &before, Millis(before.now.0 - DAY));
     assert_eq!(left(&mut world), 3600);
     // What says that it was ejected more often than one can count.
     let kept = Ejected {
@@ -214,7 +215,7 @@ fn a_check_that_begins_anew_is_doubted_where_an_ejection_waits_for_it() {
     let outcome = world.reload(&THROUGH.replace("via =", "interval = \"1s\", via =")).unwrap();
     assert_eq!(&outcome.checks_doubted[..], [through_check()]);
     // Who is not ejected is asked as ever.
-    world.done(disable("10.0.0.2"));
+    world.forced(disable("10.0.0.2"));
     assert!(world.done(enable("10.0.0.2")).checks_doubted.is_empty());
 }
 
@@ -224,7 +225,7 @@ fn whatever_changes_ejections_says_so() {
     assert!(!outcome.ejections_changed);
     assert!(suspect(&mut world, ONE).ejections_changed);
     assert!(!suspect(&mut world, TWO).ejections_changed, "the last one is not ejected");
-    assert!(!world.done(drain(TWO)).ejections_changed);
+    assert!(!world.forced(drain(TWO)).ejections_changed);
     let outcome = world.reload(&WEB.replace("\"10.0.0.1\", ", "\"10.0.0.3\", ")).unwrap();
     assert!(outcome.ejections_changed && world.membership.ejections(world.now).is_empty());
 }
