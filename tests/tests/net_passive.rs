@@ -281,9 +281,17 @@ fn an_ejection_outlives_a_killed_daemon() -> Result<()> {
     ensure!(was_well, "nobody has seen it out with a check that succeeds");
     ensure!(flows_until_return == then["new_flows"].as_u64(), "{flows_until_return:?} instead of {then}");
     ensure!(wall()? >= end, "in {} s before its time", end - wall()?);
-    // It is as before, so it is found out again, for twice as long.
+    // It is as before, so it is found out again, for twice as long. That cannot be written down now: it is said, and no more than that.
+    let in_the_way = kept.with_extension("new");
+    std::fs::create_dir(&in_the_way)?;
     until("the next ejection", || Ok(third(&web)?["ejected"] == true))?;
     let length = end_of(third(&web)?["reason"].as_str().unwrap_or_default())? - wall()?;
     ensure!(length > 10.0, "the second one in a row is for {length} s only");
+    let is_said = |web: &Web| -> Result<bool> {
+        Ok(web.lbd.lbctl(&["status"])?["degraded"].to_string().contains("who is ejected is not written down"))
+    };
+    until("what cannot be written", || is_said(&web))?;
+    std::fs::remove_dir(&in_the_way)?;
+    until("the end of it", || Ok(!is_said(&web)?))?;
     Ok(())
 }

@@ -149,7 +149,7 @@ mod tests {
     fn what_is_written_is_read() {
         for name in HealthKind::NAMES {
             let of_kind = |(_, kinds): &&(&str, &[&str])| kinds.contains(&name);
-            let mut health = json!({ "type": name, "interval": 3.0, "fast_interval": 0.5, "via": "direct" });
+            let mut health = json!({ "type": name, "interval": 2.5, "fast_interval": 0.5, "via": "direct" });
             for (key, _) in HealthKind::KEYS.iter().filter(of_kind) {
                 health[key] = match (*key, name) {
                     ("expect", "http" | "https") => json!([204]),
