@@ -37,7 +37,7 @@ pub(crate) fn everything(workspace: &Workspace, ready: &Ready, profile: Profile)
 
 /// The programs, with the object that lies in its place.
 pub(crate) fn programs(workspace: &Workspace, profile: Profile) -> Result<Binaries> {
-    let mut command = Command::new(cargo());
+    let mut command = cargo();
     command.current_dir(&workspace.root).args(["build", "--package", "lb-userspace", "--bins"]);
     if profile == Profile::Release {
         command.arg("--release");
@@ -86,7 +86,7 @@ pub(crate) fn cargo_for_bpf(
 ) -> Command {
     let mut command = match &compiler.kind {
         Kind::Prebuilt(rustc) => {
-            let mut command = Command::new(cargo());
+            let mut command = cargo();
             command.env("RUSTC", rustc).arg(verb);
             // aya-ebpf uses unstable features. It alone is let: our own crate stays on what stable offers.
             command.env("RUSTC_BOOTSTRAP", "aya_ebpf");

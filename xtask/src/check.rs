@@ -60,9 +60,9 @@ fn step(name: &str, run: impl FnOnce() -> Result<String>) -> bool {
 
 fn cargo_steps(workspace: &Workspace) -> [(&'static str, Command); 3] {
     let host = ["--workspace", "--exclude", "lb-ebpf"];
-    let mut format = Command::new(cargo());
+    let mut format = cargo();
     format.args(["fmt", "--all", "--check"]);
-    let mut clippy = Command::new(cargo());
+    let mut clippy = cargo();
     clippy.arg("clippy").args(host).args([
         "--all-targets",
         "--keep-going",
@@ -72,7 +72,7 @@ fn cargo_steps(workspace: &Workspace) -> [(&'static str, Command); 3] {
         "warnings",
     ]);
     // The documentation is for those who work on lbd: with private items, and links to them.
-    let mut doc = Command::new(cargo());
+    let mut doc = cargo();
     doc.arg("doc")
         .args(host)
         .args(["--no-deps", "--document-private-items", "--keep-going", "--quiet"])

@@ -23,7 +23,7 @@ pub(crate) fn program(workspace: &Workspace, name: &str, arguments: &[OsString])
         Prepared::ByHand(missing) => bail!("this needs the BPF object: {missing}"),
     };
     let binaries = build::everything(workspace, &ready, Profile::Release)?;
-    let mut build = Command::new(cargo());
+    let mut build = cargo();
     build.current_dir(&workspace.root).args(["build", "--release", "--package", "lbd-tests", "--bin", name]);
     process::stream(&mut build)?;
     let mut command = Command::new(workspace.target.join("release").join(name));
@@ -38,7 +38,7 @@ pub(crate) fn program(workspace: &Workspace, name: &str, arguments: &[OsString])
 
 /// What the program can do is to be had without a machine that is set up, and without a release build.
 fn help(workspace: &Workspace, name: &str) -> Result<()> {
-    let mut command = Command::new(cargo());
+    let mut command = cargo();
     command.current_dir(&workspace.root).args([
         "run",
         "--package",

@@ -8,8 +8,6 @@ mod apt;
 mod host;
 mod plan;
 
-use std::process::Command;
-
 use anyhow::{Result, bail};
 
 pub(crate) use self::host::{is_root, llvm_prefix};
@@ -120,7 +118,7 @@ fn install_linker(workspace: &Workspace) -> Result<()> {
         }
         apt::install(&[package])?;
     }
-    let mut command = Command::new(cargo());
+    let mut command = cargo();
     command
         .current_dir(&workspace.root)
         .args(plan::linker_arguments(llvm))

@@ -37,7 +37,7 @@ impl Workspace {
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let root = manifest.parent().context("xtask lies in the root of the file system")?.to_path_buf();
-        let metadata = process::capture(Command::new(cargo()).current_dir(&root).args([
+        let metadata = process::capture(cargo().current_dir(&root).args([
             "metadata",
             "--no-deps",
             "--format-version=1",
@@ -73,7 +73,15 @@ impl Workspace {
     }
 }
 
-/// The Cargo that runs us; another one only when xtask was started by hand.
-pub(crate) fn cargo() -> PathBuf {
-    std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+/// The Cargo that runs us; another one only when xtask was started by hand. Without what Cargo told us of our own package: some build scripts
+/// look at that (ring's), and would run again, and most of the daemon with them, after each Cargo that people start themselves.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }

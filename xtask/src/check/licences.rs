@@ -32,7 +32,7 @@ const PERMISSIVE: [&str; 12] = [
 pub(super) fn check(workspace: &Workspace) -> Result<String> {
     let rustc = process::capture(Command::new("rustc").arg("-vV"))?;
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
-    let mut metadata = Command::new(cargo());
+    let mut metadata = cargo();
     metadata.current_dir(&workspace.root).args([
         "metadata",
         "--format-version=1",

@@ -5,7 +5,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -49,7 +49,7 @@ pub(crate) fn build(workspace: &Workspace, with_units: bool) -> Result<Vec<TestB
         let path = tests.join(format!("{layer}.rs"));
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     })?;
-    let mut command = Command::new(cargo());
+    let mut command = cargo();
     command
         .current_dir(&workspace.root)
         .args(["test", "--no-run", "--message-format=json-render-diagnostics", "--package", KERNEL_PACKAGE])

@@ -78,7 +78,7 @@ impl Runner {
         if self.filter.is_some() {
             return Ok(());
         }
-        let mut command = Command::new(cargo());
+        let mut command = cargo();
         command.current_dir(&self.root).args(["test", "--doc"]);
         command.args(
             UNIT_PACKAGES.iter().filter(|name| **name != "xtask").map(|name| format!("--package={name}")),
