@@ -252,7 +252,8 @@ impl Membership {
         let revision = self.revision;
         let mut outcome = self.observe_all(now, events);
         // Whoever stays for want of others may go when there are some.
-        if outcome.desired_changed || outcome.members_changed {
+        // An event is enough: a table in panic stays as it is while one of those it uses is lost.
+        if outcome.desired_changed || outcome.members_changed || !outcome.events.is_empty() {
             self.let_go(now, &mut outcome);
         }
         if outcome.revised {

@@ -12,6 +12,7 @@ mod ejection;
 mod ejection_kept;
 mod engine;
 mod foreseen;
+mod joined;
 mod lifecycle;
 mod model;
 mod operations;
@@ -37,9 +38,9 @@ backends = ["10.0.0.1", "10.0.0.2:81"]
 const ONE: &str = "10.0.0.1";
 const TWO: &str = "10.0.0.2:81";
 
-/// How many random histories a test goes through: 10,000, or what `LBD_HISTORIES` says.
-fn histories() -> u32 {
-    std::env::var("LBD_HISTORIES").map_or(10_000, |count| count.parse().expect("LBD_HISTORIES is a number"))
+/// How many random histories a test goes through: so many, or what `LBD_HISTORIES` says.
+fn histories(usually: u32) -> u32 {
+    std::env::var("LBD_HISTORIES").map_or(usually, |count| count.parse().expect("LBD_HISTORIES is a number"))
 }
 
 /// A membership with a clock and shorthands.

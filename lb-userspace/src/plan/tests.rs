@@ -1,4 +1,4 @@
-mod histories;
+pub(crate) mod histories;
 pub(crate) mod model;
 mod reader;
 mod scale;

@@ -364,3 +364,22 @@ fn an_answer_with_contradictions_is_judged_once_until_something_is_defined_other
     world.hear(DNS, &entries);
     assert_eq!(world.backends("web"), [ONE, "10.0.0.2", "10.0.0.66"]);
 }
+
+/// Found by `joined`: in panic a table uses who is not well, so it stays as it is when the last one is lost that it could use by itself.
+#[test]
+fn who_lingers_goes_when_it_is_of_no_use_although_the_table_stays_as_it_is() {
+    let mut world = running(
+        &FOUND.replace("name = \"web\"\nbackends", "name = \"web\"\npanic_below = \"60%\"\nbackends"),
+    );
+    world.hear(FILE, &[("10.0.0.2", 1)]);
+    world.all_well();
+    world.health("web", "10.0.0.1", Health::Unhealthy);
+    world.hear(FILE, &[("10.0.0.3", 1)]);
+    assert_eq!(
+        world.backends("web"),
+        ["10.0.0.1", "10.0.0.2", "10.0.0.3"],
+        "the only one that is well stays"
+    );
+    world.health("web", "10.0.0.2", Health::Unhealthy);
+    assert_eq!(world.backends("web"), ["10.0.0.1", "10.0.0.3"]);
+}

@@ -299,7 +299,7 @@ fn compare(world: &World, model: &Model) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: histories(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: histories(10_000), ..ProptestConfig::default() })]
 
     #[test]
     fn every_history_agrees_with_the_model(steps in prop::collection::vec(step(), 1..16)) {

@@ -279,7 +279,7 @@ fn run(world: &mut World, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: histories(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: histories(10_000), ..ProptestConfig::default() })]
 
     #[test]
     fn every_history_agrees_with_the_model_of_standby(setting in setting(), steps in prop::collection::vec(step(), 1..24)) {

@@ -8,8 +8,9 @@ mod packets;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use event::{Event, event};
-use history::History;
+pub(crate) use event::Event;
+use event::event;
+pub(crate) use history::History;
 use proptest::prelude::*;
 
 use super::model::World;

@@ -12,7 +12,7 @@ const LISTENERS: u8 = 6;
 
 /// One event of a history.
 #[derive(Clone, Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     Backend {
         pool: u8,
         number: u8,

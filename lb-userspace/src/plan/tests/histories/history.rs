@@ -22,12 +22,12 @@ pub(super) struct Flow {
 
 /// Maps, a daemon, its flows and what was asked of it so far.
 #[derive(Clone)]
-pub(super) struct History {
+pub(crate) struct History {
     pub(super) world: World,
     /// What the maps were last brought to.
     pub(super) old: Desired,
     /// What is wanted next; pools lie in `pools` until a service names them.
-    pub(super) new: Desired,
+    pub(crate) new: Desired,
     pools: BTreeMap<PoolKey, DesiredPool>,
     pub(super) flows: BTreeMap<(u16, u32), Flow>,
     /// Packets that began since the last grace period.
@@ -35,14 +35,14 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         let empty = || DesiredPool { table_len: 1021, backends: BTreeMap::new() };
         let pools = (0..POOLS).map(|pool| (pool_key(pool), empty())).collect();
         let (old, new) = (Desired::default(), Desired::default());
         Self { world: World::new(), old, new, pools, flows: BTreeMap::new(), under_way: Vec::new() }
     }
 
-    pub(super) fn take_in(&mut self, event: &Event) {
+    pub(crate) fn take_in(&mut self, event: &Event) {
         match *event {
             Event::Backend { pool, number, weight, standing, sources, port } => {
                 let mut wanted = backend(weight);
@@ -92,8 +92,18 @@ impl History {
         self.new.pools = named;
     }
 
+    /// This is wanted, and done; a daemon that dies does so after this share of the changes.
+    pub(crate) fn go_to(&mut self, desired: &Desired, dies_at: Option<u8>) {
+        self.new = desired.clone();
+        self.carry_out(dies_at);
+    }
+
     fn apply(&mut self, dies_at: Option<u8>) {
         self.gather_pools();
+        self.carry_out(dies_at);
+    }
+
+    fn carry_out(&mut self, dies_at: Option<u8>) {
         let plan = self.world.plan(&self.new).unwrap();
         let last = dies_at.map(|share| plan.changes.len() * usize::from(share) / 256);
         self.follow_all();
