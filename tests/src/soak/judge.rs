@@ -210,8 +210,8 @@ impl<'a> Judge<'a> {
                 *longest = length.max(*longest);
             }
             let stretch = (spell.from, spell.from + length);
-            let full = if killed { Duration::ZERO } else { self.share_used_up(spell).covered(stretch) };
-            if length > known + self.late.covered(stretch) + full {
+            let blind = if killed { Duration::ZERO } else { self.shares_change(spell).covered(stretch) };
+            if length > known + self.late.covered(stretch) + blind {
                 let ms = length.as_millis();
                 complaints
                     .push(format!("{} was {what} and in service for {ms} ms more", name(spell.backend)));
@@ -225,8 +225,9 @@ impl<'a> Judge<'a> {
         self.spells(false).any(|other| other.spell.step == spell.step)
     }
 
-    /// When another backend was cut: the share that passive health may eject is for one of six.
-    fn share_used_up(&self, spell: &Spell) -> Stretches {
+    /// When another backend was cut: let in again by time each second and taken out again, it changes the shares of the table, over
+    /// which passive health does not judge (`health/passive.rs`); one of little weight then has too few connections in between.
+    fn shares_change(&self, spell: &Spell) -> Stretches {
         let cut = |other: &&Known<'_>| {
             other.spell.harm && other.spell.step != spell.step && !self.is_kill(other.spell)
         };
