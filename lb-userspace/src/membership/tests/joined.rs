@@ -3,7 +3,8 @@
 //! after each step. What the membership wants of the maps is what a naive model says (`joined/model.rs`). Every prefix of the plan that leads
 //! there is safe: packets are followed through the maps after every single write, daemons die in the midst, grace periods are waited for or
 //! not (`plan/tests/histories`). And no number is used again while a flow could hold it: flows live on in a flow table of which walks find
-//! what they hold, and none ever meets another backend by its number.
+//! what they hold, and none ever meets another backend by its number. (Every client sends after every write: a fault in numbers that rest for a
+//! flow that is silent is not found here.)
 
 mod model;
 mod step;
