@@ -12,6 +12,7 @@ mod ejections;
 mod ended;
 mod enforce;
 mod flows;
+mod memory;
 mod moves;
 mod names;
 mod network;
@@ -24,6 +25,7 @@ mod return_path;
 mod revisions;
 mod settle;
 mod start;
+mod walk;
 mod whole;
 mod written;
 
@@ -82,6 +84,7 @@ pub struct Inbox {
     sources: mpsc::UnboundedReceiver<SourceEvent>,
     settled: mpsc::UnboundedReceiver<settle::Settled>,
     ended: mpsc::UnboundedReceiver<(ended::Work, String)>,
+    walked: mpsc::UnboundedReceiver<walk::Walked>,
 }
 
 /// What readers look at, and how they hear of news.
@@ -127,6 +130,7 @@ pub struct Controller {
     looks: passive::Looks,
     probes: probes::Probes,
     settling: settle::Settling,
+    walking: walk::Walking,
     published: Published,
     /// Sentences for `degraded`, by what they are about.
     faults: BTreeMap<Fault, Vec<String>>,
@@ -226,6 +230,7 @@ impl Controller {
                 Some(event) = self.inbox.sources.recv() => self.hear(event),
                 Some(settled) = self.inbox.settled.recv() => self.settled(settled),
                 Some((work, why)) = self.inbox.ended.recv() => self.ended(work, &why),
+                Some(walked) = self.inbox.walked.recv() => self.walked(walked),
                 () = tokio::time::sleep(timer.unwrap_or(Duration::MAX)), if timer.is_some() => self.observe(Event::Tick),
                 () = tokio::time::sleep_until(self.looks.next.into()) => self.look_at_flows(),
                 _ = beat.tick() => self.beat(),

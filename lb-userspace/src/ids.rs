@@ -121,20 +121,23 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// Takes in a scan that began after everything in here was out of the tables: who is not held rests no longer. `idle` are the
-    /// backends in use that take no new flows; `pool_of` names the pool of a service in use.
-    pub fn note_scan(
-        &mut self,
-        scan: &FlowScan,
-        pool_of: impl Fn(u16) -> Option<u16>,
-        idle: impl Iterator<Item = (u16, u16)>,
-    ) {
+    /// Takes in a scan that began after everything in `then` was out of the tables: who of it is not held rests no longer. `then` is
+    /// what rested when the scan began and ever since, and as `unheld` the backends in use that have taken no new flows ever since;
+    /// `pool_of` names the pool of a service in use.
+    pub fn note_scan(&mut self, scan: &FlowScan, pool_of: impl Fn(u16) -> Option<u16>, then: &Self) {
         let services: BTreeSet<u16> = scan.held.iter().map(|(service, _)| *service).collect();
         let backends: BTreeSet<(u16, u16)> =
             scan.held.iter().filter_map(|(service, local)| Some((pool_of(*service)?, *local))).collect();
-        self.services.retain(|service| services.contains(service));
-        self.backends.retain(|backend| backends.contains(backend));
-        self.unheld = idle.filter(|backend| !backends.contains(backend)).collect();
+        self.services.retain(|service| services.contains(service) || !then.services.contains(service));
+        self.backends.retain(|backend| backends.contains(backend) || !then.backends.contains(backend));
+        self.unheld = then.unheld.difference(&backends).copied().collect();
+    }
+
+    /// Leaves of this what is in the other as well.
+    pub fn keep_common(&mut self, other: &Self) {
+        self.services.retain(|service| other.services.contains(service));
+        self.backends.retain(|backend| other.backends.contains(backend));
+        self.unheld.retain(|backend| other.unheld.contains(backend));
     }
 
     /// Forgets the backends of a pool that no service names any more: a flow can name a backend through its service alone.
@@ -189,12 +192,25 @@ mod tests {
         };
         let scan = FlowScan { held: [(6, 3), (9, 4)].into() };
         let pool_of = |service| (service == 9).then_some(1);
-        rest.note_scan(&scan, pool_of, [(1, 4), (1, 7)].into_iter());
+        let then = Rest { unheld: [(1, 4), (1, 7)].into(), ..rest.clone() };
+        rest.note_scan(&scan, pool_of, &then);
         assert_eq!(rest.services, [6].into());
         assert_eq!(rest.backends, [(1, 4)].into());
         assert_eq!(rest.unheld, [(1, 7)].into());
         rest.forget_pool(1);
         assert_eq!(rest, Rest { services: [6].into(), ..Rest::default() });
+    }
+
+    #[test]
+    fn what_came_to_rest_after_a_scan_began_is_not_freed_by_it() {
+        let then = Rest { services: [5].into(), backends: [(1, 3)].into(), unheld: [(2, 1)].into() };
+        let mut rest =
+            Rest { services: [5, 6].into(), backends: [(1, 3), (1, 4)].into(), unheld: BTreeSet::new() };
+        rest.note_scan(&FlowScan::default(), |_| None, &then);
+        assert_eq!(rest, Rest { services: [6].into(), backends: [(1, 4)].into(), unheld: [(2, 1)].into() });
+        let mut common = then;
+        common.keep_common(&Rest { services: [5, 9].into(), ..Rest::default() });
+        assert_eq!(common, Rest { services: [5].into(), ..Rest::default() });
     }
 
     proptest! {

@@ -54,8 +54,8 @@ pub(crate) struct PoolImage {
     /// As stored: name and variant.
     pub(crate) name: String,
     pub(crate) table: Option<TableWord>,
-    /// The table's arena words.
-    pub(crate) words: Arc<[u64]>,
+    /// Of the table's arena words, by which a table is known again: the words themselves lie in the maps and nowhere else.
+    pub(crate) digest: u64,
     /// Slots of the table by local index.
     pub(crate) slot_counts: Arc<[u32]>,
     /// Where the block of backends begins.
@@ -111,6 +111,14 @@ impl Image {
         }
         grown
     }
+}
+
+/// A table's words as one. Two tables of which one is to take the other's place have the same by one chance in 2^64.
+pub(crate) fn digest(words: &[u64]) -> u64 {
+    words.iter().fold(0, |digest: u64, word| {
+        let product = (digest ^ word).wrapping_mul(0x9fb2_1c65_1e98_df25);
+        product ^ product >> 32
+    })
 }
 
 /// How many slots of a table each local index has.
@@ -180,14 +188,23 @@ impl BackendRecord {
 impl Image {
     /// Takes in a scan of the flow table that has just been made: ids and backends that no flow holds can be used again.
     pub fn note_scan(&mut self, scan: &FlowScan) {
-        let services = &self.services;
-        let pool_of = |service| services.get(&service).map(|service| service.record.pool());
-        let pools = &self.pools;
-        let idle = pools.iter().flat_map(|(id, pool)| {
+        self.note_scan_since(scan, &self.resting());
+    }
+
+    /// What rests now, and as `unheld` the backends in use that take no new flows: what a scan that begins now can speak of.
+    pub fn resting(&self) -> Rest {
+        let idle = self.pools.iter().flat_map(|(id, pool)| {
             let idle = pool.entries().filter(|(_, record)| record.is_live() && !record.takes_new());
             idle.map(|(local, _)| (*id, local))
         });
-        self.rest.note_scan(scan, pool_of, idle);
+        Rest { unheld: idle.collect(), ..self.rest.clone() }
+    }
+
+    /// As [`Self::note_scan`], for a scan that began a while ago; `then` is what rested at that time and in every image since.
+    pub fn note_scan_since(&mut self, scan: &FlowScan, then: &Rest) {
+        let services = &self.services;
+        let pool_of = |service| services.get(&service).map(|service| service.record.pool());
+        self.rest.note_scan(scan, pool_of, then);
     }
 
     /// Whether packets under way may still read what nothing refers to any more.

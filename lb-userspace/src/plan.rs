@@ -40,7 +40,7 @@ use crate::record::PoolReport;
 use crate::store::{Store, StoreError};
 
 pub use error::PlanError;
-pub use report::{PlanReport, PoolMoves};
+pub use report::{Moves, PlanReport, PoolSwap};
 
 /// Changes that lead from one state of the maps to another.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use crate::api;
 use crate::api::types::{FlowTable, FlowTables, Totals};
 use crate::clock::Clock;
 use crate::datapath::counters::named;
-use crate::datapath::flows::FlowCounts;
+use crate::datapath::flows::{FlowCounts, WalkedTables};
 use crate::datapath::{Datapath, DatapathError};
 use crate::membership::MemberId;
 use crate::moment::Millis;
@@ -57,17 +57,17 @@ pub struct Counted {
     /// What was counted.
     pub counts: FlowCounts,
     /// Until when it stands for another count: four times as long as it took. Whoever asks again and again costs a fifth of a CPU at
-    /// most, and the tables' lock as little, however many flows there are.
+    /// most, however many flows there are.
     good_until: Option<Instant>,
     /// When it began.
     time: Millis,
 }
 
 impl Counted {
-    fn count(datapath: &Datapath, time: Millis) -> Result<Self, DatapathError> {
+    fn count(tables: &WalkedTables, time: Millis) -> Self {
         let begun = Instant::now();
-        let counts = datapath.flows().count(datapath.tick_now()?);
-        Ok(Self { counts, good_until: Some(Instant::now() + begun.elapsed() * 4), time })
+        let counts = tables.count();
+        Self { counts, good_until: Some(Instant::now() + begun.elapsed() * 4), time }
     }
 
     fn is_good(&self) -> bool {
@@ -129,8 +129,9 @@ impl api::Counters for Counters {
             return;
         }
         let time = self.clock.now();
-        if let Some(counted) = self.read(|datapath| Counted::count(datapath, time)) {
-            self.flows.last.store(Arc::new(counted));
+        // Without holding on to the datapath: changes do not wait for a count.
+        if let Some(tables) = self.read(Datapath::flow_tables) {
+            self.flows.last.store(Arc::new(Counted::count(&tables, time)));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::desired::Desired;
 use crate::image::Image;
 use crate::membership::{DomainEvent, Level, Outcome};
 use crate::plan::{Plan, PlanError, plan};
-use crate::store::Store;
+use crate::store::{Store, Table};
 
 /// Time between two attempts to write down what could not be.
 pub(super) const SAVE_AGAIN: Duration = Duration::from_secs(5);
@@ -25,6 +25,9 @@ pub(super) struct Unsaved {
     /// When it is tried again.
     again: Instant,
 }
+
+/// Tables of a plan from which on what they took goes back to the system: a few MiB.
+const MANY_TABLES: usize = 64;
 
 /// Ends the process when this many changes of plans have been carried out: the tests of crash safety set it.
 const CRASH_VARIABLE: &str = "LBD_TEST_CRASH_AFTER_CHANGES";
@@ -105,7 +108,8 @@ impl Controller {
     /// Brings the maps to the membership's desired state; what cannot be done is said, and tried again with the next change.
     pub(super) fn enforce(&mut self) {
         let desired = Arc::clone(self.membership.desired());
-        let plan = self.make_room(&desired).and_then(|_| self.plan(&desired).map_err(|error| said(&error)));
+        let room = self.make_room(&desired);
+        let plan = room.and_then(|_| self.plan_in_room(&desired).map_err(|error| said(&error)));
         let result = plan.and_then(|plan| self.carry_out(&desired, plan));
         self.set_fault(Fault::Datapath, result.err().into_iter().collect());
     }
@@ -115,24 +119,47 @@ impl Controller {
         plan(&self.image, desired, self.read_datapath().settings())
     }
 
+    /// As [`Self::plan`]; where there is room, but in pieces too short, the maps are made larger for it.
+    pub(super) fn plan_in_room(&mut self, desired: &Desired) -> Result<Plan, PlanError> {
+        let error = match self.plan(desired) {
+            Ok(plan) => return Ok(plan),
+            Err(error) => error,
+        };
+        let Some(demand) = self.larger(desired, &error) else { return Err(error) };
+        if let Err(reason) = self.make_room_for(desired, &demand) {
+            tracing::warn!("{reason}");
+            return Err(error);
+        }
+        self.plan(desired)
+    }
+
     /// Gives the program and the maps what a state needs besides what is in use now. Nothing that packets see changes. True: plans
     /// that were made before no longer hold.
     pub(super) fn make_room(&mut self, desired: &Desired) -> Result<bool, String> {
+        self.make_room_for(desired, &self.demand(desired))
+    }
+
+    fn make_room_for(&mut self, desired: &Desired, demand: &Demand) -> Result<bool, String> {
         let before = *self.read_datapath().settings();
         let mut tuning = self.tuning(desired);
         tuning.features |= self.read_datapath().settings().features & !FEATURES_OF_HOST;
-        let demand = Demand::of(desired, self.membership.file().datapath.flows);
-        let are_new = self.write_datapath().reconfigure(tuning, &demand).map_err(|error| said(&error))?;
+        let are_new = self.write_datapath().reconfigure(tuning, demand).map_err(|error| said(&error))?;
         if are_new {
             self.read_image()?;
         }
         Ok(are_new || *self.read_datapath().settings() != before)
     }
 
-    /// Whether a state needs larger maps than there are.
-    pub(super) fn would_grow(&self, desired: &Desired) -> bool {
-        let demand = Demand::of(desired, self.membership.file().datapath.flows);
-        self.read_datapath().would_grow(&demand)
+    /// What a state asks of the maps that is more than there is, where that is why there is no plan for it.
+    pub(super) fn larger(&self, desired: &Desired, error: &PlanError) -> Option<Demand> {
+        let PlanError::Full { map, .. } = error else { return None };
+        let demand = self.demand(desired);
+        let wishes = [Some(demand), (*map == Table::Maglev).then(|| demand.in_pieces())];
+        wishes.into_iter().flatten().find(|demand| self.read_datapath().would_grow(demand))
+    }
+
+    fn demand(&self, desired: &Desired) -> Demand {
+        Demand::of(desired, self.membership.file().datapath.flows)
     }
 
     /// Writes a plan into the maps, and takes from the program what the new state no longer needs.
@@ -147,10 +174,14 @@ impl Controller {
             }
             crash_if_told();
         }
-        self.image = plan.after;
+        let Plan { changes, after, report } = plan;
+        self.image = after;
         self.image_replaced();
-        let (tuning, demand) =
-            (self.tuning(desired), Demand::of(desired, self.membership.file().datapath.flows));
+        if report.pools.len() >= MANY_TABLES {
+            drop((changes, report));
+            super::memory::give_back();
+        }
+        let (tuning, demand) = (self.tuning(desired), self.demand(desired));
         let mut datapath = self.write_datapath();
         datapath.reconfigure(tuning, &demand).map_err(|error| said(&error))?;
         // Maps that were made anew are put in the place of the old ones; otherwise there is nothing to do.
@@ -175,10 +206,12 @@ fn said(error: &dyn std::fmt::Display) -> String {
 
 /// As `kill -9` at this very change would.
 fn crash_if_told() {
+    use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
     static DONE: AtomicU64 = AtomicU64::new(0);
+    static LIMIT: LazyLock<Option<u64>> = LazyLock::new(|| std::env::var(CRASH_VARIABLE).ok()?.parse().ok());
     let done = DONE.fetch_add(1, Ordering::Relaxed) + 1;
-    if std::env::var(CRASH_VARIABLE).is_ok_and(|limit| limit.parse() == Ok(done)) {
+    if *LIMIT == Some(done) {
         let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
     }
 }

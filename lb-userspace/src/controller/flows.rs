@@ -1,4 +1,4 @@
-//! Walks over the flow tables: counting, freeing, giving resting ids back; and what nobody reports, looked at on the beat.
+//! What nobody reports, looked at on the beat.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,24 +10,8 @@ use crate::api::types::Totals;
 use crate::datapath::DatapathError;
 use crate::membership::MemberId;
 use crate::spec::Name;
-use crate::store::Store;
 
 impl Controller {
-    /// Counts the flows for readers, frees entries past their time, and lets ids be used again that nobody holds.
-    pub(super) fn walk(&mut self) {
-        let scan = self.write_datapath().scan();
-        match scan {
-            Ok(scan) => {
-                if self.image.wants_scan() {
-                    self.image.note_scan(&scan);
-                    self.enforce();
-                }
-            }
-            Err(error) => tracing::warn!("cannot walk the flow tables: {error}"),
-        }
-        self.counters().count_flows();
-    }
-
     /// An interface that vanished is said; one that came back carries the program again.
     pub(super) fn mend_interfaces(&mut self) {
         let missing = self.read_datapath().interfaces().iter().any(|state| state.mode.is_none());

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use super::Controller;
 use crate::api::types::{PlanReport, PoolMoves};
 use crate::api::{ApiError, ErrorCode};
-use crate::datapath::Demand;
 use crate::datapath::flows::FlowCounts;
 use crate::desired::{Desired, is_hidden};
 use crate::image::Image;
 use crate::membership::Membership;
-use crate::plan::{Plan, PlanError, plan};
+use crate::plan::{Moves, Plan, PlanError, PoolSwap, plan};
+use crate::store::StoreError;
 
 /// What is known of a change before it is done.
 pub(super) struct Foreseen {
@@ -30,40 +30,39 @@ impl Controller {
     pub(super) fn foresee(&self, membership: &Membership) -> Result<Foreseen, ApiError> {
         let desired = membership.desired();
         let (report, plan) = match self.plan(desired) {
+            Ok(plan) => (self.report(&plan)?, Some(plan)),
             // Larger maps are made when the change is accepted.
-            Err(PlanError::Full { .. }) if self.would_grow(desired) => (self.report_grown(desired)?, None),
-            plan => {
-                let plan = plan.map_err(invalid)?;
-                (self.report(&plan), Some(plan))
-            }
+            Err(error) => (self.report_grown(desired, error)?, None),
         };
         let Some(later) = membership.once_admitted(&self.membership, self.clock.now()) else {
             return Ok(Foreseen { plan, report });
         };
         let later = match self.plan(later.desired()) {
-            Err(PlanError::Full { .. }) if self.would_grow(later.desired()) => {
-                self.report_grown(later.desired())?
-            }
-            plan => self.report(&plan.map_err(invalid)?),
+            Ok(plan) => self.report(&plan)?,
+            Err(error) => self.report_grown(later.desired(), error)?,
         };
         // What is written later is no part of this change.
         Ok(Foreseen { plan, report: PlanReport { map_writes: report.map_writes, ..later } })
     }
 
-    /// What a state means for which the maps are too small, planned for maps as large as they would be made.
-    fn report_grown(&self, desired: &Desired) -> Result<PlanReport, ApiError> {
-        let datapath = self.read_datapath();
-        let demand = Demand::of(desired, self.membership.file().datapath.flows);
-        let sizes = datapath.sizes_for(&demand);
-        let mut settings = *datapath.settings();
+    /// What a state means for which the maps may be too small, planned for maps as large as they would be made.
+    fn report_grown(&self, desired: &Desired, error: PlanError) -> Result<PlanReport, ApiError> {
+        let Some(demand) = self.larger(desired, &error) else { return Err(invalid(error)) };
+        let sizes = self.read_datapath().sizes_for(&demand);
+        let mut settings = *self.read_datapath().settings();
         settings.directory_buckets = sizes.directory_buckets;
         let plan = plan(&self.image.grown(&sizes), desired, &settings).map_err(invalid)?;
-        Ok(self.report(&plan))
+        self.report(&plan)
     }
 
-    /// What a plan means, of the flows as last counted.
-    pub(super) fn report(&self, plan: &Plan) -> PlanReport {
-        report(&self.image, plan, &self.published.flows.last().counts)
+    /// What a plan means that is not done yet, of the flows as last counted.
+    fn report(&self, plan: &Plan) -> Result<PlanReport, ApiError> {
+        let swaps = plan.report.pools.iter().filter(|swap| !is_hidden(&swap.pool.name));
+        let datapath = self.read_datapath();
+        let moves = swaps.map(|swap| Ok((swap, plan.moves(swap, &self.image, &*datapath)?)));
+        let moves: Result<Vec<_>, StoreError> = moves.collect();
+        let moves = moves.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+        Ok(report(&self.image, plan, &moves, &self.published.flows.last().counts))
     }
 }
 
@@ -71,24 +70,22 @@ fn invalid(error: PlanError) -> ApiError {
     ApiError::new(ErrorCode::Invalid, error.to_string())
 }
 
-fn report(before: &Image, plan: &Plan, counts: &FlowCounts) -> PlanReport {
+fn report(before: &Image, plan: &Plan, moves: &[(&PoolSwap, Moves)], counts: &FlowCounts) -> PlanReport {
     let mut report = PlanReport { map_writes: plan.report.map_writes as u64, ..PlanReport::default() };
     let mut pools: BTreeMap<String, PoolMoves> = BTreeMap::new();
     let mut slots: BTreeMap<String, u64> = BTreeMap::new();
-    for pool in plan.after.pools() {
-        let Some(key) = pool.key.filter(|key| !is_hidden(&key.name)) else { continue };
-        report.slots += u64::from(pool.slots);
-        *slots.entry(key.name).or_default() += u64::from(pool.slots);
+    for (key, _, in_table) in plan.after.tables() {
+        let Some(key) = key.filter(|key| !is_hidden(&key.name)) else { continue };
+        report.slots += u64::from(in_table);
+        *slots.entry(key.name).or_default() += u64::from(in_table);
     }
-    let is_shown = |pool: &&crate::plan::PoolMoves| !is_hidden(&pool.pool.name);
-    let swapped = |pool: &&crate::plan::PoolMoves| pool.generation_before != pool.generation_after;
-    for pool in plan.report.pools.iter().filter(is_shown).filter(swapped) {
-        let moves = pools.entry(pool.pool.name.clone()).or_default();
-        moves.slots_moved += u64::from(pool.slots_moved);
-        moves.collateral += u64::from(pool.collateral);
+    for (swap, Moves { slots_moved, collateral }) in moves {
+        let moves = pools.entry(swap.pool.name.clone()).or_default();
+        moves.slots_moved += u64::from(*slots_moved);
+        moves.collateral += u64::from(*collateral);
         report.changes.push(format!(
-            "pool {}/{}: {} of {} slots move, {} of them without need",
-            pool.pool.name, pool.pool.variant, pool.slots_moved, pool.slots, pool.collateral
+            "pool {}/{}: {slots_moved} of {} slots move, {collateral} of them without need",
+            swap.pool.name, swap.pool.variant, swap.slots
         ));
     }
     let mut kept: BTreeMap<String, u64> = BTreeMap::new();

@@ -38,6 +38,7 @@ impl Controller {
             }
         }
         self.publish();
+        super::memory::give_back();
         result
     }
 
@@ -88,9 +89,9 @@ impl Controller {
             !self.make_room(&desired).map_err(|reason| ApiError::new(ErrorCode::Invalid, reason))?;
         let plan = match planned.filter(|_| as_before) {
             Some(plan) => plan,
-            None => {
-                self.plan(&desired).map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?
-            }
+            None => self
+                .plan_in_room(&desired)
+                .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))?,
         };
         if outcome.revised {
             self.save(&membership, who, &outcome.notes).map_err(crate::membership::Refusal::from)?;

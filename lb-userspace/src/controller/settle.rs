@@ -37,6 +37,7 @@ impl Controller {
     /// The image is another one than before.
     pub(super) fn image_replaced(&mut self) {
         self.settling.writes += 1;
+        self.walk_goes_on();
         self.settle_later();
     }
 

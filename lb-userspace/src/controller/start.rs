@@ -17,6 +17,7 @@ use super::probes::Probes;
 use super::return_path::ReturnPaths;
 use super::settle::Settling;
 use super::written::Writer;
+use super::walk::Walking;
 use super::{Clock, Controller, Fault, Inbox, Names, Notice, Order, Published};
 use crate::api::{self, EventLog, Snapshot};
 use crate::datapath::{Adoption, Datapath, Demand, Tuning};
@@ -90,6 +91,7 @@ impl Controller {
         let (network_events, network_inbox) = mpsc::unbounded_channel();
         let (source_events, source_inbox) = mpsc::unbounded_channel();
         let (settled, settled_inbox) = mpsc::unbounded_channel();
+        let (walked, walked_inbox) = mpsc::unbounded_channel();
         let prober = Prober::default();
         let (health, checks) = HealthEngine::start(default_probe_limit(), health_events, prober.clone());
         let path = ProbePath::start(network_events.clone())?;
@@ -121,6 +123,7 @@ impl Controller {
             looks: Looks::default(),
             probes: Probes::new(path, prober),
             settling: Settling::new(settled),
+            walking: Walking::new(walked),
             published: Published {
                 snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
                 counter: watch::Sender::new(0),
@@ -141,6 +144,7 @@ impl Controller {
                 sources: source_inbox,
                 settled: settled_inbox,
                 ended: ended_inbox,
+                walked: walked_inbox,
             },
         };
         let foreign = controller.read_datapath().foreign_pins();
@@ -168,6 +172,7 @@ impl Controller {
         controller.missing = missing;
         controller.follow_sources();
         controller.publish();
+        super::memory::give_back();
         Ok((controller, Senders { commands, orders }))
     }
 

@@ -5,14 +5,17 @@
 //! refreshed or replaced meanwhile is left alone; an entry is listed only if its check covers its key.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lb_common::{Settings, WAYS, Word};
 use lb_datapath::flow_table::{FlowKey, State, Value};
 use lb_datapath::hash;
 
+use super::grace::Grace;
 use super::load::CLOCK;
 use super::mapped::compare_exchange;
 use super::maps::Maps;
@@ -96,6 +99,20 @@ impl Datapath {
         Flows { maps: &self.maps, settings: &self.settings, tick: self.tick }
     }
 
+    /// The flow tables as they are to be walked without holding on to the datapath.
+    ///
+    /// # Errors
+    /// [`DatapathError::Run`].
+    pub fn flow_tables(&self) -> Result<WalkedTables, DatapathError> {
+        Ok(WalkedTables {
+            maps: Arc::clone(&self.maps),
+            settings: self.settings,
+            tick: self.tick,
+            grace: Arc::clone(&self.grace),
+            now: self.tick_now()?,
+        })
+    }
+
     /// The program's clock: the tick it would write into an entry now.
     ///
     /// # Errors
@@ -104,6 +121,39 @@ impl Datapath {
         let (tick, _) = self.programs.run(CLOCK, &[0; 64], &[])?;
         // The program returns a 16-bit tick in 32 bits.
         Ok(u16::try_from(tick & 0xffff).unwrap_or_default())
+    }
+}
+
+/// The flow tables for whoever walks them beside the datapath's owner, who goes on writing the other maps meanwhile. They stay the
+/// same maps as long as the daemon runs.
+#[derive(Clone, Debug)]
+pub struct WalkedTables {
+    maps: Arc<Maps>,
+    settings: Settings,
+    tick: Tick,
+    grace: Arc<Grace>,
+    /// The program's clock when this was made: by an older one than the present one no flow is over before its time.
+    now: u16,
+}
+
+impl WalkedTables {
+    fn flows(&self) -> Flows<'_> {
+        Flows { maps: &self.maps, settings: &self.settings, tick: self.tick }
+    }
+
+    /// As [`Store::scan`](crate::store::Store::scan): waits for readers, frees entries past their idle time, says whom the others
+    /// hold.
+    ///
+    /// # Errors
+    /// The kernel does not let us wait; nothing was freed.
+    pub fn scan(&self) -> io::Result<FlowScan> {
+        self.grace.wait()?;
+        Ok(self.flows().sweep(self.now))
+    }
+
+    /// Counts every live flow.
+    pub fn count(&self) -> FlowCounts {
+        self.flows().count(self.now)
     }
 }
 

@@ -33,7 +33,8 @@ use crate::spec::{AttachMode, DatapathSpec};
 /// The program in the kernel, its maps and its links. Dropping it leaves them as they are.
 #[derive(Debug)]
 pub struct Datapath {
-    pub(super) maps: Maps,
+    /// Shared with whoever walks the flow tables meanwhile ([`super::flows::WalkedTables`]).
+    pub(super) maps: Arc<Maps>,
     pub(super) programs: Programs,
     pub(super) grace: Arc<Grace>,
     pub(super) tick: Tick,
@@ -116,7 +117,7 @@ impl Datapath {
         let tick = Tick::of_kernel();
         let settings = tuning::settings(&tuning, is_generic, &sizes, &seed, tick);
         let programs = Programs::load(&object, &settings, &staged.directory, &wanted)?;
-        let maps = Maps::open(&staged.directory)?;
+        let maps = Arc::new(Maps::open(&staged.directory)?);
         let grace = Grace::new().map_err(|error| DatapathError::Load {
             what: "the wait for running programs".into(),
             reason: error.to_string(),

@@ -16,6 +16,10 @@ use crate::desired::Desired;
 pub(super) const INTERFACE_SLOTS: u32 = 256;
 /// Most services and most pools: their ids have 16 bits.
 const MOST_IDS: u32 = 1 << 16;
+/// Words in which the arena of tables is counted: 8 MiB.
+const ARENA_STEP: u32 = 1 << 20;
+/// Words of tables, 32 MiB, up to which there is room for twice of them.
+const ARENA_TWICE: u32 = 1 << 22;
 /// Entries of the route cache.
 const ROUTE_CACHE: u64 = 4096;
 
@@ -30,6 +34,8 @@ pub struct Demand {
     pub backends: u32,
     /// Slots of all Maglev tables together.
     pub maglev_slots: u64,
+    /// Slots besides, because those that are free lie in pieces too short for a table.
+    pub spare_slots: u64,
     /// Flows to hold per family.
     pub flows: u32,
 }
@@ -44,8 +50,15 @@ impl Demand {
             pools: count(desired.pools.len()),
             backends: count(backends),
             maglev_slots: desired.pools.values().map(|pool| u64::from(pool.table_len)).sum(),
+            spare_slots: 0,
             flows,
         }
+    }
+
+    /// The same where the free slots lie in pieces too short: as much again in one piece, more than any table needs.
+    #[must_use]
+    pub const fn in_pieces(self) -> Self {
+        Self { spare_slots: self.maglev_slots, ..self }
     }
 }
 
@@ -85,12 +98,7 @@ impl Sizes {
             directory_buckets: services.max(4096),
             services,
             pools: room(demand.pools, 256).min(MOST_IDS),
-            // A table is swapped by writing the new one beside the old one.
-            maglev_words: room(
-                u32::try_from(demand.maglev_slots.div_ceil(u64::from(SLOTS_PER_WORD)))
-                    .unwrap_or(u32::MAX / 2),
-                1 << 20,
-            ),
+            maglev_words: arena(demand.maglev_slots.saturating_add(demand.spare_slots)),
             backends: room(demand.backends, 4096),
             // A backend has a next hop, and a changed next hop is written beside the old one.
             next_hops: room(demand.backends, 4096),
@@ -157,6 +165,14 @@ fn room(need: u32, least: u32) -> u32 {
     need.saturating_mul(2).max(least).checked_next_power_of_two().unwrap_or(1 << 31)
 }
 
+/// Words for so many slots. A table is swapped by writing the new one beside the old one, so there is room for twice of all; but where
+/// that is much memory, for an eighth more, which is many tables at a time.
+fn arena(slots: u64) -> u32 {
+    let words = u32::try_from(slots.div_ceil(u64::from(SLOTS_PER_WORD))).unwrap_or(u32::MAX / 2);
+    let some = words.saturating_add(words / 8).div_ceil(ARENA_STEP).saturating_mul(ARENA_STEP);
+    room(words.min(ARENA_TWICE), ARENA_STEP).max(some)
+}
+
 /// Buckets of a table for `flows` flows with twice as many places (design.md §2).
 fn buckets(flows: u32, ways: usize) -> u32 {
     let places = u64::from(flows.max(1)) * 2;
@@ -169,8 +185,14 @@ mod tests {
 
     #[test]
     fn a_small_configuration_gets_the_least_sizes_and_exactly_its_flows() {
-        let sizes =
-            Sizes::of(&Demand { listeners: 3, pools: 2, backends: 9, maglev_slots: 4_000, flows: 1 << 20 });
+        let sizes = Sizes::of(&Demand {
+            listeners: 3,
+            pools: 2,
+            backends: 9,
+            maglev_slots: 4_000,
+            flows: 1 << 20,
+            ..Demand::default()
+        });
         assert_eq!(sizes.services, 256);
         assert_eq!(sizes.pools, 256);
         assert_eq!(sizes.backends, 4096);
@@ -189,11 +211,42 @@ mod tests {
             backends: 200_000,
             maglev_slots: 2_000 * 65_537,
             flows: 1_100_000,
+            ..Demand::default()
         };
         let sizes = Sizes::of(&demand);
         assert!(sizes.services >= 6_000 && sizes.pools >= 4_000 && sizes.backends >= 400_000);
-        assert!(u64::from(sizes.maglev_words) * 4 >= 2 * demand.maglev_slots);
+        // Room for more than two hundred of the tables beside all of them, in no more memory than that takes.
+        let slots = u64::from(sizes.maglev_words) * 4;
+        assert!(slots >= demand.maglev_slots + 200 * 65_537, "{slots}");
+        assert!(slots < demand.maglev_slots / 8 * 9 + 4 * u64::from(ARENA_STEP), "{slots}");
         assert!(u64::from(sizes.flow_buckets) * 4 >= 2 * u64::from(demand.flows));
+    }
+
+    #[test]
+    fn more_tables_never_get_less_room_and_pieces_get_twice_of_it() {
+        let words = |tables: u64| Sizes::of(&demand(tables)).maglev_words;
+        let mut before = 0;
+        for tables in (0..2_000).step_by(3) {
+            let now = words(tables);
+            assert!(
+                now >= before && u64::from(now) * 4 >= (tables + 16) * 65_537,
+                "{tables}: {before} {now}"
+            );
+            before = now;
+        }
+        for tables in [1, 300, 1_000] {
+            let [plain, pieces] =
+                [demand(tables), demand(tables).in_pieces()].map(|demand| Sizes::of(&demand));
+            let needed = u64::from(plain.maglev_words) * 4 + 65_537;
+            assert!(
+                tables == 1 || u64::from(pieces.maglev_words) * 4 >= needed,
+                "{tables} {plain:?} {pieces:?}"
+            );
+        }
+    }
+
+    fn demand(tables: u64) -> Demand {
+        Demand { maglev_slots: tables * 65_537, ..Demand::default() }
     }
 
     #[test]
@@ -203,6 +256,7 @@ mod tests {
             pools: u32::MAX,
             backends: u32::MAX,
             maglev_slots: u64::MAX,
+            spare_slots: u64::MAX,
             flows: u32::MAX,
         };
         let sizes = Sizes::of(&demand);
@@ -224,8 +278,14 @@ mod tests {
 
     #[test]
     fn memory_is_dominated_by_the_flow_tables_at_the_default() {
-        let sizes =
-            Sizes::of(&Demand { listeners: 10, pools: 5, backends: 50, maglev_slots: 5_000, flows: 1 << 20 });
+        let sizes = Sizes::of(&Demand {
+            listeners: 10,
+            pools: 5,
+            backends: 50,
+            maglev_slots: 5_000,
+            flows: 1 << 20,
+            ..Demand::default()
+        });
         let flows = (1_u64 << 19) * (64 + 128) + (1_u64 << 18) * 128;
         let all = sizes.memory_bytes(2);
         assert!(all > flows && all < flows + (16 << 20), "{all}");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lb_common::backend_state::LIVE;
 use lb_datapath::maglev::TableWord;
 
-use super::{Image, PoolImage, ServiceImage, slot_counts};
+use super::{Image, PoolImage, ServiceImage, digest, slot_counts};
 use crate::change::Change;
 use crate::record::{BackendRecord, name_text};
 
@@ -94,7 +94,7 @@ impl Image {
                 let counts = slot_counts(&words, table.map_or(0, |table| table.slots));
                 if let Some(pool) = self.pools.get_mut(pool) {
                     self.unsettled |= pool.slots() > 0;
-                    (pool.table, pool.words, pool.slot_counts) = (table, words, counts);
+                    (pool.table, pool.digest, pool.slot_counts) = (table, digest(&words), counts);
                 }
             }
             Change::PoolReport { pool, report } => {

@@ -11,7 +11,7 @@ use lb_datapath::maglev::TableWord;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::apply::split;
-use super::{Image, PoolImage, ServiceImage, Sizes, slot_counts};
+use super::{Image, PoolImage, ServiceImage, Sizes, digest, slot_counts};
 use crate::desired::BackendKey;
 use crate::ids::Rest;
 use crate::record::{BackendRecord, PoolReport, ServiceRecord, name_of_words, name_text};
@@ -107,7 +107,7 @@ fn read_pool(store: &impl Store, record: [u64; 4], name: String) -> Result<PoolI
         name,
         table,
         slot_counts: slot_counts(&arena, table.map_or(0, |table| table.slots)),
-        words: arena.into(),
+        digest: digest(&arena),
         base,
         records: Arc::new(records),
         report: PoolReport { generation, table_hash },

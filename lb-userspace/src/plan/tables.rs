@@ -10,12 +10,12 @@ use std::sync::Arc;
 use lb_common::{Address, SLOTS_PER_WORD};
 use lb_datapath::maglev::TableWord;
 
-use super::report::{PoolMoves, moves};
+use super::report::PoolSwap;
 use super::{PlanError, Planner, PoolIds};
 use crate::change::Change;
 use crate::desired::{BackendKey, DesiredPool, PoolKey};
-use crate::image::{PoolImage, TableInputs};
-use crate::maglev::{self, MaglevTable, Member};
+use crate::image::{PoolImage, TableInputs, digest};
+use crate::maglev::{self, Member};
 use crate::parallel;
 use crate::record::PoolReport;
 use crate::store::Table;
@@ -27,7 +27,14 @@ const MANY_TABLES: usize = 16;
 pub(super) struct NewTable<'a> {
     key: &'a PoolKey,
     inputs: TableInputs,
-    table: MaglevTable,
+    table: Packed,
+}
+
+/// A table as it goes into the maps.
+struct Packed {
+    slots: u32,
+    words: Arc<[u64]>,
+    hash: u64,
 }
 
 /// New tables by pool id.
@@ -63,14 +70,13 @@ impl<'a> Planner<'a> {
     pub(super) fn swap(&mut self, pool: u16, new: NewTable<'a>) -> Result<(), PlanError> {
         let NewTable { key, inputs, table } = new;
         let Some(before) = self.image.pools.get(&pool).cloned() else { return Ok(()) };
-        let locals: Vec<u16> = inputs.members.iter().map(|(_, _, local)| *local).collect();
-        let words: Arc<[u64]> = table.pack(&locals).into();
+        let Packed { slots, words, hash } = table;
         let mut generation = stored_generation(&before);
-        if before.slots() != table.len() || before.words != words {
+        if before.slots() != slots || before.digest != digest(&words) {
             generation += 1;
-            self.store_table(pool, &before, table.len(), &words, generation)?;
+            self.store_table(pool, &before, slots, &words, generation)?;
         }
-        let report = PoolReport { generation, table_hash: table.hash() };
+        let report = PoolReport { generation, table_hash: hash };
         if before.report != report {
             self.emit(Change::PoolReport { pool, report });
         }
@@ -78,7 +84,15 @@ impl<'a> Planner<'a> {
             image.inputs = Some(Arc::new(inputs));
         }
         if generation != before.report.generation {
-            self.note_moves(key, pool, &before, report);
+            self.report.pools.push(PoolSwap {
+                pool: key.clone(),
+                id: pool,
+                generation_before: before.report.generation,
+                generation_after: generation,
+                table_hash: hash,
+                slots,
+                words,
+            });
         }
         Ok(())
     }
@@ -114,20 +128,6 @@ impl<'a> Planner<'a> {
             PlanError::full(Table::Maglev, "words in a row", words.into(), longest.into(), entries)
         })
     }
-
-    fn note_moves(&mut self, key: &PoolKey, pool: u16, before: &PoolImage, report: PoolReport) {
-        let Some(after) = self.image.pools.get(&pool) else { return };
-        let (slots_moved, collateral) = moves(before, after);
-        self.report.pools.push(PoolMoves {
-            pool: key.clone(),
-            generation_before: before.report.generation,
-            generation_after: report.generation,
-            table_hash: report.table_hash,
-            slots: after.slots(),
-            slots_moved,
-            collateral,
-        });
-    }
 }
 
 /// The generation of the table in use: that of the report, unless a crash came between the swap and the report.
@@ -155,12 +155,14 @@ fn members(wish: &DesiredPool, pool: &PoolImage) -> impl Iterator<Item = (Backen
     })
 }
 
-fn build(seed: &[u64; 4], job: &Job<'_>) -> MaglevTable {
+fn build(seed: &[u64; 4], job: &Job<'_>) -> Packed {
     let member = |(key, weight, _): &(BackendKey, u16, u16)| Member {
         address: Address::from(key.ip),
         port: key.port.unwrap_or_default(),
         weight: *weight,
     };
     let members: Vec<Member> = job.inputs.members.iter().map(member).collect();
-    maglev::build(seed, job.inputs.len, &members)
+    let locals: Vec<u16> = job.inputs.members.iter().map(|(_, _, local)| *local).collect();
+    let table = maglev::build(seed, job.inputs.len, &members);
+    Packed { slots: table.len(), words: table.pack(&locals).into(), hash: table.hash() }
 }

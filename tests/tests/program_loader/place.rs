@@ -36,7 +36,14 @@ impl Place {
     }
 
     pub(super) fn demand(&self) -> Demand {
-        Demand { listeners: 2, pools: 1, backends: 3, maglev_slots: 1021, flows: self.spec.flows }
+        Demand {
+            listeners: 2,
+            pools: 1,
+            backends: 3,
+            maglev_slots: 1021,
+            spare_slots: 0,
+            flows: self.spec.flows,
+        }
     }
 
     pub(super) fn open(&self) -> Result<Datapath, DatapathError> {

@@ -1,6 +1,7 @@
 //! Another program over the same maps, or over larger ones.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Datapath;
 use crate::datapath::DatapathError;
@@ -47,7 +48,7 @@ impl Datapath {
         let staged = pins::stage(&self.layout, None, &wanted)?;
         let settings = tuning::settings(&tuning, self.is_generic, &sizes, &self.seed, self.tick);
         self.programs = Programs::load(&self.object, &settings, &staged.directory, &wanted)?;
-        self.maps = Maps::open(&staged.directory)?;
+        self.maps = Arc::new(Maps::open(&staged.directory)?);
         (self.settings, self.tuning, self.sizes) = (settings, tuning, sizes);
         self.adoption = staged.adoption.clone();
         self.staged = Some(staged);

@@ -10,8 +10,8 @@ use crate::desired::{
     BackendKey, Desired, DesiredBackend, DesiredNextHop, DesiredPool, DesiredService, ListenerKey, PoolKey,
     Variant,
 };
-use crate::image::Image;
-use crate::plan::{Plan, PlanError, plan};
+use crate::image::{Image, PoolImage};
+use crate::plan::{Moves, Plan, PlanError, plan};
 use crate::spec::{Affinity, Forward, Protocol, WhenNone};
 use crate::store::{Store, Table};
 
@@ -91,6 +91,21 @@ impl World {
         self.image = Image::read(&self.store).unwrap();
     }
 
+    /// What going there would move, table by table.
+    pub(crate) fn moves(&self, desired: &Desired) -> Vec<Moves> {
+        let plan = self.plan(desired).unwrap();
+        let swaps = plan.report.pools.iter();
+        swaps.map(|swap| plan.moves(swap, &self.image, &self.store).unwrap()).collect()
+    }
+
+    /// The words of a pool's table.
+    pub(crate) fn words(&self, pool: &PoolImage) -> Vec<u64> {
+        let (base, len) = pool.region();
+        let mut words = vec![0; len as usize];
+        self.store.read(Table::Maglev, base as usize, &mut words).unwrap();
+        words
+    }
+
     pub(crate) fn scan(&mut self) {
         let scan = self.store.scan().unwrap();
         self.image.note_scan(&scan);
@@ -109,7 +124,7 @@ pub(crate) fn assert_same(kept: &Image, read: &Image) {
     assert_eq!(kept.pools.keys().collect::<Vec<_>>(), read.pools.keys().collect::<Vec<_>>());
     for (kept, read) in kept.pools.values().zip(read.pools.values()) {
         assert_eq!((&kept.name, kept.table, kept.base), (&read.name, read.table, read.base));
-        assert_eq!((&kept.records, &kept.words, kept.report), (&read.records, &read.words, read.report));
+        assert_eq!((&kept.records, kept.digest, kept.report), (&read.records, read.digest, read.report));
         assert_eq!(kept.slot_counts, read.slot_counts);
     }
 }
