@@ -21,6 +21,7 @@ mod ejections;
 pub(crate) mod file;
 mod kept;
 mod leftovers;
+mod lines;
 mod unusable;
 mod written;
 

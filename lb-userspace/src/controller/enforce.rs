@@ -26,6 +26,9 @@ pub(super) struct Unsaved {
     again: Instant,
 }
 
+/// Lines in the log for what has happened at one moment: a hundred thousand backends that are added are no lines to be read.
+const MOST_LINES: usize = 1000;
+
 /// Tables of a plan from which on what they took goes back to the system: a few MiB.
 const MANY_TABLES: usize = 64;
 
@@ -96,11 +99,14 @@ impl Controller {
 
     /// Events go to the log and to those who ask for them.
     pub(super) fn tell(&self, events: Vec<DomainEvent>) {
-        for event in &events {
+        for event in events.iter().take(MOST_LINES) {
             match event.level {
                 Level::Info => tracing::info!("{}", event.message),
                 Level::Warning => tracing::warn!("{}", event.message),
             }
+        }
+        if let Some(more) = events.len().checked_sub(MOST_LINES).filter(|more| *more > 0) {
+            tracing::info!("and {more} more of the same moment: lbctl backend list shows how all stand");
         }
         self.published.events.add(self.clock.now(), events);
     }

@@ -86,7 +86,11 @@ impl Controller {
         let datapath = open_datapath(&spec, alone.membership.desired())?;
         let image = Image::read(&datapath).context("cannot read the tables of an earlier run")?;
         let pinned = Pinned::of(&image, &spec.datapath);
-        let candidate = begin(&left, pinned).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+        // Where nothing ran before there is nothing to begin otherwise with.
+        let candidate = match pinned == Pinned::default() {
+            true => alone,
+            false => begin(&left, pinned).map_err(|refusal| anyhow::anyhow!("{refusal}"))?,
+        };
         let (health_events, health_inbox) = mpsc::unbounded_channel();
         let (network_events, network_inbox) = mpsc::unbounded_channel();
         let (source_events, source_inbox) = mpsc::unbounded_channel();

@@ -20,7 +20,7 @@ use crate::desired::Desired;
 use crate::spec::{Place, Problem, SourceId, Spec};
 
 /// What the pinned maps held when this daemon started.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pinned {
     /// What each backend did.
     pub members: BTreeMap<MemberId, Held>,

@@ -10,19 +10,23 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::ser::Error as _;
+use serde_json::Serializer;
 use sha2::{Digest, Sha256};
 
 use super::StateError;
+use super::lines::Lines;
 
 /// Before the checksum.
 const HEAD: &str = "# lbd state 1, sha256 of what follows: ";
 
-/// Indented JSON, for people.
+/// Indented JSON, for people: a line for each backend.
 pub(super) fn json(value: &impl Serialize, path: &Path) -> Result<String, StateError> {
-    let text = serde_json::to_string_pretty(value);
-    let mut text = text.map_err(|error| StateError::Json { path: path.display().to_string(), error })?;
-    text.push('\n');
-    Ok(text)
+    let failed = |error| StateError::Json { path: path.display().to_string(), error };
+    let mut text = Vec::new();
+    value.serialize(&mut Serializer::with_formatter(&mut text, Lines::default())).map_err(failed)?;
+    text.push(b'\n');
+    String::from_utf8(text).map_err(|error| failed(serde_json::Error::custom(error)))
 }
 
 /// SHA-256 as hexadecimal digits.
