@@ -2,7 +2,8 @@
 //!
 //! In: the counters of every backend of a table, sampled again and again, and the time. Out: [`Suspect`]s. Invariants: pure; a backend is
 //! judged against the other backends of its table alone, so whatever hits all alike (a flood of SYNs with forged sources, slow
-//! clients) makes nobody a suspect; no table is judged over a change of its shares.
+//! clients) makes nobody a suspect; what its slots promise a backend is counted with the shares as they were, so a table whose shares change all the
+//! time is judged as any other; nobody is judged by what it did before it came, or came back, into service.
 //!
 //! How it is told. Clients are spread over a table by a secret hash, so a backend differs from its neighbours by chance alone, in two ways
 //! that are both asked for. Of the connections begun with it as large a part *goes on* (the client's packet after its SYN comes) as of
@@ -57,19 +58,30 @@ pub struct Suspect {
     pub why: String,
 }
 
-/// One look at a table: its backends in the order of its keys, and the sum of those that have slots.
-#[derive(Debug)]
+/// One look at a table: its backends in the order of its keys, and what all with slots together had done until then.
+#[derive(Debug, Default)]
 struct Sample {
     at: Millis,
-    tallies: Vec<Tally>,
+    seen: Vec<Seen>,
     begun: u64,
     continued: u64,
 }
 
-/// A table as it has been since its shares last changed.
+/// A backend up to a look.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    tally: Tally,
+    /// So many of its neighbours' flows that went on, and of those begun with them, its slots promised it.
+    promised: f64,
+    sent: f64,
+}
+
+/// A table, as far back as it is remembered.
 #[derive(Debug, Default)]
 struct Table {
     backends: Vec<BackendKey>,
+    /// When each came into service: it is judged by what it has done since.
+    since: Vec<Millis>,
     samples: VecDeque<Sample>,
 }
 
@@ -92,7 +104,7 @@ impl Watch {
             self.tables.insert(table.clone(), Table::default());
         }
         let Some(table) = self.tables.get_mut(table) else { return Vec::new() };
-        table.add(now, tallies);
+        table.add(now, tallies, patience);
         table.judge(patience)
     }
 
@@ -103,27 +115,71 @@ impl Watch {
 }
 
 impl Table {
-    fn add(&mut self, at: Millis, tallies: BTreeMap<BackendKey, Tally>) {
-        let is_same = self.samples.back().is_some_and(|last| {
-            let counts_up = |(old, new): (&Tally, &Tally)| {
-                old.slots == new.slots && old.begun <= new.begun && old.continued <= new.continued
-            };
-            self.backends.iter().eq(tallies.keys())
-                && last.tallies.iter().zip(tallies.values()).all(counts_up)
-        });
-        if !is_same {
-            self.samples.clear();
-            self.backends = tallies.keys().copied().collect();
-        }
+    fn add(&mut self, at: Millis, tallies: BTreeMap<BackendKey, Tally>, patience: Duration) {
+        self.align(at, &tallies);
+        let sample = self.next(at, tallies.into_values().collect(), patience);
         let pause = self.samples.back().map(|last| at.since(last.at)).unwrap_or_default();
         let memory = MEMORY.max(pause * PAUSES);
-        let sum = |of: fn(&Tally) -> u64| tallies.values().filter(|tally| tally.slots > 0).map(of).sum();
-        let (begun, continued) = (sum(|tally| tally.begun), sum(|tally| tally.continued));
-        self.samples.push_back(Sample { at, begun, continued, tallies: tallies.into_values().collect() });
+        self.samples.push_back(sample);
         let is_old = |first: &Sample| at.since(first.at) > memory;
         while self.samples.front().is_some_and(is_old) || self.samples.len() > MOST_SAMPLES {
             self.samples.pop_front();
         }
+    }
+
+    /// Gives earlier samples the backends of the present one: who has come did nothing until now.
+    fn align(&mut self, at: Millis, tallies: &BTreeMap<BackendKey, Tally>) {
+        if self.backends.iter().eq(tallies.keys()) {
+            return;
+        }
+        let before: BTreeMap<BackendKey, usize> = self.backends.drain(..).zip(0..).collect();
+        let places: Vec<Option<usize>> = tallies.keys().map(|key| before.get(key).copied()).collect();
+        for sample in &mut self.samples {
+            let seen = |(place, tally): (&Option<usize>, &Tally)| {
+                let new = Seen { tally: Tally { slots: 0, ..*tally }, ..Seen::default() };
+                place.and_then(|place| sample.seen.get(place)).copied().unwrap_or(new)
+            };
+            sample.seen = places.iter().zip(tallies.values()).map(seen).collect();
+        }
+        self.since = places.iter().map(|place| place.map_or(at, |place| self.since[place])).collect();
+        self.backends = tallies.keys().copied().collect();
+    }
+
+    /// The sample that follows the last one.
+    fn next(&mut self, at: Millis, tallies: Vec<Tally>, patience: Duration) -> Sample {
+        let whole = |tallies: &mut dyn Iterator<Item = u32>| tallies.map(u64::from).sum::<u64>();
+        let slots = whole(&mut tallies.iter().map(|tally| tally.slots));
+        let mut shares: Vec<f64> = tallies.iter().map(|tally| share(tally.slots, slots)).collect();
+        // What goes on now may have begun when its share was less.
+        for sample in self.samples.iter().rev().take_while(|sample| at.since(sample.at) <= patience) {
+            let slots = whole(&mut sample.seen.iter().map(|seen| seen.tally.slots));
+            for (least, seen) in shares.iter_mut().zip(&sample.seen) {
+                *least = least.min(share(seen.tally.slots, slots));
+            }
+        }
+        let Some(last) = self.samples.back() else {
+            let seen = tallies.into_iter().map(|tally| Seen { tally, ..Seen::default() }).collect();
+            return Sample { at, seen, ..Sample::default() };
+        };
+        let steps: Vec<Option<(u64, u64)>> =
+            last.seen.iter().zip(&tallies).map(|(before, now)| step(&before.tally, now)).collect();
+        for ((since, step), tally) in self.since.iter_mut().zip(&steps).zip(&tallies) {
+            if step.is_none() && tally.slots > 0 {
+                *since = at;
+            }
+        }
+        let (begun, continued) =
+            steps.iter().flatten().fold((0, 0), |(b, c), (begun, continued)| (b + begun, c + continued));
+        let seen = { last.seen.iter() }.zip(&steps).zip(tallies).zip(shares);
+        let seen = seen.map(|(((before, step), tally), share)| {
+            let own = step.unwrap_or_default();
+            #[expect(clippy::cast_precision_loss, reason = "flows of some seconds")]
+            let [others_begun, others_continued] = [begun - own.0, continued - own.1].map(|of| of as f64);
+            let (promised, sent) =
+                (before.promised + others_continued * share, before.sent + others_begun * share);
+            Seen { tally, promised, sent }
+        });
+        Sample { at, seen: seen.collect(), begun: last.begun + begun, continued: last.continued + continued }
     }
 
     /// Every suspect. The shortest window in which a backend is suspect decides: what it did before its fault is no excuse.
@@ -132,20 +188,34 @@ impl Table {
         // The last look before which everything has had its time.
         let has_had_its_time = |sample: &&Sample| last.at.since(sample.at) >= patience;
         let Some(ripe) = self.samples.iter().rev().find(has_had_its_time) else { return Vec::new() };
-        let slots: u64 = last.tallies.iter().map(|tally| u64::from(tally.slots)).sum();
         let mut suspects = Vec::new();
-        for (number, backend) in self.backends.iter().enumerate() {
-            if last.tallies.get(number).is_none_or(|tally| tally.slots == 0) {
+        for (number, (backend, since)) in self.backends.iter().zip(&self.since).enumerate() {
+            if last.seen.get(number).is_none_or(|seen| seen.tally.slots == 0) {
                 continue;
             }
             let starts = self.samples.iter().rev().filter(|sample| sample.at < ripe.at);
-            let windows = starts.filter_map(|start| Window::of(number, slots, [start, ripe, last]));
+            let in_service = starts.take_while(|sample| sample.at >= *since);
+            let windows = in_service.filter_map(|start| Window::of(number, [start, ripe, last]));
             if let Some(window) = { windows }.find(Window::is_suspect) {
                 suspects.push(Suspect { backend: *backend, why: window.in_words() });
             }
         }
         suspects
     }
+}
+
+/// Its slots, as a part of its neighbours'.
+#[expect(clippy::cast_precision_loss, reason = "at most 65,537 slots")]
+fn share(own: u32, all: u64) -> f64 {
+    let others = all.saturating_sub(u64::from(own));
+    if others > 0 { f64::from(own) / others as f64 } else { 0.0 }
+}
+
+/// What was begun and went on from one look to the next; `None`: it was not in service, or its counters began anew.
+fn step(before: &Tally, now: &Tally) -> Option<(u64, u64)> {
+    let (begun, continued) =
+        (now.begun.checked_sub(before.begun)?, now.continued.checked_sub(before.continued)?);
+    (before.slots > 0).then_some((begun, continued))
 }
 
 /// What a backend did in a time, and its neighbours.
@@ -158,8 +228,9 @@ struct Window {
     /// Confirmations.
     refused: u64,
     repeated: u64,
-    /// Its slots, as a part of its neighbours'.
-    share: f64,
+    /// What its slots promised, of all that went on and of all that was begun.
+    promised: f64,
+    sent: f64,
     /// Of the neighbours.
     others_begun: u64,
     others_continued: u64,
@@ -168,19 +239,19 @@ struct Window {
 impl Window {
     /// Backend `number` of a table with so many slots: from `start`, what was begun until `ripe` and went on until `last`; its
     /// neighbours' flows have had no more time than until `ripe`.
-    fn of(number: usize, slots: u64, [start, ripe, last]: [&Sample; 3]) -> Option<Self> {
-        let [first, then, now] = [start, ripe, last].map(|sample| sample.tallies.get(number));
-        let (first, then, now) = (first?, then?, now?);
+    fn of(number: usize, [start, ripe, last]: [&Sample; 3]) -> Option<Self> {
+        let [first, then, now] = [start, ripe, last].map(|sample| sample.seen.get(number));
+        let (first, then, now) = (first?, then?, &now?.tally);
+        let (promised, sent) = (then.promised - first.promised, then.sent - first.sent);
+        let (first, then) = (&first.tally, &then.tally);
         let begun = then.begun - first.begun;
-        let others = slots.saturating_sub(u64::from(now.slots));
-        #[expect(clippy::cast_precision_loss, reason = "at most 65,537 slots")]
-        let share = if others > 0 { f64::from(now.slots) / others as f64 } else { 0.0 };
         Some(Self {
             begun,
             continued: now.continued - first.continued,
             refused: now.refused.saturating_sub(first.refused),
             repeated: now.repeated.saturating_sub(first.repeated),
-            share,
+            promised,
+            sent,
             others_begun: ripe.begun - start.begun - begun,
             others_continued: ripe.continued - start.continued - (then.continued - first.continued),
         })
@@ -189,10 +260,8 @@ impl Window {
     #[expect(clippy::cast_precision_loss, reason = "flows of some seconds")]
     fn is_suspect(&self) -> bool {
         let (begun, others_begun) = (self.begun as f64, self.others_begun as f64);
-        // What its slots promise, of all that goes on and of all that is begun.
-        let (promised, sent) = (self.others_continued as f64 * self.share, others_begun * self.share);
-        let too_few = if begun > SINGLED_OUT * sent { TOO_FEW_OF_ONE_SINGLED_OUT } else { TOO_FEW };
-        if poisson_tail(self.continued, promised / 2.0) >= too_few {
+        let too_few = if begun > SINGLED_OUT * self.sent { TOO_FEW_OF_ONE_SINGLED_OUT } else { TOO_FEW };
+        if poisson_tail(self.continued, self.promised / 2.0) >= too_few {
             return false;
         }
         let is_confirmed = 2 * (self.refused + self.repeated) >= self.begun.max(1);

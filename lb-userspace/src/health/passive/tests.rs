@@ -182,8 +182,66 @@ fn one_that_is_a_little_slower_or_loses_a_few_is_left_alone() {
     assert_eq!(Scene::new(3, 9).run(60_000, &[WELL, lossy, WELL]), BTreeMap::new());
 }
 
+/// Slots and connections of four backends, of which one is of little weight, while the last goes and comes.
+fn coming_and_going(round: u64, weak: Does) -> ([u32; 4], [Does; 4]) {
+    let is_there = round.is_multiple_of(2);
+    let (slots, rate) = if is_there { (300, 33) } else { (0, 0) };
+    ([100, 300, 300, slots], [Does { rate: 11, ..weak }, WELL, WELL, Does { rate, ..WELL }])
+}
+
+/// Twice a second the shares change.
+fn run_coming_and_going(scene: &mut Scene, rounds: u64, weak: Does) -> BTreeMap<BackendKey, u64> {
+    let mut suspects = BTreeMap::new();
+    for round in 0..rounds {
+        let (slots, does) = coming_and_going(round, weak);
+        for (tally, slots) in scene.tallies.iter_mut().zip(slots) {
+            tally.slots = slots;
+        }
+        for (backend, at) in scene.run(500, &does) {
+            suspects.entry(backend).or_insert(at);
+        }
+    }
+    suspects
+}
+
 #[test]
-fn a_change_of_shares_begins_anew() {
+fn shares_that_change_all_the_time_hide_nobody_who_is_dead() {
+    for seed in 1..=100 {
+        let mut scene = Scene::new(4, seed * 7919);
+        assert_eq!(run_coming_and_going(&mut scene, 20, WELL), BTreeMap::new());
+        let cut = scene.now;
+        let suspects = run_coming_and_going(&mut scene, 8, DEAD);
+        assert_eq!(suspects.keys().copied().collect::<Vec<_>>(), [key(0)], "seed {seed}");
+        assert!(suspects[&key(0)] - cut <= 4_000, "seed {seed}: {}", suspects[&key(0)] - cut);
+    }
+}
+
+#[test]
+fn shares_that_change_all_the_time_make_nobody_suspect() {
+    for weak in [WELL, Does { delay_ms: 290, ..WELL }, Does { forged: 10_000, ..WELL }] {
+        assert_eq!(run_coming_and_going(&mut Scene::new(4, 77), 240, weak), BTreeMap::new());
+    }
+}
+
+#[test]
+fn who_comes_back_is_judged_by_what_it_does_then() {
+    let mut scene = Scene::new(3, 41);
+    scene.run(5_000, &[WELL; 3]);
+    assert!(scene.run(1_500, &[WELL, DEAD, WELL]).contains_key(&key(1)));
+    scene.tallies[1].slots = 0;
+    scene.run(300, &[WELL, Does { rate: 0, ..WELL }, WELL]);
+    scene.tallies[1].slots = 300;
+    assert_eq!(scene.run(5_000, &[WELL; 3]), BTreeMap::new());
+    // As one does that goes from the table, and one whose counters begin anew with it.
+    assert!(scene.run(1_500, &[WELL, WELL, DEAD]).contains_key(&key(2)));
+    let gone = scene.tallies.pop();
+    scene.run(300, &[WELL; 2]);
+    scene.tallies.extend(gone);
+    assert_eq!(scene.run(5_000, &[WELL; 3]), BTreeMap::new());
+}
+
+#[test]
+fn little_of_the_table_promises_little() {
     let mut scene = Scene::new(3, 21);
     scene.run(5_000, &[WELL; 3]);
     // The third gets hardly anything now: its clients' successes follow its share, not what it had.
