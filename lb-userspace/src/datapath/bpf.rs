@@ -99,11 +99,13 @@ impl Store for Datapath {
     }
 
     fn scan(&mut self) -> Result<FlowScan, StoreError> {
-        self.grace()?;
-        let now = self.tick_now().map_err(|error| StoreError::Kernel {
+        let tables = self.flow_tables().map_err(|error| StoreError::Kernel {
             what: "cannot read the program's clock, so no flow is known to be over".into(),
             source: io::Error::other(error),
         })?;
-        Ok(self.flows().sweep(now))
+        tables.scan().map_err(|source| StoreError::Kernel {
+            what: "cannot wait for running programs, so nothing is freed".into(),
+            source,
+        })
     }
 }

@@ -19,7 +19,7 @@ use lb_userspace::spec::{Affinity, Forward, Protocol, TimeoutSpec, WhenNone};
 use lb_userspace::store::Store;
 use lbd_tests::program::may_run;
 
-use super::place::{INTERFACE, Place};
+use super::place::{INTERFACE, Place, link_id};
 
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
@@ -177,6 +177,33 @@ fn flows_move_into_tables_of_another_size() -> Result<()> {
         send(&datapath, 2050, ACK)?;
         ensure!(datapath.counters().services(0, 16)?.iter().map(|s| s.new_flows).sum::<u64>() == 100);
     }
+    Ok(())
+}
+
+/// Two growths in a row, the first of which makes the directory anew: nobody has planned anything for its larger one yet.
+#[test]
+fn a_set_that_waits_for_its_plan_never_meets_packets() -> Result<()> {
+    if !may_run("a_set_that_waits_for_its_plan_never_meets_packets") {
+        return Ok(());
+    }
+    let place = Place::new("waits")?;
+    let mut datapath = serve(&place)?;
+    let index = place.state(&datapath)?.index;
+    let desired = desired(index);
+    let tuning = Tuning::of(&desired, &TimeoutSpec::default());
+    let serving = link_id(&place)?;
+    for (listeners, maglev_slots) in [(5_000, 1_021), (5_000, 8_000_000)] {
+        let demand = Demand { listeners, maglev_slots, ..place.demand() };
+        ensure!(datapath.reconfigure(tuning.clone(), &demand)?, "{demand:?} needs no larger maps");
+        ensure!(link_id(&place)? == serving, "a program over tables that nobody has filled meets packets");
+    }
+    for change in &plan(&Image::read(&datapath)?, &desired, datapath.settings())?.changes {
+        datapath.apply(change)?;
+    }
+    place.attach(&mut datapath)?;
+    ensure!(link_id(&place)? != serving);
+    let (verdict, _) = place.namespace.run(|| datapath.run_frame(&segment(2000, SYN), index))??;
+    ensure!(verdict == Verdict::Transmit, "{verdict:?}");
     Ok(())
 }
 

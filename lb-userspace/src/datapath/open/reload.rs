@@ -40,12 +40,20 @@ impl Datapath {
         Sizes { flow_buckets: self.sizes.flow_buckets, reply_buckets: self.sizes.reply_buckets, ..sizes }
     }
 
+    /// A set that still waits for its first plan is empty where packets look: it is made again, larger, from the one in use.
     fn grow(&mut self, tuning: Tuning, sizes: Sizes) -> Result<(), DatapathError> {
-        if self.staged.is_some() {
-            self.take_over()?;
+        let (waits, present) = (self.staged.is_some(), (self.tuning.clone(), self.sizes));
+        let grown = self.stage_again(tuning, sizes);
+        if grown.is_err() && waits {
+            // It went with the attempt.
+            self.stage_again(present.0, present.1)?;
         }
+        grown
+    }
+
+    fn stage_again(&mut self, tuning: Tuning, sizes: Sizes) -> Result<(), DatapathError> {
         let wanted = pins::wanted(&self.object, &sizes)?;
-        let staged = pins::stage(&self.layout, None, &wanted)?;
+        let staged = pins::stage(&self.layout, self.previous.as_ref(), &wanted)?;
         let settings = tuning::settings(&tuning, self.is_generic, &sizes, &self.seed, self.tick);
         self.programs = Programs::load(&self.object, &settings, &staged.directory, &wanted)?;
         self.maps = Arc::new(Maps::open(&staged.directory)?);
