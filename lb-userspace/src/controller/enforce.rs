@@ -99,14 +99,15 @@ impl Controller {
 
     /// Events go to the log and to those who ask for them.
     pub(super) fn tell(&self, events: Vec<DomainEvent>) {
-        for event in events.iter().take(MOST_LINES) {
+        let (told, left_out) = lines(&events);
+        for event in told {
             match event.level {
                 Level::Info => tracing::info!("{}", event.message),
                 Level::Warning => tracing::warn!("{}", event.message),
             }
         }
-        if let Some(more) = events.len().checked_sub(MOST_LINES).filter(|more| *more > 0) {
-            tracing::info!("and {more} more of the same moment: lbctl backend list shows how all stand");
+        if left_out > 0 {
+            tracing::info!("and {left_out} more of the same moment: lbctl backend list shows how all stand");
         }
         self.published.events.add(self.clock.now(), events);
     }
@@ -206,6 +207,20 @@ impl Controller {
     }
 }
 
+/// Those of one moment that are logged, and how many are not: every warning is.
+fn lines(events: &[DomainEvent]) -> (Vec<&DomainEvent>, usize) {
+    let mut plain = 0;
+    let told: Vec<&DomainEvent> = events
+        .iter()
+        .filter(|event| {
+            plain += usize::from(event.level == Level::Info);
+            event.level == Level::Warning || plain <= MOST_LINES
+        })
+        .collect();
+    let left_out = events.len() - told.len();
+    (told, left_out)
+}
+
 fn said(error: &dyn std::fmt::Display) -> String {
     format!("the kernel's tables are not as configured: {error}")
 }
@@ -219,5 +234,30 @@ fn crash_if_told() {
     let done = DONE.fetch_add(1, Ordering::Relaxed) + 1;
     if *LIMIT == Some(done) {
         let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::EventKind;
+
+    #[test]
+    fn of_a_moment_a_thousand_lines_are_logged_and_every_warning() {
+        let event = |kind, level, message: String| DomainEvent {
+            kind,
+            level,
+            service: None,
+            pool: None,
+            backend: None,
+            message,
+        };
+        let added = |n| event(EventKind::BackendAdded, Level::Info, format!("backend {n} is added"));
+        let mut events: Vec<DomainEvent> = (0..MOST_LINES + 5).map(added).collect();
+        events.push(event(EventKind::BackendHealth, Level::Warning, "backend 7 is unhealthy".to_owned()));
+        let (told, left_out) = lines(&events);
+        assert_eq!((told.len(), left_out), (MOST_LINES + 1, 5));
+        assert_eq!(told.last().unwrap().message, "backend 7 is unhealthy");
+        assert_eq!(lines(&events[..MOST_LINES]).1, 0);
     }
 }

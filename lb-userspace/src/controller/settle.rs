@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::Controller;
+use crate::ended;
 
 /// A grace period is over, or could not be waited for.
 #[derive(Debug)]
@@ -48,9 +49,11 @@ impl Controller {
         self.settling.is_waiting = true;
         let (writes, done) = (self.settling.writes, self.settling.done.clone());
         let grace = Arc::clone(self.read_datapath().grace());
-        tokio::task::spawn_blocking(move || {
+        let wait = tokio::task::spawn_blocking(move || grace.wait());
+        tokio::spawn(async move {
+            let result = ended::result(wait.await);
             // A controller that has ended does not care.
-            let _unused = done.send(Settled { writes, result: grace.wait() });
+            let _unused = done.send(Settled { writes, result });
         });
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::Controller;
 use crate::api::Counters as _;
 use crate::datapath::Datapath;
+use crate::ended;
 use crate::ids::Rest;
 use crate::store::FlowScan;
 
@@ -42,12 +43,12 @@ impl Controller {
         };
         self.walking.resting = Some(self.image.resting());
         let (counters, done) = (self.counters(), self.walking.done.clone());
-        tokio::task::spawn_blocking(move || {
+        let walk = tokio::task::spawn_blocking(move || {
             let scan = tables.scan();
             counters.count_flows();
-            // A controller that has ended does not care.
-            let _unused = done.send(scan);
+            scan
         });
+        ended::answer(walk, done);
     }
 
     /// The image is another one: what has been in use in it is none of the walk's business any more.
