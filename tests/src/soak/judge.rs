@@ -200,7 +200,7 @@ impl<'a> Judge<'a> {
     fn detection(&mut self) {
         let mut complaints = Vec::new();
         for spell in self.chronicle.spells.iter().filter(|spell| spell.tcp && spell.harm) {
-            let killed = self.is_kill(spell);
+            let killed = self.spells(false).any(|other| other.spell.step == spell.step);
             let (what, known) = if killed { ("killed", KILL_KNOWN) } else { ("cut", CUT_KNOWN) };
             let Some(found) = self.chronicle.found_out_after(spell) else { continue };
             let length = found.unwrap_or_else(|until_return| until_return);
@@ -210,28 +210,13 @@ impl<'a> Judge<'a> {
                 *longest = length.max(*longest);
             }
             let stretch = (spell.from, spell.from + length);
-            let blind = if killed { Duration::ZERO } else { self.shares_change(spell).covered(stretch) };
-            if length > known + self.late.covered(stretch) + blind {
+            if length > known + self.late.covered(stretch) {
                 let ms = length.as_millis();
                 complaints
                     .push(format!("{} was {what} and in service for {ms} ms more", name(spell.backend)));
             }
         }
         self.complain(complaints, "found out late");
-    }
-
-    /// Of a harm: UDP is hurt too.
-    fn is_kill(&self, spell: &Spell) -> bool {
-        self.spells(false).any(|other| other.spell.step == spell.step)
-    }
-
-    /// When another backend was cut: let in again by time each second and taken out again, it changes the shares of the table, over
-    /// which passive health does not judge (`health/passive.rs`); one of little weight then has too few connections in between.
-    fn shares_change(&self, spell: &Spell) -> Stretches {
-        let cut = |other: &&Known<'_>| {
-            other.spell.harm && other.spell.step != spell.step && !self.is_kill(other.spell)
-        };
-        Stretches::new(self.spells(true).filter(cut).map(|other| other.spell.stretch()).collect())
     }
 
     fn connections(&mut self, lost: &[Lost]) {

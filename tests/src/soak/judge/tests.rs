@@ -124,22 +124,6 @@ fn a_backend_that_is_found_out_late_is_told() {
 }
 
 #[test]
-fn a_second_cut_is_found_out_when_the_first_is_healed() {
-    let mut chronicle = chronicle();
-    chronicle.made(1, &Change::Cut(2, How::Drop), (MS(5_000), MS(5_010)));
-    chronicle.look(Look { at: MS(5_900), backend: 2, eligible: Some(false), healthy: Some(true) });
-    chronicle.made(2, &Change::Cut(3, How::Drop), (MS(10_000), MS(10_010)));
-    let mut late = chronicle.clone();
-    late.made(3, &Change::Heal(2), (MS(11_000), MS(11_010)));
-    let found = Look { at: MS(17_000), backend: 3, eligible: Some(false), healthy: Some(true) };
-    for chronicle in [&mut chronicle, &mut late] {
-        chronicle.look(found);
-    }
-    holds(&chronicle, &Evidence::default());
-    breaks(&late, &Evidence::default(), "b4 was cut and in service for 7000 ms");
-}
-
-#[test]
 fn a_stall_of_more_than_a_second_is_found_and_a_busy_machine_is_none() {
     breaks(&killed(), &slow("b1", 10_000, 11_001), "stalled for 1001 ms");
     holds(&killed(), &slow("b1", 10_000, 10_999));
