@@ -4,6 +4,7 @@
 //! datagram a flow, how many were answered, lost, moved to another backend. Invariant: a flow is one socket with one port for
 //! its life; an answer counts only if it carries the number of the datagram asked for last.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -18,6 +19,8 @@ use crate::netns::Namespace;
 
 /// Datagrams under way at a time: a queue of a veth holds 256, and there is other traffic.
 const WINDOW: usize = 64;
+/// What has no answer after this long is in no queue any more.
+const IN_QUEUES: Duration = Duration::from_millis(50);
 /// Length of what a datagram says: the flow's number, the datagram's number.
 const DATAGRAM_LEN: usize = 16;
 
@@ -71,15 +74,31 @@ impl UdpFlows {
     /// One datagram on each of these flows; waits for every answer, each at most `timeout`.
     pub fn round(&mut self, flows: Range<usize>, timeout: Duration) -> Result<Round> {
         let mut round = Round::default();
-        for window in self.flows[flows].chunks_mut(WINDOW) {
-            for flow in &mut *window {
-                flow.sent += 1;
-                // What cannot be sent is not answered, and counted as that.
-                let _ = flow.socket.send_to(&flow.datagram(), self.target);
+        let flows = &mut self.flows[flows];
+        let mut unsent = 0..flows.len();
+        // In the order in which they were sent.
+        let mut waiting: VecDeque<(usize, Instant)> = VecDeque::new();
+        loop {
+            let now = Instant::now();
+            let age = |sent: Instant| now.saturating_duration_since(sent);
+            while waiting.front().is_some_and(|(_, sent)| age(*sent) >= timeout) {
+                waiting.pop_front();
+                round.lost += 1;
             }
-            collect(window, timeout, &mut round)?;
+            let young = waiting.iter().rev().take_while(|(_, sent)| age(*sent) < IN_QUEUES).count();
+            for index in unsent.by_ref().take(WINDOW.saturating_sub(young)) {
+                flows[index].sent += 1;
+                // What cannot be sent is not answered, and counted as that.
+                let _ = flows[index].socket.send_to(&flows[index].datagram(), self.target);
+                waiting.push_back((index, now));
+            }
+            let Some((_, oldest)) = waiting.front() else { return Ok(round) };
+            let left = timeout.saturating_sub(age(*oldest));
+            let left = if unsent.is_empty() { left } else { left.min(IN_QUEUES) };
+            if is_answered(flows, &waiting, left)? {
+                waiting.retain(|(index, _)| !flows[*index].take_answer(&mut round));
+            }
         }
-        Ok(round)
     }
 
     /// How many flows each backend has.
@@ -97,28 +116,18 @@ impl UdpFlows {
     }
 }
 
-/// Waits until every flow of the window is answered or the time is over.
-fn collect(window: &mut [Flow], timeout: Duration, round: &mut Round) -> Result<()> {
-    let deadline = Instant::now() + timeout;
-    let mut waiting: Vec<usize> = (0..window.len()).collect();
-    while !waiting.is_empty() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut fds: Vec<PollFd<'_>> = waiting
-            .iter()
-            .map(|&index| PollFd::new(window[index].socket.as_fd(), PollFlags::POLLIN))
-            .collect();
-        let ready = match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-            Err(nix::errno::Errno::EINTR) => continue,
-            ready => ready.context("cannot wait for answers")?,
-        };
-        if ready == 0 {
-            break;
-        }
-        drop(fds);
-        waiting.retain(|&index| !window[index].take_answer(round));
+/// Waits until there is something to read on one of these flows, so long at most.
+fn is_answered(flows: &[Flow], waiting: &VecDeque<(usize, Instant)>, limit: Duration) -> Result<bool> {
+    let mut fds: Vec<PollFd<'_>> = waiting
+        .iter()
+        .map(|(index, _)| PollFd::new(flows[*index].socket.as_fd(), PollFlags::POLLIN))
+        .collect();
+    // A millisecond more than is left of one: it is over then.
+    let limit = limit + Duration::from_millis(1);
+    match poll(&mut fds, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)) {
+        Err(nix::errno::Errno::EINTR) => Ok(false),
+        ready => Ok(ready.context("cannot wait for answers")? > 0),
     }
-    round.lost += waiting.len() as u64;
-    Ok(())
 }
 
 impl Flow {
