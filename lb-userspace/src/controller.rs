@@ -125,8 +125,7 @@ pub struct Controller {
     discovery: discovery::Discovery,
     /// What is written down beside revisions.
     writer: written::Writer,
-    /// When ejections are to be written again that could not be.
-    ejections_again: Option<Instant>,
+    ejections: ejections::Kept,
     looks: passive::Looks,
     probes: probes::Probes,
     settling: settle::Settling,
@@ -217,8 +216,10 @@ impl Controller {
                     }
                     Some(Order::Stop) | None => {
                         self.save_answers();
+                        self.save_last_ejections();
                         // The disk is to have what was handed over.
                         self.writer.finish();
+                        self.hear_of_ejections();
                         return self;
                     }
                 },
@@ -272,7 +273,7 @@ impl Controller {
             self.save_again(),
             self.look_at_interfaces(),
             self.keep_pins(),
-            self.hear_of_ejections(),
+            self.keep_ejections(),
             self.look_at_damage(),
             self.observe_return_paths(),
         ]

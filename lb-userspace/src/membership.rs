@@ -171,9 +171,23 @@ pub struct Outcome {
 impl Outcome {
     /// Nothing follows from it.
     pub fn is_nothing(&self) -> bool {
-        let Self { revised, desired_changed, members_changed, checks_put, checks_removed, events, .. } = self;
-        let is_changed = *revised || *desired_changed || *members_changed;
-        !is_changed && checks_put.is_empty() && checks_removed.is_empty() && events.is_empty()
+        // Each of them, so that a new one is thought of. Notes and warnings are words on the others.
+        let Self {
+            revised,
+            desired_changed,
+            members_changed,
+            ways_forgotten,
+            checks_put,
+            checks_removed,
+            checks_doubted,
+            ejections_changed,
+            events,
+            notes: _,
+            warnings: _,
+        } = self;
+        let is_changed = *revised || *desired_changed || *members_changed || *ejections_changed;
+        let is_asked = !checks_put.is_empty() || !checks_removed.is_empty() || !checks_doubted.is_empty();
+        !is_changed && !is_asked && ways_forgotten.is_empty() && events.is_empty()
     }
 
     /// The backends of events of this kind.

@@ -18,6 +18,7 @@
 
 mod discovered;
 mod ejections;
+mod error;
 pub(crate) mod file;
 mod kept;
 mod leftovers;
@@ -34,12 +35,13 @@ use std::sync::Arc;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::membership::{CliObjects, Ejected, OverrideEntry, Refusal, RefusalCode, SetAside};
+use crate::membership::{CliObjects, Ejected, OverrideEntry, SetAside};
 use crate::moment::Millis;
 use crate::spec::Spec;
 
 pub use discovered::{AnswerFiles, Said};
 pub use ejections::EjectionFile;
+pub use error::StateError;
 use file::Unread;
 use kept::Kept;
 pub use kept::{Summary, Unkept};
@@ -49,47 +51,6 @@ use written::Written;
 
 /// Revisions that are kept.
 pub const KEPT: u64 = 50;
-
-/// Why the state directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// Another daemon uses it.
-    #[error("{path} is used by another lbd: stop that one, or give this one another daemon.state")]
-    Held {
-        /// The directory.
-        path: String,
-    },
-    /// The system refuses.
-    #[error(
-        "cannot {what} {path} ({error}): check that the disk has room and that lbd may read and write there"
-    )]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// On what.
-        path: String,
-        /// Why it failed.
-        error: io::Error,
-    },
-    /// A value that JSON cannot hold.
-    #[error("cannot write {path} as JSON ({error})")]
-    Json {
-        /// Which file.
-        path: String,
-        /// Why it failed.
-        error: serde_json::Error,
-    },
-}
-
-impl From<StateError> for Refusal {
-    fn from(error: StateError) -> Self {
-        Self::new(
-            RefusalCode::NotSaved,
-            error.to_string(),
-            "nothing has changed; mend it and repeat the change",
-        )
-    }
-}
 
 /// One accepted configuration, whole.
 #[derive(Clone, Debug, PartialEq)]

@@ -99,7 +99,7 @@ fn a_process_that_ends_too_early_is_told_with_its_log() -> Result<()> {
     Ok(())
 }
 
-/// Both families through both layouts, straight to a backend: what lbd will stand on is right before lbd is there.
+/// What a test counts of datagrams does not hang on when their server gets to run.
 #[test]
 fn a_burst_waits_for_a_server_that_does_not_run() -> Result<()> {
     if !root_or_skip("a_burst_waits_for_a_server_that_does_not_run") {
@@ -121,6 +121,7 @@ fn a_burst_waits_for_a_server_that_does_not_run() -> Result<()> {
     Ok(())
 }
 
+/// Both families through both layouts, straight to a backend: what lbd will stand on is right before lbd is there.
 #[test]
 fn every_network_carries_right_bytes_and_right_checksums() -> Result<()> {
     if !root_or_skip("every_network_carries_right_bytes_and_right_checksums") {

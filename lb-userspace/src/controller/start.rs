@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use super::discovery::{Discovery, of_the_change, said_before};
+use super::ejections::Kept;
 use super::ended::Work;
 use super::passive::Looks;
 use super::probes::Probes;
@@ -66,6 +67,7 @@ impl Controller {
         let Given { config, spec, warnings, mut invalid, state, mut left, set_aside } = given;
         let (answers, ejections) = (state.answer_files(), state.ejection_file());
         let (kept, missing) = (answers.read(), std::mem::take(&mut left.missing));
+        let kept_ejections = left.ejections.clone();
         let clock = Clock::start_after(left.last.as_ref().map(|last| last.time).unwrap_or_default());
         let host = read_host_network().await?;
         let begin = |left: &Left, pinned| {
@@ -123,7 +125,7 @@ impl Controller {
             look_for_replies: Instant::now(),
             discovery: Discovery::new(source_events, kept),
             writer: Writer::new(answers, ejections),
-            ejections_again: None,
+            ejections: Kept::new(kept_ejections),
             looks: Looks::default(),
             probes: Probes::new(path, prober),
             settling: Settling::new(settled),

@@ -5,6 +5,7 @@
 //! says in the end, however much comes meanwhile; nobody waits for the disk but at the end ([`Writer::finish`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::membership::Ejected;
@@ -36,8 +37,8 @@ struct Queue {
     written: Vec<Written>,
     /// All of them, the newest.
     ejections: Option<Vec<Ejected>>,
-    /// What became of the last that were written.
-    ejections_written: Option<Result<(), String>>,
+    /// What became of the last that were written: they are in the file, or why not.
+    ejections_written: Option<Result<Vec<Ejected>, String>>,
     /// A thread is at it.
     is_running: bool,
 }
@@ -82,14 +83,19 @@ impl Writer {
         self.change(|queue| queue.ejections = Some(ejections));
     }
 
-    /// What became of the last ejections that have been written since the last call.
-    pub(super) fn ejections_result(&self) -> Option<Result<(), String>> {
+    /// What became of the last ejections that have been written since the last call: these are in the file, or why not.
+    pub(super) fn ejections_result(&self) -> Option<Result<Vec<Ejected>, String>> {
         self.work.queue().ejections_written.take()
     }
 
     /// What answers have been written since the last call, and what could not be.
     pub(super) fn results(&self) -> Vec<Written> {
         std::mem::take(&mut self.work.queue().written)
+    }
+
+    /// What is known of files that cannot be used, now that ejections are written.
+    pub(super) fn ejections_replaced(&self, unusable: &mut BTreeMap<PathBuf, String>) {
+        self.work.ejections.has_replaced(unusable);
     }
 
     /// Returns when everything is done.
@@ -130,7 +136,7 @@ impl Work {
         let in_words = |error: StateError| error.to_string();
         match job {
             Job::Ejections(ejections) => {
-                let result = self.ejections.write(ejections).map_err(in_words);
+                let result = self.ejections.write(ejections.clone()).map(|()| ejections).map_err(in_words);
                 self.queue().ejections_written = Some(result);
             }
             Job::Keep(kept) => self.files.forget(&kept),
@@ -226,7 +232,7 @@ mod tests {
             writer.eject(vec![ejected(until)]);
         }
         writer.finish();
-        assert_eq!(writer.ejections_result(), Some(Ok(())));
+        assert_eq!(writer.ejections_result(), Some(Ok(vec![ejected(49)])));
         assert_eq!(writer.ejections_result(), None, "told once");
         drop(state);
         assert_eq!(StateDir::open(directory.path()).unwrap().1.ejections, [ejected(49)]);

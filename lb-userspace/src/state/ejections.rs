@@ -43,6 +43,11 @@ impl EjectionFile {
         file::write_over(&self.path, &file::json(&Stored { ejections }, &self.path)?)
     }
 
+    /// What was written last and may be read: a file in its place that could not be is no longer among those which cannot be used.
+    pub fn has_replaced(&self, unusable: &mut BTreeMap<PathBuf, String>) {
+        unusable.remove(&self.path);
+    }
+
     /// What an earlier run has written. A file that cannot be used is put aside if it is damaged, and is in `unusable` with what that
     /// means.
     pub(super) fn read(&self, unusable: &mut BTreeMap<PathBuf, String>) -> Vec<Ejected> {

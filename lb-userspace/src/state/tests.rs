@@ -2,7 +2,7 @@ mod written;
 
 use super::*;
 use crate::config;
-use crate::membership::{Override, StateOverride};
+use crate::membership::{Override, Refusal, RefusalCode, StateOverride};
 
 mod leftovers;
 

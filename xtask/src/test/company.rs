@@ -26,6 +26,12 @@ pub(super) fn is_welcome(layer: Layer, test: &str) -> bool {
     layer == Layer::Net && !ALONE.iter().any(|alone| test.starts_with(alone))
 }
 
+/// Entries of [`ALONE`] that name none of a binary's tests: what was meant by them has another name now, and company.
+pub(super) fn without_test(layer: Layer, tests: &[String]) -> Vec<&'static str> {
+    let is_there = |alone: &str| tests.iter().any(|test| test.starts_with(alone));
+    ALONE.into_iter().filter(|alone| layer == Layer::Net && !is_there(alone)).collect()
+}
+
 /// How many run at a time.
 pub(super) fn size() -> usize {
     thread::available_parallelism().map_or(1, |cpus| cpus.get().min(MOST))
@@ -42,5 +48,14 @@ mod tests {
         assert!(!is_welcome(Layer::Net, "net_passive::flood_dsr"));
         assert!(!is_welcome(Layer::Program, "program_cases::every_case_goes_as_written"));
         assert!(!is_welcome(Layer::Cli, "cli_exec_check::a_fork_bomb_is_bounded_and_ends"));
+    }
+
+    #[test]
+    fn an_entry_whose_test_has_another_name_now_is_told() {
+        let mut tests: Vec<String> = ALONE.iter().map(|alone| format!("{alone}::a_test")).collect();
+        assert!(without_test(Layer::Net, &tests).is_empty());
+        let renamed = tests.remove(1);
+        assert_eq!(without_test(Layer::Net, &tests), [ALONE[1]], "{renamed}");
+        assert!(without_test(Layer::Cli, &[]).is_empty());
     }
 }

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{
     artifacts::{TestBinary, UNIT_PACKAGES},
@@ -109,8 +109,16 @@ impl Runner {
 
     /// Each test of a binary in a process of its own.
     pub(crate) fn run_each(&self, binary: &TestBinary, report: &mut LayerReport) -> Result<()> {
+        let wanted = self.wanted(binary)?;
+        if self.filter.is_none() {
+            let gone = company::without_test(binary.layer, &wanted);
+            ensure!(
+                gone.is_empty(),
+                "no test begins with {gone:?} any more: see ALONE in xtask/src/test/company.rs"
+            );
+        }
         let (together, alone): (Vec<_>, Vec<_>) =
-            self.wanted(binary)?.into_iter().partition(|test| company::is_welcome(binary.layer, test));
+            wanted.into_iter().partition(|test| company::is_welcome(binary.layer, test));
         self.run_together(binary, together, report)?;
         for test in alone {
             let name = binary.full_name(&test);

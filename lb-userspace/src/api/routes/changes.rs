@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, header};
 use tokio::time::Instant;
 
 use super::super::access::{Asking, ForAdmin, Peer, Role};
+use super::super::server::Stopping;
 use super::super::types::{ChangeDone, ChangeRequest, Conditions, FlowFilter};
 use super::super::{ApiError, Command, ErrorCode, Handle};
 use super::reply::{Reply, Result, body as read_body, from_json};
@@ -19,6 +20,7 @@ use crate::spec::format_duration;
 pub(super) async fn change(
     State(handle): State<Handle>,
     Extension(asking): Extension<Asking>,
+    Extension(stopping): Extension<Stopping>,
     headers: HeaderMap,
     body: Body,
 ) -> Result {
@@ -36,13 +38,14 @@ pub(super) async fn change(
     }
     let who = asking.peer.to_string();
     let done = handle.ask(|reply| Command::Change { who, change, reply }).await?;
-    served(&handle, done, &admitted, wait).await
+    served(&handle, done, &admitted, wait, &stopping).await
 }
 
 /// `POST /v1/apply`
 pub(super) async fn apply(
     State(handle): State<Handle>,
     Extension(peer): Extension<Peer>,
+    Extension(stopping): Extension<Stopping>,
     headers: HeaderMap,
     body: Body,
 ) -> Result {
@@ -52,7 +55,7 @@ pub(super) async fn apply(
     handle.count_flows().await;
     let who = peer.to_string();
     let done = handle.ask(|reply| Command::Apply { who, options, reply }).await?;
-    served_whole(&handle, done, conditions.wait).await
+    served_whole(&handle, done, conditions.wait, &stopping).await
 }
 
 /// `GET /v1/plan`
@@ -84,20 +87,35 @@ pub(super) fn options(headers: &HeaderMap, conditions: &Conditions) -> Result<Op
 }
 
 /// Answers a change of the whole, after the wait for the backends it added.
-pub(super) async fn served_whole(handle: &Handle, done: ChangeDone, wait: Option<f64>) -> Result {
+pub(super) async fn served_whole(
+    handle: &Handle,
+    done: ChangeDone,
+    wait: Option<f64>,
+    stopping: &Stopping,
+) -> Result {
     let admitted: Vec<Admitted> = done.admitted.iter().cloned().map(Admitted::Backend).collect();
-    served(handle, done, &admitted, wait).await
+    served(handle, done, &admitted, wait, stopping).await
 }
 
 /// Answers a change, after the wait for what it lets in.
-async fn served(handle: &Handle, done: ChangeDone, admitted: &[Admitted], wait: Option<f64>) -> Result {
+async fn served(
+    handle: &Handle,
+    done: ChangeDone,
+    admitted: &[Admitted],
+    wait: Option<f64>,
+    stopping: &Stopping,
+) -> Result {
     if let Some(limit) = wait.and_then(wait_time).filter(|_| !done.dry_run) {
-        let end = Instant::now() + limit;
-        until_served(handle, admitted, end).await.map_err(|InVain { what, why, pool }| {
-            let (revision, limit) = (done.revision, format_duration(limit));
+        let begin = Instant::now();
+        let waited = until_served(handle, admitted, begin + limit, stopping).await;
+        waited.map_err(|InVain { what, why, pool }| {
+            let when = match begin.elapsed() < limit {
+                true => "when lbd stopped".to_owned(),
+                false => format!("after {}", format_duration(limit)),
+            };
             ApiError::new(
                 ErrorCode::WaitTimeout,
-                format!("the change is done (revision {revision}), but {what} after {limit}: {why}"),
+                format!("the change is done (revision {}), but {what} {when}: {why}", done.revision),
             )
             .hint(pool.map_or("see lbctl status".to_owned(), |pool| format!("see lbctl backend list {pool}")))
         })?;

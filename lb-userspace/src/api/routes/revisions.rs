@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 
 use super::super::access::{ForOwner, Peer};
+use super::super::server::Stopping;
 use super::super::types::{Back, Conditions, RestoreRequest, RevisionQuery};
 use super::super::{ApiError, Command, ErrorCode, Handle};
 use super::changes::{options, served_whole};
@@ -37,6 +38,7 @@ pub(super) async fn show(
 pub(super) async fn rollback(
     State(handle): State<Handle>,
     Extension(peer): Extension<Peer>,
+    Extension(stopping): Extension<Stopping>,
     Path(number): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -44,7 +46,7 @@ pub(super) async fn rollback(
     let back = Back::Revision(number_of(&number)?);
     let body = read_body(body).await?;
     let conditions: Conditions = if body.is_empty() { Conditions::default() } else { from_json(&body)? };
-    put_back(&handle, peer, &headers, back, &conditions).await
+    put_back(&handle, peer, &stopping, &headers, back, &conditions).await
 }
 
 /// `GET /v1/backup`
@@ -58,16 +60,19 @@ pub(super) async fn restore(
     _: ForOwner,
     State(handle): State<Handle>,
     Extension(peer): Extension<Peer>,
+    Extension(stopping): Extension<Stopping>,
     headers: HeaderMap,
     body: Body,
 ) -> Result {
     let RestoreRequest { backup, conditions } = from_json(&read_body(body).await?)?;
-    put_back(&handle, peer, &headers, Back::Backup(Box::new(backup)), &conditions).await
+    let back = Back::Backup(Box::new(backup));
+    put_back(&handle, peer, &stopping, &headers, back, &conditions).await
 }
 
 async fn put_back(
     handle: &Handle,
     peer: Peer,
+    stopping: &Stopping,
     headers: &HeaderMap,
     back: Back,
     conditions: &Conditions,
@@ -76,7 +81,7 @@ async fn put_back(
     handle.count_flows().await;
     let who = peer.to_string();
     let done = handle.ask(|reply| Command::PutBack { who, back, options, reply }).await?;
-    served_whole(handle, done, conditions.wait).await
+    served_whole(handle, done, conditions.wait, stopping).await
 }
 
 fn number_of(text: &str) -> Result<u64> {

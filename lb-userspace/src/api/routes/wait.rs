@@ -7,6 +7,7 @@
 
 use tokio::time::{Instant, timeout_at};
 
+use super::super::server::Stopping;
 use super::super::{Handle, Snapshot};
 use super::find_pool;
 use crate::health::Health;
@@ -58,7 +59,12 @@ pub(super) fn admitted(change: &Change) -> Vec<Admitted> {
 ///
 /// # Errors
 /// At `end`, or when the daemon stops: the first thing that is not so yet, and why.
-pub(super) async fn until_served(handle: &Handle, admitted: &[Admitted], end: Instant) -> Result<(), InVain> {
+pub(super) async fn until_served(
+    handle: &Handle,
+    admitted: &[Admitted],
+    end: Instant,
+    stopping: &Stopping,
+) -> Result<(), InVain> {
     let mut published = handle.published.clone();
     loop {
         published.borrow_and_update();
@@ -68,10 +74,13 @@ pub(super) async fn until_served(handle: &Handle, admitted: &[Admitted], end: In
         else {
             return Ok(());
         };
-        match timeout_at(end, published.changed()).await {
-            Ok(Ok(())) => {}
-            // The time is over, or the daemon is.
-            Ok(Err(_)) | Err(_) => return Err(missing),
+        // The time is over, or the daemon is.
+        let is_news = tokio::select! {
+            news = timeout_at(end, published.changed()) => matches!(news, Ok(Ok(()))),
+            () = stopping.clone().came() => false,
+        };
+        if !is_news {
+            return Err(missing);
         }
     }
 }

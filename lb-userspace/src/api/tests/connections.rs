@@ -149,12 +149,13 @@ async fn clients_that_say_nothing_hold_up_nobody() {
     served.client.status().await.unwrap();
 }
 
+/// With the answer that it has by then: what it waits for is longer than a stop lasts.
 #[tokio::test]
 async fn a_stop_lets_requests_under_way_end() {
     let served = Served::start();
     let client = served.client.clone();
     let add: ChangeRequest = serde_json::from_str(
-        r#"{"operations":[{"op":"backend_add","pool":"web","address":"10.0.0.3"}],"wait":0.3}"#,
+        r#"{"operations":[{"op":"backend_add","pool":"web","address":"10.0.0.3"}],"wait":60}"#,
     )
     .unwrap();
     let waiting = tokio::spawn(async move { client.change(&add).await });
@@ -165,7 +166,9 @@ async fn a_stop_lets_requests_under_way_end() {
     }
     served.stop.send(true).unwrap();
     served.server.await.unwrap();
-    assert_eq!(waiting.await.unwrap().unwrap_err().code(), ErrorCode::WaitTimeout);
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::WaitTimeout);
+    assert!(error.to_string().contains(" when lbd stopped: "), "{error}");
 }
 
 #[tokio::test]

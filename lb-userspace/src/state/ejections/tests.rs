@@ -92,6 +92,24 @@ fn what_another_version_wrote_or_cannot_be_read_ends_no_start() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_is_said_until_another_is_in_its_place() {
+    let (directory, path) = written();
+    // A read that the system refuses to root too; others can be written over it.
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+    let (state, mut left) = StateDir::open(directory.path()).unwrap();
+    assert!(left.damaged[&path].contains("cannot read"), "{:?}", left.damaged);
+    let aside = directory.path().join("ejections.damaged");
+    left.damaged.insert(aside.clone(), "somebody's to look at".to_owned());
+    state.ejection_file().write(both()).unwrap();
+    state.ejection_file().has_replaced(&mut left.damaged);
+    assert_eq!(left.damaged.keys().collect::<Vec<_>>(), [&aside]);
+    drop(state);
+    let left = open(directory.path());
+    assert_eq!((left.ejections, left.damaged.len()), (both(), 0));
+}
+
+#[test]
 fn a_write_that_was_cut_off_leaves_the_file_before_it_and_nothing_else() {
     let (directory, path) = written();
     fs::write(path.with_extension("new"), "half of").unwrap();

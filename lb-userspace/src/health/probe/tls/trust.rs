@@ -1,9 +1,10 @@
 //! The configurations of TLS, with the certificates that are trusted.
 //!
 //! In: what makes one configuration differ from another ([`Key`]), until when it is wanted. Out: the configuration, of certificates as they
-//! are now. Invariants: a file is looked at by a thread of its own, one for each key at a time, however many ask: a file system that hangs
-//! costs a thread, holds up no check of another key, and no check longer than its time; checks whose certificates were read once go on
-//! with those; certificates of a file are read again when it has changed, those of the system after [`SYSTEM_AGE`].
+//! are now, or were a second ago. Invariants: a file is looked at by a thread of its own, one for each key at a time, and none within
+//! [`FILE_AGE`] of the last, however many ask: a file system that hangs costs a thread, holds up no check of another key, and no check longer
+//! than its time; checks whose certificates were read once go on with those, also where no thread is to be had; certificates of a file are
+//! read again when it has changed, those of the system after [`SYSTEM_AGE`].
 
 use std::collections::HashMap;
 use std::io;
@@ -24,6 +25,9 @@ use crate::spec::format_duration;
 
 /// After so long the system's certificates are read again.
 const SYSTEM_AGE: Duration = Duration::from_secs(600);
+
+/// So long after a look at a file, and after one at anything that came to nothing, there is no other.
+const FILE_AGE: Duration = Duration::from_secs(1);
 
 /// A CA file of more than this is none.
 const CA_LIMIT_LEN: u64 = 16 * 1024 * 1024;
@@ -57,28 +61,47 @@ type Stamp = (u64, u64, i64, i64);
 pub(super) struct Known {
     config: Arc<ClientConfig>,
     stamp: Option<Stamp>,
-    read: Instant,
 }
 
 /// A configuration as it is now; the one known before, if there is one.
 type Reader = dyn Fn(&Key, Option<Known>) -> Result<Known, String> + Send + Sync;
+/// Begins a thread of this name.
+type Spawner = dyn Fn(&str, Box<dyn FnOnce() + Send>) -> io::Result<()> + Send + Sync;
 /// What a look has come to; `None` while it is under way.
 type Look = watch::Receiver<Option<Result<Arc<ClientConfig>, String>>>;
 
+/// The last look that has ended.
+struct Looked {
+    /// When it had.
+    at: Instant,
+    found: Result<Known, String>,
+}
+
 #[derive(Default)]
 struct Entry {
-    known: Option<Known>,
+    last: Option<Looked>,
     look: Option<Look>,
+}
+
+/// What a check goes by.
+enum Answer {
+    /// This.
+    Found(Result<Arc<ClientConfig>, String>),
+    /// What a look comes to; or, if that takes too long, what is known.
+    Awaited(Look, Option<Arc<ClientConfig>>),
 }
 
 /// All configurations.
 pub(super) struct Trust {
     entries: Mutex<HashMap<Key, Entry>>,
     reader: Box<Reader>,
+    spawn: Box<Spawner>,
+    /// [`FILE_AGE`].
+    file_age: Duration,
 }
 
 /// Made once for all probes: the system's certificates alone take milliseconds to read.
-static TRUST: LazyLock<Arc<Trust>> = LazyLock::new(|| Trust::new(Box::new(read)));
+static TRUST: LazyLock<Arc<Trust>> = LazyLock::new(|| Trust::new(Box::new(read), Box::new(spawn), FILE_AGE));
 
 /// The configuration of this key.
 ///
@@ -89,15 +112,14 @@ pub(super) async fn config(key: Key, deadline: Deadline) -> Result<Arc<ClientCon
 }
 
 impl Trust {
-    fn new(reader: Box<Reader>) -> Arc<Self> {
-        Arc::new(Self { entries: Mutex::default(), reader })
+    fn new(reader: Box<Reader>, spawn: Box<Spawner>, file_age: Duration) -> Arc<Self> {
+        Arc::new(Self { entries: Mutex::default(), reader, spawn, file_age })
     }
 
     async fn config(self: &Arc<Self>, key: Key, deadline: Deadline) -> Result<Arc<ClientConfig>, String> {
-        let (known, mut look) = match self.look(&key)? {
-            (Some(known), None) => return Ok(known),
-            (None, None) => return Err(format!("cannot read {}", key.words())),
-            (known, Some(look)) => (known, look),
+        let (mut look, known) = match self.look(&key) {
+            Answer::Found(found) => return found,
+            Answer::Awaited(look, known) => (look, known),
         };
         let now = Instant::now();
         let at = match &known {
@@ -116,43 +138,68 @@ impl Trust {
         }
     }
 
-    /// What is known of a key, and the look at it that is under way; without one, what is known is good.
-    fn look(self: &Arc<Self>, key: &Key) -> Result<(Option<Arc<ClientConfig>>, Option<Look>), String> {
+    /// What is found of a key, without a new look where the last one is good for that.
+    fn look(self: &Arc<Self>, key: &Key) -> Answer {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = entries.entry(key.clone()).or_default();
-        let known = entry.known.as_ref().map(|known| Arc::clone(&known.config));
-        if entry.known.as_ref().is_some_and(|known| is_good(key, known)) {
-            return Ok((known, None));
+        if let Some(last) = entry.last.as_ref().filter(|last| self.is_good(key, last)) {
+            return Answer::Found(
+                last.found.as_ref().map(|known| Arc::clone(&known.config)).map_err(String::clone),
+            );
         }
+        let before = entry.last.as_ref().and_then(|last| last.found.as_ref().ok()).cloned();
+        let known = before.as_ref().map(|known| Arc::clone(&known.config));
         // One whose thread has ended without a word is none.
         if let Some(look) = entry.look.as_ref().filter(|look| look.has_changed().is_ok()) {
-            return Ok((known, Some(look.clone())));
+            return Answer::Awaited(look.clone(), known);
         }
+        match self.begin(key, before) {
+            Ok(look) => {
+                entry.look = Some(look.clone());
+                Answer::Awaited(look, known)
+            }
+            // As with a file system that hangs.
+            Err(error) => Answer::Found(
+                known.ok_or_else(|| format!("cannot read {}: no thread can be made ({error})", key.words())),
+            ),
+        }
+    }
+
+    /// Begins a look at a key of which this was known before.
+    fn begin(self: &Arc<Self>, key: &Key, before: Option<Known>) -> io::Result<Look> {
         let (found, look) = watch::channel(None);
-        let (trust, before, of) = (Arc::clone(self), entry.known.clone(), key.clone());
-        let thread = std::thread::Builder::new().name("lbd-ca".to_owned()).spawn(move || {
+        let (trust, of) = (Arc::clone(self), key.clone());
+        let work = move || {
             let read = (trust.reader)(&of, before);
-            trust.take(&of, read.as_ref().ok());
+            trust.take(&of, read.clone());
             // Whoever asked may have gone.
             let _unused = found.send(Some(read.map(|known| known.config)));
-        });
-        thread.map_err(|error| format!("cannot read {}: no thread can be made ({error})", key.words()))?;
-        entry.look = Some(look.clone());
-        Ok((known, Some(look)))
+        };
+        (self.spawn)("lbd-ca", Box::new(work))?;
+        Ok(look)
     }
 
     /// The look at a key is over.
-    fn take(&self, key: &Key, known: Option<&Known>) {
+    fn take(&self, key: &Key, found: Result<Known, String>) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = entries.get_mut(key) else { return };
         entry.look = None;
-        entry.known = known.cloned();
+        entry.last = Some(Looked { at: Instant::now(), found });
+    }
+
+    /// There need be no other look yet. A file may have changed since, and what came to nothing may have been mended.
+    fn is_good(&self, key: &Key, last: &Looked) -> bool {
+        let age = match last.found {
+            Ok(_) if key.ca.is_none() && key.insecure => return true,
+            Ok(_) if key.ca.is_none() => SYSTEM_AGE,
+            _ => self.file_age,
+        };
+        last.at.elapsed() < age
     }
 }
 
-/// It need not be looked at again. A file is, each time: it may have changed.
-fn is_good(key: &Key, known: &Known) -> bool {
-    key.ca.is_none() && (key.insecure || known.read.elapsed() < SYSTEM_AGE)
+fn spawn(name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }
 
 fn read(key: &Key, before: Option<Known>) -> Result<Known, String> {
@@ -165,7 +212,7 @@ fn read(key: &Key, before: Option<Known>) -> Result<Known, String> {
     if let Some(before) = before.filter(|before| stamp.is_some() && before.stamp == stamp) {
         return Ok(before);
     }
-    Ok(Known { config: Arc::new(make(key)?), stamp, read: Instant::now() })
+    Ok(Known { config: Arc::new(make(key)?), stamp })
 }
 
 fn stamp(path: &Path) -> io::Result<Stamp> {

@@ -20,7 +20,12 @@ fn any() -> Arc<ClientConfig> {
 }
 
 fn known(config: &Arc<ClientConfig>) -> Known {
-    Known { config: Arc::clone(config), stamp: None, read: Instant::now() }
+    Known { config: Arc::clone(config), stamp: None }
+}
+
+/// One that looks at a file again so long after it has.
+fn trust(reader: Box<Reader>, file_age: Duration) -> Arc<Trust> {
+    Trust::new(reader, Box::new(spawn), file_age)
 }
 
 /// Certificates of which those at /hangs are not read before somebody lets them; how many looks at them were begun, and the key to the
@@ -30,14 +35,14 @@ fn hanging(config: &Arc<ClientConfig>) -> (Arc<Trust>, Arc<AtomicUsize>, mpsc::S
     let waits = Mutex::new(waits);
     let begun = Arc::new(AtomicUsize::new(0));
     let (count, config) = (Arc::clone(&begun), Arc::clone(config));
-    let trust = Trust::new(Box::new(move |key, _| {
+    let reader = Box::new(move |key: &Key, _| {
         if key.ca.as_deref() == Some(Path::new("/hangs")) {
             count.fetch_add(1, Ordering::SeqCst);
             waits.lock().unwrap().recv().unwrap_or(Ok(()))?;
         }
         Ok(known(&config))
-    }));
-    (trust, begun, door)
+    });
+    (trust(reader, Duration::ZERO), begun, door)
 }
 
 #[tokio::test]
@@ -89,11 +94,58 @@ async fn a_look_that_panics_is_begun_anew() {
     let config = any();
     let times = AtomicUsize::new(0);
     let answer = Arc::clone(&config);
-    let trust = Trust::new(Box::new(move |_, _| {
+    let reader = move |_: &Key, _| {
         assert!(times.fetch_add(1, Ordering::SeqCst) > 0, "meant to panic");
         Ok(known(&answer))
-    }));
+    };
+    let trust = trust(Box::new(reader), FILE_AGE);
     let why = trust.config(key("/any"), within(PATIENCE)).await.unwrap_err();
     assert_eq!(why, "reading ca /any has ended without a result");
     assert!(trust.config(key("/any"), within(PATIENCE)).await.is_ok());
+}
+
+/// A thousand checks a second of one file are not a thousand threads.
+#[tokio::test]
+async fn checks_soon_after_a_look_go_by_what_it_came_to() {
+    const LONG: Duration = Duration::from_secs(3600);
+    let config = any();
+    for (found, is_good) in [(Ok(known(&config)), true), (Err("not PEM".to_owned()), false)] {
+        for (age, looks) in [(LONG, 1), (Duration::ZERO, 5)] {
+            let begun = Arc::new(AtomicUsize::new(0));
+            let (count, found) = (Arc::clone(&begun), found.clone());
+            let reader = move |_: &Key, _| {
+                count.fetch_add(1, Ordering::SeqCst);
+                found.clone()
+            };
+            let trust = trust(Box::new(reader), age);
+            for _ in 0..5 {
+                let found = trust.config(key("/any"), within(PATIENCE)).await;
+                assert_eq!(found.is_ok(), is_good);
+            }
+            assert_eq!(begun.load(Ordering::SeqCst), looks, "{age:?}");
+        }
+    }
+}
+
+/// As with as many tasks as the unit may have.
+#[tokio::test]
+async fn without_a_thread_to_be_had_what_was_read_once_is_gone_on_with() {
+    let config = any();
+    let answer = Arc::clone(&config);
+    let threads = AtomicUsize::new(1);
+    let few = move |name: &str, work: Box<dyn FnOnce() + Send>| {
+        let one_less = |left: usize| left.checked_sub(1);
+        match threads.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) {
+            Ok(_) => spawn(name, work),
+            Err(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    };
+    let reader = Box::new(move |_: &Key, _| Ok(known(&answer)));
+    let trust = Trust::new(reader, Box::new(few), Duration::ZERO);
+    for _ in 0..3 {
+        let found = trust.config(key("/known"), within(PATIENCE)).await.unwrap();
+        assert!(Arc::ptr_eq(&found, &config));
+    }
+    let why = trust.config(key("/new"), within(PATIENCE)).await.unwrap_err();
+    assert!(why.starts_with("cannot read ca /new: no thread can be made ("), "{why}");
 }
