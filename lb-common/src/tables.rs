@@ -207,7 +207,7 @@ pub struct RouteEntry {
     pub address: Address,
     /// As [`NextHop::ethernet`].
     pub ethernet: [u32; 3],
-    /// Outgoing interface.
+    /// Outgoing interface; 0: the kernel knew no way when it was asked, and the daemon may have it find one.
     pub interface: u32,
     /// [`Control::route_generation`] when it was filled.
     pub generation: u32,

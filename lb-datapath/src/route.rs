@@ -36,12 +36,17 @@ pub fn way_to<T: Tables>(
     if ways == Way::Resolved {
         return Err(Stop::Unresolved);
     }
-    let mut route = tables.look_up_route(source, destination).ok_or(Reason::NextHopUnknown)?;
+    // One without an interface is left where nothing is known: the daemon finds it there, and has the kernel look for the neighbour, which it
+    // does not do for a program.
+    let mut route = tables.look_up_route(source, destination).unwrap_or_default();
     route.address = *destination;
     route.tick = now;
     route.generation = generation;
     if !T::OBSERVE {
         tables.cache_route(slot, &route);
+    }
+    if route.interface == 0 {
+        return Err(Reason::NextHopUnknown.into());
     }
     Ok(as_next_hop(&route))
 }

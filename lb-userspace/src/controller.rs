@@ -8,11 +8,12 @@
 mod commands;
 mod counters;
 mod discovery;
+mod effort;
 mod ejections;
 mod ended;
 mod enforce;
 mod flows;
-mod memory;
+pub(crate) mod memory;
 mod moves;
 mod names;
 mod network;
@@ -26,6 +27,7 @@ mod revisions;
 mod settle;
 mod start;
 mod walk;
+mod ways_back;
 mod whole;
 mod written;
 
@@ -43,13 +45,14 @@ use crate::clock::Clock;
 use crate::datapath::{Datapath, InterfaceState};
 use crate::discovery::SourceEvent;
 use crate::health::{Health, HealthEngine, HealthEvent};
-use crate::image::Image;
+use crate::image::LiveImage;
 use crate::membership::{CheckId, Event, Membership};
 use crate::netlink::{NetworkEvent, NextHopResolver};
-use crate::reach::{HostNetwork, Reach};
-use crate::spec::{BackendAddress, Name, OnExit};
+use crate::reach::{HostNetwork, PoolReach};
+use crate::spec::{Name, OnExit};
 use crate::state::{Record, StateDir, StateError};
 pub use counters::{Counters, Shared};
+pub(crate) use ended::Work;
 pub use names::Names;
 pub(crate) use reload::in_one_line;
 use return_path::ReturnPaths;
@@ -60,8 +63,6 @@ pub use start::{Given, Senders};
 const BEAT: Duration = Duration::from_millis(500);
 /// How often the flow tables are walked: to count, to free what is past its time, to give resting ids back.
 const WALK: Duration = Duration::from_secs(3);
-/// So many times as long as a look at every backend takes, there is none.
-const REST: u32 = 20;
 
 /// What the daemon's signal task asks for.
 #[derive(Debug)]
@@ -106,7 +107,7 @@ pub struct Controller {
     clock: Clock,
     config: PathBuf,
     membership: Membership,
-    image: Image,
+    image: LiveImage,
     datapath: Shared,
     state: StateDir,
     /// Files of the state directory that could not be used, and what that means.
@@ -118,7 +119,7 @@ pub struct Controller {
     health: HealthEngine<CheckId>,
     resolver: NextHopResolver,
     host: HostNetwork,
-    reach: Arc<BTreeMap<(Name, BackendAddress), Reach>>,
+    reach: Arc<BTreeMap<Name, PoolReach>>,
     return_paths: ReturnPaths,
     /// Not before then, so that many backends do not keep this task busy.
     look_for_replies: Instant,
@@ -127,9 +128,13 @@ pub struct Controller {
     writer: written::Writer,
     ejections: ejections::Kept,
     looks: passive::Looks,
+    missing_ways: ways_back::Missing,
     probes: probes::Probes,
     settling: settle::Settling,
-    walking: walk::Walking,
+    /// Where a walk that is over is told of.
+    walked: mpsc::UnboundedSender<walk::Walked>,
+    /// Much memory was needed since the last walk: the next one gives back what of it is free.
+    gives_back: bool,
     published: Published,
     /// Sentences for `degraded`, by what they are about.
     faults: BTreeMap<Fault, Vec<String>>,
@@ -269,6 +274,7 @@ impl Controller {
     fn beat(&mut self) {
         self.save_answers();
         self.mend_interfaces();
+        self.look_for_ways_back();
         let is_news = [
             self.save_again(),
             self.look_at_interfaces(),

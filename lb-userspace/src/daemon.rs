@@ -15,7 +15,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::api::{self, Access, Handle};
 use crate::config;
-use crate::controller::{Controller, Given, Order, Senders, in_one_line};
+use crate::controller::{Controller, Given, Order, Senders, Work, in_one_line};
+use crate::ended::tell;
 use crate::metrics;
 use crate::moment::took;
 use crate::netlink;
@@ -39,6 +40,7 @@ pub struct RunOptions {
 /// In a sentence: what kept it from starting.
 pub fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
+    crate::controller::memory::keep_little();
     let given = match given(options)? {
         Ok(given) => given,
         Err(code) => return Ok(code),
@@ -174,8 +176,10 @@ async fn serve(given: Given, took: impl Fn() -> String) -> anyhow::Result<()> {
     let socket = greeter.await.context("the API has failed; this is a fault of lbd")?;
     let (stop_api, stopped) = watch::channel(false);
     let api = tokio::spawn(api::serve(socket, handle.clone(), access, stopped));
+    let api = tell(api, senders.ended.clone(), Work::Api);
     if let Some(listener) = metrics_listener {
-        tokio::spawn(metrics::serve(listener, handle, controller.health_engine()));
+        let metrics = tokio::spawn(metrics::serve(listener, handle, controller.health_engine()));
+        drop(tell(metrics, senders.ended.clone(), Work::Metrics));
     }
     tracing::info!(
         "lbd {} is running, its configuration {}; lbctl speaks to {}",
@@ -188,7 +192,8 @@ async fn serve(given: Given, took: impl Fn() -> String) -> anyhow::Result<()> {
         tokio::spawn(controller.run()).await.context("the controller has failed; this is a fault of lbd")?;
     signals.abort();
     drop(stop_api);
-    api.await.context("the API has failed; this is a fault of lbd")?;
+    // Had it failed, it was said then: it keeps nobody from the end.
+    api.await?;
     // As it is by now: a reload, a rollback or a restore may have changed it.
     let on_exit = controller.on_exit();
     controller.end(on_exit)?;

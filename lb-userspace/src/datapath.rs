@@ -34,6 +34,7 @@ mod seed;
 mod sizes;
 mod syscall;
 mod tuning;
+mod visit;
 
 use std::path::PathBuf;
 

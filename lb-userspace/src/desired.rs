@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::spec::{Affinity, BackendAddress, Forward, Listener, Protocol, WhenNone};
 
@@ -165,10 +166,10 @@ pub struct DesiredNextHop {
 pub struct Desired {
     /// Listeners.
     pub services: BTreeMap<ListenerKey, DesiredService>,
-    /// Pools of the datapath.
-    pub pools: BTreeMap<PoolKey, DesiredPool>,
+    /// Pools of the datapath. One that stays as it is is the very same value, so that a change costs by what it changes.
+    pub pools: BTreeMap<PoolKey, Arc<DesiredPool>>,
     /// Ways to backends, where known; a backend without one is unresolved.
-    pub next_hops: BTreeMap<IpAddr, DesiredNextHop>,
+    pub next_hops: Arc<BTreeMap<IpAddr, DesiredNextHop>>,
 }
 
 /// The number of a protocol in an IP header.

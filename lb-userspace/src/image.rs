@@ -6,21 +6,24 @@
 //! of each, so a crash loses nothing.
 
 mod apply;
+mod live;
 mod read;
 mod view;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use lb_common::{Address, NextHop, backend_state};
 use lb_datapath::maglev::TableWord;
 
-use crate::desired::BackendKey;
+use crate::desired::{BackendKey, DesiredNextHop, DesiredPool};
 use crate::ids::Rest;
 use crate::maglev;
 use crate::record::{BackendRecord, PoolReport, ServiceRecord};
 use crate::store::FlowScan;
 
+pub use live::LiveImage;
 pub use view::{BackendView, PoolView, ServiceView, Shape, TableSlots};
 
 /// Entries of the tables that planning allocates in.
@@ -67,6 +70,9 @@ pub(crate) struct PoolImage {
     pub(crate) current: Arc<BTreeMap<BackendKey, u16>>,
     /// `None`: not known, compare the table itself.
     pub(crate) inputs: Option<Arc<TableInputs>>,
+    /// What its entries were made of, each backend having one: asked for the same again by the same ways, it stays as it is. `None`: not
+    /// known, look at each.
+    pub(crate) placed: Option<Arc<DesiredPool>>,
 }
 
 /// What the maps hold.
@@ -76,12 +82,15 @@ pub struct Image {
     /// By id; the policy is not 0 (but for one that is being written).
     pub(crate) services: BTreeMap<u16, ServiceImage>,
     pub(crate) pools: BTreeMap<u16, PoolImage>,
+    /// Those up to the last that was ever used.
     pub(crate) next_hops: Arc<Vec<NextHop>>,
     pub(crate) sources: Vec<Address>,
     /// Eight words a bucket.
     pub(crate) directory: Arc<Vec<u64>>,
     pub(crate) filter: Arc<Vec<u64>>,
     pub(crate) rest: Rest,
+    /// The ways that the entries of all pools were made with.
+    pub(crate) ways: Arc<BTreeMap<IpAddr, DesiredNextHop>>,
     /// Packets under way may still read what nothing refers to any more.
     pub(crate) unsettled: bool,
     /// Backend counters below this one may have counted for somebody else.
@@ -186,13 +195,8 @@ impl BackendRecord {
 }
 
 impl Image {
-    /// Takes in a scan of the flow table that has just been made: ids and backends that no flow holds can be used again.
-    pub fn note_scan(&mut self, scan: &FlowScan) {
-        self.note_scan_since(scan, &self.resting());
-    }
-
-    /// What rests now, and as `unheld` the backends in use that take no new flows: what a scan that begins now can speak of.
-    pub fn resting(&self) -> Rest {
+    /// What rests now, and as `unheld` the backends in use that take no new flows: what a walk that begins now can speak of.
+    fn resting(&self) -> Rest {
         let idle = self.pools.iter().flat_map(|(id, pool)| {
             let idle = pool.entries().filter(|(_, record)| record.is_live() && !record.takes_new());
             idle.map(|(local, _)| (*id, local))
@@ -200,8 +204,9 @@ impl Image {
         Rest { unheld: idle.collect(), ..self.rest.clone() }
     }
 
-    /// As [`Self::note_scan`], for a scan that began a while ago; `then` is what rested at that time and in every image since.
-    pub fn note_scan_since(&mut self, scan: &FlowScan, then: &Rest) {
+    /// Takes in what a walk over the flow table has found: ids and backends that no flow holds can be used again. `then` is what rested when
+    /// it began and in every image since.
+    fn note_scan(&mut self, scan: &FlowScan, then: &Rest) {
         let services = &self.services;
         let pool_of = |service| services.get(&service).map(|service| service.record.pool());
         self.rest.note_scan(scan, pool_of, then);
@@ -210,11 +215,6 @@ impl Image {
     /// Whether packets under way may still read what nothing refers to any more.
     pub const fn is_unsettled(&self) -> bool {
         self.unsettled
-    }
-
-    /// Takes in that a grace period has passed which began after the last change.
-    pub const fn note_grace(&mut self) {
-        self.unsettled = false;
     }
 
     /// Whether a scan of the flow table could free something: ids that rest, or backends replaced by an entry with other

@@ -30,6 +30,7 @@ pub mod plan;
 pub mod reach;
 pub mod record;
 mod signals;
+mod sorted;
 pub mod spec;
 pub mod state;
 pub mod store;

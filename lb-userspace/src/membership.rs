@@ -332,7 +332,7 @@ impl Membership {
     /// Every override.
     pub fn overrides(&self) -> Vec<OverrideEntry> {
         let entry = |id: &MemberId| {
-            let value = self.member(id)?.over.clone();
+            let value = Override::clone(&self.member(id)?.over);
             Some(OverrideEntry { pool: id.pool.clone(), address: id.address, value })
         };
         self.overridden.iter().filter_map(entry).collect()

@@ -17,6 +17,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::api::Handle;
+use crate::ended::panic_if_told;
 use crate::health::HealthEngine;
 use crate::membership::CheckId;
 
@@ -40,6 +41,7 @@ struct Sources {
 
 /// Serves until the task is aborted.
 pub async fn serve(listener: TcpListener, handle: Handle, health: HealthEngine<CheckId>) {
+    panic_if_told("metrics");
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))

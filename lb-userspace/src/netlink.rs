@@ -17,6 +17,7 @@ mod probe_veth;
 mod resolver;
 mod route;
 mod sockets;
+mod ways_back;
 
 use std::io;
 
@@ -28,6 +29,7 @@ pub use probe_path::{ProbePath, make_probe_path, remove_probe_path};
 pub use probe_veth::ProbeWish;
 pub use resolver::{NetworkEvent, NextHopResolver};
 pub use sockets::local_listening_sockets;
+pub use ways_back::WaysBack;
 
 /// What can go wrong between lbd and the kernel's tables.
 #[derive(Debug, thiserror::Error)]

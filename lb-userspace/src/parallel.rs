@@ -8,9 +8,13 @@ use std::thread;
 
 /// What `compute` makes of each item; fewer items than `many` are not worth starting threads for.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], many: usize, compute: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let all = |items: &[T]| -> Vec<R> { items.iter().map(&compute).collect() };
-    if items.len() < many || threads == 1 {
+    if items.len() < many {
+        return all(items);
+    }
+    // Asked last: it reads several files.
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    if threads == 1 {
         return all(items);
     }
     thread::scope(|scope| {

@@ -10,7 +10,7 @@
 //! directory words that name them (`switch`) · grace · services that go, backends that go or keep nothing, pools that go, filter off.
 //! Each step refers only to what an earlier one wrote, and takes away only what nothing has referred to since the grace period
 //! before. A grace period is waited for when something comes after it: what the last steps have left is waited for by the next
-//! plan, or by whoever has time before it ([`Image::note_grace`]).
+//! plan, or by whoever has time before it ([`LiveImage::note_grace`](crate::image::LiveImage::note_grace)).
 //!
 //! A service that gets another pool or another way of forwarding becomes a new id, because entries of the flow table hold
 //! backend indexes of the old pool: the directory word changes from one id to the other in one store. A backend that gets
@@ -28,7 +28,7 @@ mod switch;
 mod tables;
 mod ways;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::{NAME_LEN, NameEntry, Settings};
 
@@ -110,6 +110,8 @@ struct Planner<'a> {
     counters: Option<Ids>,
     counters_in_use: Vec<bool>,
     a_block_moved: bool,
+    /// Pools whose entries stay as they are.
+    as_before: BTreeSet<u16>,
     /// The next change comes after a grace period.
     grace_is_due: bool,
     report: PlanReport,
@@ -136,6 +138,7 @@ impl<'a> Planner<'a> {
             counters: None,
             counters_in_use: Vec::new(),
             a_block_moved: false,
+            as_before: BTreeSet::new(),
             grace_is_due: false,
             report: PlanReport::default(),
         }
@@ -198,7 +201,7 @@ impl<'a> Planner<'a> {
 
     /// Takes away the pools that no service names any more.
     fn drop_pools(&mut self, pools: &PoolIds<'_>) {
-        let kept: std::collections::BTreeSet<u16> = pools.values().copied().collect();
+        let kept: BTreeSet<u16> = pools.values().copied().collect();
         let gone: Vec<u16> = self.image.pools.keys().copied().filter(|id| !kept.contains(id)).collect();
         if !gone.is_empty() {
             // A reply under way may have read the policy of a service that has just gone.

@@ -8,6 +8,7 @@ mod backend;
 mod host;
 mod probes;
 mod service;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,8 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::spec::LOOPBACK;
 pub use crate::spec::on_loopback;
-use crate::spec::{BackendAddress, Name, Problem, ServiceSpec, Spec};
+use crate::spec::{BackendAddress, Listener, Name, Problem, ServiceSpec, Spec};
 pub use backend::judge_backend;
+use backend::judge_place;
 pub use host::{HostAddress, HostNetwork, Link, LinkKind, LocalSocket, Route, RouteKind, Routes};
 pub use service::{judge_interfaces, judge_service};
 
@@ -53,11 +55,14 @@ impl fmt::Display for Reach {
     }
 }
 
+/// Where each backend of a pool is.
+pub type PoolReach = BTreeMap<BackendAddress, Reach>;
+
 /// What this host makes of a spec.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judgement {
     /// Where each backend of each pool is.
-    pub reach: BTreeMap<(Name, BackendAddress), Reach>,
+    pub reach: BTreeMap<Name, PoolReach>,
     /// Errors refuse the configuration, warnings are only said; in the order of interfaces, services, backends.
     pub problems: Vec<Problem>,
 }
@@ -75,6 +80,7 @@ pub fn judge(spec: &Spec, host: &HostNetwork) -> Judgement {
     for service in &spec.services {
         judgement.problems.extend(judge_service(service, listed, host));
     }
+    judgement.problems.extend(sources::judge(spec, host));
     let mut services: BTreeMap<&Name, Vec<&ServiceSpec>> = BTreeMap::new();
     for service in &spec.services {
         services.entry(&service.pool).or_default().push(service);
@@ -87,15 +93,17 @@ pub fn judge(spec: &Spec, host: &HostNetwork) -> Judgement {
         }
     }
     for pool in &spec.pools {
+        let users = [services.get(&pool.name), behind.get(&pool.name)];
+        let mut places = Vec::with_capacity(pool.backends.len());
         for backend in &pool.backends {
-            let place = host.locate(backend.address.ip, listed);
-            judgement.reach.insert((pool.name.clone(), backend.address), place);
-            let users = [services.get(&pool.name), behind.get(&pool.name)];
+            let place = host.place(backend.address.ip, listed);
+            places.push((backend.address, place.reach));
             let mut said = users.into_iter().flatten().flatten();
             // A backend that several services cannot reach is named once.
-            let problem = said.find_map(|service| judge_backend(service, backend, listed, host));
+            let problem = said.find_map(|service| judge_place(service, backend, listed, host, place));
             judgement.problems.extend(problem);
         }
+        judgement.reach.insert(pool.name.clone(), places.into_iter().collect());
     }
     judgement
 }
@@ -103,10 +111,18 @@ pub fn judge(spec: &Spec, host: &HostNetwork) -> Judgement {
 /// Whether a socket on this host is one that a listener of this spec would take packets from: only of those [`judge`] tells
 /// the program.
 pub fn is_shadowed(spec: &Spec, host: &HostNetwork, socket: &LocalSocket) -> bool {
-    let exposed = spec.services.iter().filter(|service| !service.shadow_local);
-    exposed
-        .flat_map(|service| &service.listen)
-        .any(|listener| socket.takes(listener) && host.owns(listener.addr))
+    could_shadow(spec).any(|listener| socket.takes(listener) && host.owns(listener.addr))
+}
+
+/// Whether any socket could be one of [`is_shadowed`]: else [`judge`] needs none. To look at them means to go through every connection of
+/// the host.
+pub fn needs_sockets(spec: &Spec, host: &HostNetwork) -> bool {
+    could_shadow(spec).any(|listener| host.owns(listener.addr))
+}
+
+/// Listeners that may not take packets from a program of this host.
+fn could_shadow(spec: &Spec) -> impl Iterator<Item = &Listener> {
+    spec.services.iter().filter(|service| !service.shadow_local).flat_map(|service| &service.listen)
 }
 
 #[cfg(test)]

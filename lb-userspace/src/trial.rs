@@ -14,8 +14,9 @@ use anyhow::{Context as _, bail};
 
 use crate::api::{self, Access, Handle};
 use crate::config;
-use crate::controller::{Controller, Given, Order};
+use crate::controller::{Controller, Given, Order, Work};
 use crate::daemon;
+use crate::ended::tell;
 use crate::signals::Ending;
 use crate::spec::{OnExit, Spec};
 use crate::state::StateDir;
@@ -190,7 +191,8 @@ async fn serve(vip: SocketAddr, spec: &Arc<Spec>) -> anyhow::Result<()> {
     let handle = daemon::handle(&controller, &senders);
     let socket = api::bind(&spec.daemon.socket, api::Rights::OWN)?;
     let (_stop_api, stopped) = tokio::sync::watch::channel(false);
-    tokio::spawn(api::serve(socket, handle.clone(), Access::of_this_process(), stopped));
+    let api = tokio::spawn(api::serve(socket, handle.clone(), Access::of_this_process(), stopped));
+    drop(tell(api, senders.ended.clone(), Work::Api));
     let controller = tokio::spawn(controller.run());
     wait_for_servers(&handle).await;
     println!(

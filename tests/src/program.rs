@@ -1,7 +1,7 @@
 //! The program as it is loaded, run by BPF_PROG_TEST_RUN: what its tests and its bench stand on.
 //!
 //! In: a desired state, frames. Out: the daemon's own loader and planner at work over a pin directory of ours ([`Rig`]), single
-//! packets ([`Program::run`]) and millions of them ([`Generator`]), the named cases ([`Stand`]). Invariant: what is run is the program that the daemon would
+//! packets ([`Program::run`]) and millions of them ([`Generator`]), slow ones ([`Slow`]), the named cases ([`Stand`]). Invariant: what is run is the program that the daemon would
 //! attach, with the constants of exactly the services asked for; nothing is attached to any interface.
 
 mod assembler;
@@ -10,6 +10,7 @@ mod frame;
 mod generator;
 pub mod kernel_helpers;
 pub mod rig;
+mod slow;
 mod stand;
 
 use lb_common::{
@@ -21,6 +22,7 @@ pub use bpf::{Calls, Map, MapKind, Program, Ran};
 pub use frame::{Frame, Payload, flags};
 pub use generator::{Clients, Generator, Listed, Variation};
 pub use rig::{Family, Mode, Rig, Wish, XDP_PASS, XDP_TX};
+pub use slow::Slow;
 pub use stand::{Explained, Stand};
 
 /// Every feature of the program: what it is loaded with where nothing shall be left out.

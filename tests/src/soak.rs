@@ -49,6 +49,40 @@ const CHECK: u16 = 8080;
 const ECHO: u16 = 7;
 /// Time between two datagrams of a flow.
 const UDP_INTERVAL: Duration = Duration::from_millis(500);
+/// Time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_millis(300);
+/// How long a check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// So many checks in a row that fail take a backend out.
+const FALL: u32 = 2;
+
+/// By which way the checks of backends travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// To a port of the backend's own: they do not see that clients are cut off.
+    Direct,
+    /// As clients' packets do, to their port: who is cut off from clients is found out by them as well, and let in by nothing else.
+    Service,
+}
+
+impl Via {
+    /// As `via` in the configuration file has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Via::Direct => "direct",
+            Via::Service => "service",
+        }
+    }
+}
+
+impl std::str::FromStr for Via {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Via, String> {
+        let found = [Via::Direct, Via::Service].into_iter().find(|via| via.name() == text);
+        found.ok_or_else(|| format!("no way `{text}`: direct or service"))
+    }
+}
 
 /// How much load.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +102,8 @@ pub struct Options {
     pub mode: Mode,
     /// The vip's family.
     pub family: Family,
+    /// How checks reach them.
+    pub via: Via,
     /// Of the script.
     pub seed: u64,
     /// Length of the script.
@@ -106,20 +142,21 @@ pub fn run(options: &Options) -> Result<Ending> {
 
 fn perform(options: &Options, signals: &Signals, screen: &mut Screen) -> Result<Ending> {
     let file = script::first_file(options.hosts);
-    let (seed, changes, pause, hosts) = (options.seed, options.changes, options.pause, options.hosts);
-    let steps = script::write(script::Wish { seed, changes, pause, hosts });
+    let Options { seed, changes, pause, hosts, via, .. } = *options;
+    let steps = script::write(script::Wish { seed, changes, pause, hosts, via });
     let length = steps.last().map_or(Duration::ZERO, |step| step.at);
     let Amounts { per_second, streams, flows } = options.amounts;
     screen.say(&format!(
-        "soak, mode {}, seed {seed}: {changes} changes in {} s or more, {per_second} new connections a second, {streams} streams, {flows} UDP flows",
+        "soak, mode {}, checks {}, seed {seed}: {changes} changes in {} s or more, {per_second} new connections a second, {streams} streams, {flows} UDP flows",
         options.mode.name(),
+        via.name(),
         length.as_secs()
     ));
     Binaries::find()?;
     let mut stage = Stage::build(options, &file)?;
     signals.check()?;
     let crowd = Crowd::start(&stage.topology, options.amounts, seed)?;
-    let played = play::play(&mut stage, crowd, &steps, Model::new(hosts, &file), (signals, screen))?;
+    let played = play::play(&mut stage, crowd, &steps, Model::new(hosts, &file, via), (signals, screen))?;
     screen.clear();
     let mut verdict = judge::judge(&played.chronicle, &played.evidence);
     verdict.complaints.splice(0..0, played.complaints.iter().cloned());
@@ -127,7 +164,7 @@ fn perform(options: &Options, signals: &Signals, screen: &mut Screen) -> Result<
     for line in report::summary(&played, &verdict, width) {
         screen.say(&line);
     }
-    let figures = report::json(&played, &verdict, (options.mode.name(), seed));
+    let figures = report::json(&played, &verdict, options);
     if verdict.complaints.is_empty() {
         screen.say(&screen.green(&format!("PASSED: mode {}, seed {seed}", options.mode.name())));
         return Ok(Ending::Held(figures));
@@ -169,8 +206,11 @@ fn keep(
     let _ = writeln!(text, "\nwhat lbd said of backends:");
     for look in &played.chronicle.looks {
         let (who, at) = (change::name(look.backend), look.at.as_secs_f64());
-        let _ =
-            writeln!(text, "  {at:>9.3} s  {who} eligible {:?} healthy {:?}", look.eligible, look.healthy);
+        let _ = writeln!(
+            text,
+            "  {at:>9.3} s  {who} eligible {:?} healthy {:?} ejected {:?}",
+            look.eligible, look.healthy, look.ejected
+        );
     }
     let _ = writeln!(text, "\nwhat the load saw:");
     let evidence = &played.evidence;

@@ -196,8 +196,9 @@ impl Topology {
         let name = format!("b{}", index + 1);
         let namespace = Namespace::new(&format!("{}-{name}", self.plan.name))?;
         let addresses = addresses::backend(index);
-        let end = end(&namespace, "eth0", Mac::local(3, index + 1), Receive::Plain);
-        self.cable_to_switch(&name, end, Receive::Plain)?;
+        let receive = if self.plan.mode == Mode::Ipip { Receive::Plain } else { Receive::XdpPass };
+        let end = end(&namespace, "eth0", Mac::local(3, index + 1), receive);
+        self.cable_to_switch(&name, end)?;
         assign(&namespace, "eth0", addresses.with_prefix_lens())?;
         let gateway =
             if self.plan.mode.is_direct_return() { addresses::ROUTER } else { addresses::balancer(0) };
@@ -245,7 +246,7 @@ impl Topology {
         let client = end(&self.client, "eth0", Mac::local(2, 1), Receive::XdpPass);
         link::connect(client, end(&self.balancer, "front", Mac::local(2, 2), Receive::Plain), self.plan.mtu)?;
         let back = end(&self.balancer, "back", Mac::local(1, 2), Receive::Plain);
-        self.cable_to_switch("balancer", back, Receive::XdpPass)?;
+        self.cable_to_switch("balancer", back)?;
         assign(&self.client, "eth0", addresses::CLIENT.with_prefix_lens())?;
         assign(&self.balancer, "front", addresses::CLIENT_GATEWAY.with_prefix_lens())?;
         self.assign_balancer("back")?;
@@ -254,10 +255,10 @@ impl Topology {
     }
 
     fn cable_one_arm(&self) -> Result<()> {
-        let client = end(&self.client, "eth0", Mac::local(2, 1), Receive::Plain);
-        link::connect(client, end(&self.switch, "up", Mac::local(2, 2), Receive::Plain), self.plan.mtu)?;
+        let client = end(&self.client, "eth0", Mac::local(2, 1), Receive::XdpPass);
+        link::connect(client, end(&self.switch, "up", Mac::local(2, 2), Receive::XdpPass), self.plan.mtu)?;
         let front = end(&self.balancer, "front", Mac::local(1, 2), Receive::Plain);
-        self.cable_to_switch("balancer", front, Receive::XdpPass)?;
+        self.cable_to_switch("balancer", front)?;
         assign(&self.client, "eth0", addresses::CLIENT.with_prefix_lens())?;
         assign(&self.switch, "up", addresses::CLIENT_GATEWAY.with_prefix_lens())?;
         assign(&self.switch, "br0", addresses::ROUTER.with_prefix_lens())?;
@@ -271,11 +272,11 @@ impl Topology {
         forward(&self.switch)
     }
 
-    fn cable_to_switch(&self, port: &str, far: End<'_>, receive: Receive) -> Result<()> {
+    fn cable_to_switch(&self, port: &str, far: End<'_>) -> Result<()> {
         let Mac([.., group, member]) = far.mac;
         link::connect(
             far,
-            end(&self.switch, port, Mac::local(0x80 | group, member), receive),
+            end(&self.switch, port, Mac::local(0x80 | group, member), Receive::XdpPass),
             self.plan.mtu,
         )?;
         link::join(&self.switch, "br0", port)

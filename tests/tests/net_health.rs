@@ -228,7 +228,8 @@ fn every_type_of_check_over_ipv6() -> Result<()> {
     every_type_passes_fails_and_recovers("health6", Family::V6)
 }
 
-/// Nobody takes for checked what nobody checks: a fault of lbd that ends all checks is degraded, with its reason.
+/// Nobody takes for checked what nobody checks: a fault of lbd that ends all checks is degraded, with its reason. So is one that ends
+/// another task.
 #[test]
 fn checks_that_have_ended_are_said() -> Result<()> {
     if !root_or_skip("checks_that_have_ended_are_said") {
@@ -240,13 +241,13 @@ fn checks_that_have_ended_are_said() -> Result<()> {
     let status = |lbd: &Lbd| -> Result<String> { Ok(lbd.lbctl(&["status"])?["degraded"].to_string()) };
     ensure!(!status(&lbd)?.contains("checks have ended"), "{}", status(&lbd)?);
     lbd.stop()?;
-    lbd.set_environment(&[("LBD_TEST_PANIC_AFTER_CHECKS", "5")]);
+    lbd.set_environment(&[("LBD_TEST_PANIC_IN", "checks:5")]);
     lbd.start_again(&topology)?;
     lbd_tests::web::until("the end of all checks in status", || {
         Ok(status(&lbd)?.contains("health checks have ended: every backend stays as it was found last"))
     })?;
     let said = status(&lbd)?;
-    ensure!(said.contains("a fault of lbd: LBD_TEST_PANIC_AFTER_CHECKS is set"), "{said}");
+    ensure!(said.contains("a fault of lbd: LBD_TEST_PANIC_IN is set"), "{said}");
     let check = lbd.lbctl_output(&["status", "--check"])?;
     ensure!(check.status.code() == Some(7), "{check:?}");
     // As the sentence advises.
@@ -254,5 +255,42 @@ fn checks_that_have_ended_are_said() -> Result<()> {
     lbd.set_environment(&[]);
     lbd.start_again(&topology)?;
     ensure!(!status(&lbd)?.contains("checks have ended"), "{}", status(&lbd)?);
+    Ok(())
+}
+
+#[test]
+fn every_task_that_has_ended_is_said() -> Result<()> {
+    if !root_or_skip("every_task_that_has_ended_is_said") {
+        return Ok(());
+    }
+    let topology = Topology::build(Plan::new("tasks", Mode::FullNat, Family::V4))?;
+    let health = format!("{{ type = \"tcp\", via = \"service\", {RHYTHM} }}");
+    let mut lbd = Lbd::start(&topology, &Settings::new(topology.service("web", &["80/tcp"], &health)))?;
+    let config = fs::read_to_string(lbd.config_path())?;
+    lbd.write_config(&config.replace("metrics = \"\"", "metrics = \"127.0.0.1:9000\""))?;
+    lbd.stop()?;
+    for (place, loss) in [
+        ("metrics:1", "metrics are no longer served"),
+        ("probes:1", "the way of checks through services is no longer kept"),
+    ] {
+        lbd.set_environment(&[("LBD_TEST_PANIC_IN", place)]);
+        lbd.start_again(&topology)?;
+        let mut said = String::new();
+        lbd_tests::web::until(loss, || {
+            said = lbd.lbctl(&["status"])?["degraded"].to_string();
+            Ok(said.contains(loss))
+        })?;
+        ensure!(said.contains("a fault of lbd: LBD_TEST_PANIC_IN is set"), "{said}");
+        lbd.stop()?;
+    }
+    // Nobody can ask: the log says it, and what lbd does at its end is done.
+    lbd.set_environment(&[("LBD_TEST_PANIC_IN", "api:9")]);
+    lbd.start_again(&topology)?;
+    lbd_tests::web::until("the end of the API", || Ok(!lbd.lbctl_output(&["status"])?.status.success()))?;
+    let log = lbd.process().log_path().to_owned();
+    let loss = "the API is no longer served: lbctl does not reach this lbd (a fault of lbd";
+    lbd_tests::web::until(loss, || Ok(fs::read_to_string(&log)?.contains(loss)))?;
+    lbd.stop()?;
+    ensure!(fs::read_to_string(&log)?.contains("stopped; "), "{}", lbd.log_tail());
     Ok(())
 }

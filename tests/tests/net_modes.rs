@@ -11,6 +11,7 @@ use lbd_tests::capture::Capture;
 use lbd_tests::client::{self, Round, UdpFlows};
 use lbd_tests::load::{Body, Load, LoadPlan, OpenLoop};
 use lbd_tests::netns::counters::Counters;
+use lbd_tests::netns::output_of;
 use lbd_tests::root_or_skip;
 use lbd_tests::server::echo::UdpEcho;
 use lbd_tests::server::nginx::{LARGE_FILE_LEN, Nginx, SMALL_FILE_LEN, make_large_file};
@@ -62,7 +63,7 @@ fn carries_everything(name: &str, mode: Mode, family: Family, backend_family: Fa
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let plan = Plan { backend_family, ..Plan::new(&name.replace('_', ""), mode, family) };
     let mut stage = Stage::build(plan)?;
-    stage.carries().map_err(|error| error.context(format!("lbd's log ends:\n{}", stage.lbd.log_tail())))?;
+    stage.carries().map_err(|error| error.context(stage.traces()))?;
     stage.lbd.stop()
 }
 
@@ -148,6 +149,25 @@ impl Stage {
         let stranger = logged.iter().find(|source| !sources.contains(&source.ip()));
         ensure!(stranger.is_none(), "a server saw {stranger:?}, none of {sources:?}");
         Ok(())
+    }
+
+    /// Where packets may have been lost.
+    fn traces(&self) -> String {
+        let drops =
+            self.lbd.lbctl(&["drops"]).map_or_else(|error| error.to_string(), |drops| drops.to_string());
+        let spaces = [&self.topology.client, &self.topology.balancer].into_iter();
+        let spaces = spaces.chain(self.topology.backends.iter().map(|backend| &backend.namespace));
+        let counted = spaces.map(|space| {
+            let lines = output_of(
+                space.command("sh").args(["-c", "grep ^Udp: /proc/net/snmp; ip -s -s link; tc -s qdisc"]),
+            );
+            format!("{}:\n{}\n", space.name(), lines.unwrap_or_else(|error| error.to_string()))
+        });
+        let counted: String = counted.collect();
+        // Of the whole host: its second column is what found the queue of a CPU full.
+        let queues =
+            std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_else(|error| error.to_string());
+        format!("drops: {drops}\n{counted}softnet_stat:\n{queues}lbd's log ends:\n{}", self.lbd.log_tail())
     }
 
     fn udp_flows_stay(&mut self) -> Result<()> {

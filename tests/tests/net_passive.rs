@@ -1,7 +1,8 @@
 //! A backend whose checks are well and which answers no connections: it is ejected by what becomes of them, and comes back. A flood ejects
-//! nobody.
+//! nobody, nor does a port scan.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -115,23 +116,30 @@ fn is_ejected(name: &str, mode: Mode, family: Family, rule: &str) -> Result<()> 
     Ok(())
 }
 
-macro_rules! floods {
-    ($($name:ident: $mode:ident;)*) => {$(
+macro_rules! in_every_mode {
+    ($test:ident: $($name:ident: $mode:ident;)*) => {$(
         #[test]
         fn $name() -> Result<()> {
             if !root_or_skip(stringify!($name)) {
                 return Ok(());
             }
-            ejects_nobody(&stringify!($name).replace('_', ""), Mode::$mode)
+            $test(&stringify!($name).replace('_', ""), Mode::$mode)
         }
     )*};
 }
 
-floods! {
+in_every_mode! { a_flood_ejects_nobody:
     flood_full_nat: FullNat;
     flood_nat: Nat;
     flood_dsr: Dsr;
     flood_ipip: Ipip;
+}
+
+in_every_mode! { a_scan_ejects_nobody:
+    scan_full_nat: FullNat;
+    scan_nat: Nat;
+    scan_dsr: Dsr;
+    scan_ipip: Ipip;
 }
 
 /// How long, in seconds; `LBD_FLOOD_SECONDS` says otherwise.
@@ -143,7 +151,7 @@ const BURSTS_PER_SECOND: u32 = 10;
 
 /// SYNs with forged sources into the very program that is at work, while clients connect: nobody is ejected, and nobody fails but for
 /// want of source ports.
-fn ejects_nobody(name: &str, mode: Mode) -> Result<()> {
+fn a_flood_ejects_nobody(name: &str, mode: Mode) -> Result<()> {
     let health = r#"{ type = "http", path = "/healthz", interval = "500ms", fall = 10 }"#;
     let settings = |topology: &Topology| Settings::new(topology.service(POOL, &["80/tcp"], health));
     let web = Web::start(Plan::new(name, mode, Family::V4), settings)?;
@@ -157,16 +165,22 @@ fn ejects_nobody(name: &str, mode: Mode) -> Result<()> {
     web.topology.balancer.run(|| flood(&web, front, seconds))??;
     println!("{seconds} s of {SYNS_PER_SECOND} SYNs took {:.1?}", begin.elapsed());
     until_answered(recorder, Instant::now(), LOOKED_AT)?;
-    for backend in web.lbd.backends(POOL)? {
-        ensure!(backend["eligible"] == true && backend["ejected"] == false, "{backend}");
-    }
     let status = web.lbd.lbctl(&["status"])?;
     let front = status["interfaces"][0]["packets"].as_object().context("no counters")?;
     let came: u64 = front.values().filter_map(Value::as_u64).sum();
     ensure!(came >= u64::from(SYNS_PER_SECOND) * u64::from(seconds), "the flood did not come: {status}");
+    nobody_is_ejected(&web)?;
+    expect_no_failure(recorder, begin)
+}
+
+/// Nor was anybody.
+fn nobody_is_ejected(web: &Web) -> Result<()> {
+    for backend in web.lbd.backends(POOL)? {
+        ensure!(backend["eligible"] == true && backend["ejected"] == false, "{backend}");
+    }
     let events = web.lbd.lbctl(&["events"])?.to_string();
     ensure!(!events.contains("ejected"), "{events}");
-    expect_no_failure(recorder, begin)
+    Ok(())
 }
 
 fn flood(web: &Web, interface: u32, seconds: u32) -> Result<()> {
@@ -185,6 +199,39 @@ fn flood(web: &Web, interface: u32, seconds: u32) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Ports that one client tries, one after the other.
+const SCANNED: std::ops::Range<u16> = 10_000..13_000;
+
+/// A client tries thousands of ports of a service that listens on all, and backends refuse them, while others connect: nobody is
+/// ejected, and nobody else fails.
+fn a_scan_ejects_nobody(name: &str, mode: Mode) -> Result<()> {
+    let health = r#"{ type = "http", port = 80, path = "/healthz", interval = "500ms", fall = 10 }"#;
+    let settings = |topology: &Topology| Settings::new(topology.service(POOL, &["any/tcp"], health));
+    let web = Web::start(Plan::new(name, mode, Family::V4), settings)?;
+    let load = web.load(PER_SECOND)?;
+    let recorder = load.recorder();
+    until_answered(recorder, Instant::now(), LOOKED_AT)?;
+
+    let begin = Instant::now();
+    let vip = web.topology.vip_port(HTTP).ip();
+    let refused = web.topology.client.run(|| {
+        let tries = SCANNED.map(|port| TcpStream::connect_timeout(&SocketAddr::new(vip, port), EJECTED));
+        let errors = tries.filter_map(Result::err);
+        errors.filter(|error| error.kind() == ErrorKind::ConnectionRefused).count()
+    })?;
+    ensure!(refused == SCANNED.len(), "{refused} of {} ports were refused", SCANNED.len());
+    until_answered(recorder, Instant::now(), LOOKED_AT)?;
+    for backend in web.lbd.backends(POOL)? {
+        ensure!(backend["eligible"] == true && backend["ejected"] == false, "{backend}");
+        ensure!(
+            backend["new_flows"].as_u64() > Some(SCANNED.len() as u64 / 10),
+            "it was not scanned: {backend}"
+        );
+    }
+    nobody_is_ejected(&web)?;
+    expect_no_failure(recorder, begin)
 }
 
 /// Whose checks go through the service: they say when an ejected backend is well again, and no time does.

@@ -1,5 +1,7 @@
 //! A host that forwards nothing, as most are: nat and full-nat work there too, because their replies are sent by the program.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use lbd_tests::client::download;
 use lbd_tests::root_or_skip;
@@ -8,6 +10,8 @@ use lbd_tests::topology::{Family, Lbd, Mode, Plan, Settings, Topology};
 use lbd_tests::web::{HTTP, PATIENCE, POOL};
 
 const HEALTH: &str = r#"{ type = "http", port = 80, path = "/healthz", interval = "500ms", timeout = "2s" }"#;
+/// How long neighbours are forgotten again and again.
+const FORGOTTEN: Duration = Duration::from_secs(5);
 const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
 
 macro_rules! plain_hosts {
@@ -46,5 +50,30 @@ fn serves(name: &str, mode: Mode, family: Family) -> Result<()> {
     let status = lbd.lbctl(&["status"])?;
     ensure!(status["degraded"] == serde_json::json!([]), "{status}");
     ensure!(status["drops"]["next_hop_unknown"].as_u64().unwrap_or(0) == 0, "{status}");
+    forgotten(&topology)?;
     lbd.stop()
+}
+
+/// The kernel forgets neighbours that only the program uses, and a client that knows this host has no reason to say anew who it is.
+fn forgotten(topology: &Topology) -> Result<()> {
+    for family in ["-4", "-6"] {
+        let known = topology.client.ip(&format!("{family} neigh show dev eth0"))?;
+        for line in known.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if let [address, "lladdr", mac, ..] = words[..] {
+                topology
+                    .client
+                    .ip(&format!("{family} neigh replace {address} lladdr {mac} dev eth0 nud permanent"))?;
+            }
+        }
+    }
+    // Longer than the program believes what it was told last.
+    let end = Instant::now() + FORGOTTEN;
+    while Instant::now() < end {
+        for family in ["-4", "-6"] {
+            topology.balancer.ip(&format!("{family} neigh flush dev front"))?;
+        }
+        download(&topology.client, topology.vip_port(HTTP), "/")?;
+    }
+    Ok(())
 }

@@ -5,38 +5,39 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use lbd_tests::root_or_skip;
-use lbd_tests::soak::{self, Amounts, Ending, Options};
+use lbd_tests::soak::{self, Amounts, Ending, Options, Via};
 use lbd_tests::topology::{Family, Mode};
 
 macro_rules! soaks {
-    ($($name:ident: $mode:ident, $family:ident, $seed:literal;)*) => {$(
+    ($($name:ident: $mode:ident, $family:ident, $via:ident, $seed:literal;)*) => {$(
         #[test]
         fn $name() -> Result<()> {
             if !root_or_skip(stringify!($name)) {
                 return Ok(());
             }
-            holds(Mode::$mode, Family::$family, $seed)
+            holds(Mode::$mode, Family::$family, Via::$via, $seed)
         }
     )*};
 }
 
 // Seeds whose scripts have in them what a short script may lack, see MUST.
 soaks! {
-    nothing_is_lost_while_everything_changes_in_full_nat: FullNat, V4, 206;
-    nothing_is_lost_while_everything_changes_in_nat: Nat, V6, 278;
-    nothing_is_lost_while_everything_changes_in_dsr: Dsr, V4, 386;
-    nothing_is_lost_while_everything_changes_in_ipip: Ipip, V6, 267;
+    nothing_is_lost_while_everything_changes_in_full_nat: FullNat, V4, Direct, 206;
+    nothing_is_lost_while_everything_changes_in_nat: Nat, V6, Direct, 278;
+    nothing_is_lost_while_everything_changes_in_dsr: Dsr, V4, Direct, 386;
+    nothing_is_lost_while_everything_changes_in_ipip: Ipip, V6, Service, 267;
 }
 
 /// What each of them must have done to show anything.
 const MUST: [&str; 6] = ["kill", "cut", "mac", "reload", "sigkill lbd", "upgrade"];
 
 /// Less than half a minute.
-fn holds(mode: Mode, family: Family, seed: u64) -> Result<()> {
+fn holds(mode: Mode, family: Family, via: Via, seed: u64) -> Result<()> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_lbd-soak"));
     let ending = soak::run(&Options {
         mode,
         family,
+        via,
         seed,
         changes: 14,
         pause: Duration::from_millis(800),
@@ -46,7 +47,7 @@ fn holds(mode: Mode, family: Family, seed: u64) -> Result<()> {
         program,
     })?;
     let ipv6 = if family == Family::V6 { " --ipv6" } else { "" };
-    let again = format!("cargo xtask soak --mode {}{ipv6} --seed {seed}", mode.name());
+    let again = format!("cargo xtask soak --mode {}{ipv6} --via {} --seed {seed}", mode.name(), via.name());
     let Ending::Held(figures) = ending else { bail!("see above; more of the same: {again}") };
     for kind in MUST {
         ensure!(

@@ -1,13 +1,16 @@
 //! Checks that travel as the packets do (`via = "service"`), in every mode: a backend that clients do not reach is unhealthy though it
 //! answers at its own address, and comes back when it is mended; the veth of such checks is kept, mended and removed.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lbd_tests::netns::counters::Counters;
 use lbd_tests::root_or_skip;
 use lbd_tests::server::nginx::Nginx;
 use lbd_tests::topology::{Family, Lbd, Mode, Plan, Settings, Topology};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -71,7 +74,7 @@ impl Stage {
         let all = format!("{}{}", balancer.ip("rule show")?, balancer.ip("-6 rule show")?);
         Ok(all
             .lines()
-            .filter(|line| line.contains("19018") || line.contains("19019"))
+            .filter(|line| ["19018", "19019", "lbd-probe"].iter().any(|mark| line.contains(mark)))
             .collect::<Vec<_>>()
             .join("\n"))
     }
@@ -203,7 +206,7 @@ fn full_nat_and_what_lbd_makes_for_it() -> Result<()> {
     )?;
     // The veth is deleted by hand: no backend suffers, and it is made again.
     let before = stage.link(VETH[0]).context("there is a veth")?;
-    ensure!(stage.rules()?.lines().count() == 2, "{}", stage.rules()?);
+    ensure!(stage.rules()?.lines().count() == 3, "{}", stage.rules()?);
     stage.topology.balancer.ip(&format!("link del {}", VETH[1]))?;
     let deadline = Instant::now() + PATIENCE;
     while stage.link(VETH[0]).is_none_or(|now| now == before) {
@@ -212,7 +215,7 @@ fn full_nat_and_what_lbd_makes_for_it() -> Result<()> {
     }
     // A rule that is taken away comes back as well.
     stage.topology.balancer.ip("rule del pref 1")?;
-    while stage.rules()?.lines().count() != 2 {
+    while stage.rules()?.lines().count() != 3 {
         ensure!(Instant::now() < deadline, "the rule is not made again: {}", stage.rules()?);
         stage.lbd.process().wait(LOOK_INTERVAL)?;
     }
@@ -227,7 +230,7 @@ fn full_nat_and_what_lbd_makes_for_it() -> Result<()> {
     stage.lbd.start_again(&stage.topology)?;
     stage.lbd.wait_eligible("web", 2, PATIENCE)?;
     ensure!(stage.link(VETH[0]).as_ref() == Some(&left), "the veth of the killed one is not taken over");
-    ensure!(stage.rules()?.lines().count() == 2, "{}", stage.rules()?);
+    ensure!(stage.rules()?.lines().count() == 3, "{}", stage.rules()?);
     // Without such a check nothing of it is left, and with `on_exit = "detach"` neither.
     let direct =
         Settings::new(stage.topology.service("web", &["80/tcp"], &HTTP.replace("via = \"service\", ", "")));
@@ -256,6 +259,59 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// What the program knows nothing of at the other end of the veth, a packet of a check that has just gone, is for nobody: it does not go
+/// round by the veth until its hop limit is over.
+#[test]
+fn what_passes_the_program_goes_no_further() -> Result<()> {
+    if !may_run("what_passes_the_program_goes_no_further") {
+        return Ok(());
+    }
+    const V6: [&str; 4] = [
+        "[fd6c:6264:7072:6f62:8000::1]:0",
+        "[fd6c:6264:7072:6f62::7777]:9",
+        "ipv6/conf/all/forwarding",
+        "Ip6OutForwDatagrams",
+    ];
+    for (name, family, [prober, nobody, forwarding, sent]) in [
+        ("via-end4", Family::V4, ["198.19.0.1:0", "198.18.77.77:9", "ipv4/ip_forward", "IpForwDatagrams"]),
+        ("via-end6", Family::V6, V6),
+    ] {
+        let mut stage = Stage::build(name, Mode::FullNat, family, HTTP)?;
+        let balancer = &stage.topology.balancer;
+        balancer.sysctl(&format!("net/{forwarding}"), "1")?;
+        let (prober, nobody): (SocketAddr, SocketAddr) = (prober.parse()?, nobody.parse()?);
+        let received = || -> Result<u64> {
+            let shown = stage.topology.balancer.ip(&format!("-s -j link show dev {}", VETH[1]))?;
+            let links: Value = serde_json::from_str(&shown)?;
+            links[0]["stats64"]["rx"]["packets"].as_u64().with_context(|| format!("no packets: {shown}"))
+        };
+        let before = (received()?, Counters::read(balancer)?.get(sent).context("no such counter")?);
+        balancer.run(|| {
+            // As the prober's own socket, whose address is nobody's here.
+            let socket = Socket::new(Domain::for_address(nobody), Type::DGRAM, None)?;
+            socket.bind_device(Some(VETH[0].as_bytes()))?;
+            // An IPv6 socket has the one flag for both.
+            socket.set_ip_transparent_v4(true)?;
+            socket.bind(&prober.into())?;
+            (0..10).try_for_each(|_| socket.send_to(b"nobody", &nobody.into()).map(drop))
+        })??;
+        let deadline = Instant::now() + PATIENCE;
+        while received()? < before.0 + 10 {
+            ensure!(Instant::now() < deadline, "they never came to the other end");
+        }
+        let counters = Counters::read(balancer)?;
+        ensure!(counters.faults().is_empty(), "{:?}", counters.faults());
+        ensure!(
+            counters.get(sent) == Some(before.1),
+            "{:?} sent on, {} before",
+            counters.get(sent),
+            before.1
+        );
+        stage.lbd.process().check_running()?;
+    }
+    Ok(())
 }
 
 /// A check of the family that clients use, of an address of the other: the tunnel joins them.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use lb_datapath::flow_table::State;
@@ -21,7 +22,7 @@ const TABLE_LEN: u32 = 65_537;
 
 /// The one pool.
 fn pool(desired: &mut Desired) -> Result<&mut DesiredPool> {
-    desired.pools.values_mut().next().context("there is a pool")
+    desired.pools.values_mut().next().map(Arc::make_mut).context("there is a pool")
 }
 
 /// Makes the pool consist of backends of these weights, with ways to all of them.
@@ -36,7 +37,7 @@ fn become_weights(desired: &mut Desired, family: Family, weights: &[u32]) -> Res
     });
     pool.backends = backends.collect();
     let keys: Vec<IpAddr> = pool.backends.keys().map(|key| key.ip).collect();
-    desired.next_hops.extend(keys.into_iter().map(|ip| (ip, way)));
+    Arc::make_mut(&mut desired.next_hops).extend(keys.into_iter().map(|ip| (ip, way)));
     Ok(())
 }
 

@@ -211,13 +211,14 @@ impl Client {
         body: Bytes,
         limit: Duration,
     ) -> Result<T> {
+        let is_read = method == Method::GET;
         let answered = tokio::time::timeout(limit, self.exchange(method, path, body)).await;
         let (status, body) = answered.map_err(|_| {
             ApiError::new(
                 ErrorCode::Unreachable,
                 format!("lbd at {} has not answered within {} s", self.socket.display(), limit.as_secs()),
             )
-            .hint("see its log: journalctl -u lbd")
+            .hint(afterwards(is_read))
         })??;
         let foreign = |error: serde_json::Error| {
             ApiError::new(
@@ -235,12 +236,13 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(u16, Bytes)> {
+        let is_read = method == Method::GET;
         let broken = |error: hyper::Error| {
             ApiError::new(
                 ErrorCode::Unreachable,
                 format!("the connection to lbd at {} broke ({error})", self.socket.display()),
             )
-            .hint("see its log: journalctl -u lbd")
+            .hint(afterwards(is_read))
         };
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -257,6 +259,7 @@ impl Client {
         let limited = http_body_util::Limited::new(response.into_body(), ANSWER_LEN);
         let body = limited.collect().await.map_err(|error| {
             ApiError::new(ErrorCode::Unreachable, format!("the answer of lbd broke off ({error})"))
+                .hint(afterwards(is_read))
         })?;
         driver.abort();
         Ok((status, body.to_bytes()))
@@ -299,6 +302,16 @@ impl Client {
 }
 
 /// How long a wait may last.
+/// What to do when the daemon was asked and its answer is not there.
+const fn afterwards(is_read: bool) -> &'static str {
+    match is_read {
+        true => "see its log: journalctl -u lbd",
+        false => {
+            "whether the change was made is not known: `lbctl history` shows it, and the daemon's log (journalctl -u lbd) what happened"
+        }
+    }
+}
+
 fn long(wait: Option<f64>) -> Duration {
     wait.and_then(|wait| Duration::try_from_secs_f64(wait).ok()).unwrap_or_default()
 }

@@ -213,7 +213,7 @@ impl<'a> Picture<'a> {
             no_return_path: placement.no_return_path,
             ejected: view.ejected,
             seconds_left: deadline.map(|deadline| deadline.since(self.handle.clock.now()).as_secs_f64()),
-            over: Some(view.over.clone()).filter(|over| !over.is_empty()),
+            over: (!view.over.is_empty()).then(|| view.over.as_ref().clone()),
         }
     }
 

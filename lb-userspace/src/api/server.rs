@@ -22,6 +22,7 @@ use tower::ServiceExt;
 use super::access::{Access, Asking, Peer, Role};
 use super::socket::Socket;
 use super::{Handle, routes};
+use crate::ended::panic_if_told;
 
 /// Connections at a time; more wait to be accepted.
 const CONNECTIONS: usize = 128;
@@ -58,12 +59,12 @@ impl Stopping {
 /// Serves until `stop` says true (or its sender is gone), then lets requests under way end, for two seconds at most.
 pub async fn serve(mut socket: Socket, handle: Handle, access: Access, stop: watch::Receiver<bool>) {
     let router = routes::router(handle).layer(axum::Extension(Stopping(stop.clone())));
-    serve_router(&mut socket, router, access, stop).await;
+    serve_router(&mut socket, router, access, stop, "api").await;
 }
 
 /// Says to everybody that lbd is starting, until `stop` says true (or its sender is gone); then the socket is free again.
 pub async fn serve_starting(mut socket: Socket, access: Access, stop: watch::Receiver<bool>) -> Socket {
-    serve_router(&mut socket, routes::starting(), access, stop).await;
+    serve_router(&mut socket, routes::starting(), access, stop, "greeting").await;
     socket
 }
 
@@ -72,6 +73,7 @@ async fn serve_router(
     router: axum::Router,
     access: Access,
     stop: watch::Receiver<bool>,
+    place: &'static str,
 ) {
     let access = Arc::new(access);
     let (slots, strangers) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(STRANGERS)));
@@ -88,6 +90,7 @@ async fn serve_router(
             };
             match accepted {
                 Ok((stream, _)) => {
+                    panic_if_told(place);
                     let Some(peer) = peer_of(&stream, &access) else { continue };
                     let asking = Asking { peer, access: Arc::clone(&access) };
                     let (router, stop) = (router.clone(), stop.clone());

@@ -13,8 +13,8 @@ use crate::desired::PoolKey;
 use crate::image::TableSlots;
 use crate::membership::{MemberId, OverrideEntry, PoolView, ServiceView};
 use crate::moment::Millis;
-use crate::reach::Reach;
-use crate::spec::{BackendAddress, Name};
+use crate::reach::{PoolReach, Reach};
+use crate::spec::Name;
 
 /// One consistent picture.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +66,7 @@ pub struct TableInfo {
 #[derive(Clone, Debug, Default)]
 pub struct Placements {
     /// Where each backend is as seen from this host.
-    pub reach: Arc<BTreeMap<(Name, BackendAddress), Reach>>,
+    pub reach: Arc<BTreeMap<Name, PoolReach>>,
     /// The slots of each table of a pool, by address.
     pub slots: BTreeMap<Name, Vec<TableSlots>>,
     /// Backends to which connections are begun while nothing comes back through this host.
@@ -82,7 +82,7 @@ impl Placements {
             own.map(|(_, slots)| u64::from(*slots)).sum()
         };
         Placement {
-            reach: self.reach.get(&(id.pool.clone(), id.address)).copied(),
+            reach: self.reach.get(&id.pool).and_then(|pool| pool.get(&id.address)).copied(),
             slots: self.slots.get(&id.pool).into_iter().flatten().map(of_table).sum(),
             no_return_path: self.lost.contains(id),
         }

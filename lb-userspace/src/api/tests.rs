@@ -116,7 +116,7 @@ impl Controller {
             }],
             tables: [(key, TableInfo { generation: 2, table_hash: 0xabc, slots: 1021 })].into(),
             placements: Placements {
-                reach: Arc::new([((member.pool.clone(), member.address), Reach::Remote)].into()),
+                reach: Arc::new([(member.pool.clone(), [(member.address, Reach::Remote)].into())].into()),
                 slots: [(member.pool.clone(), vec![Arc::from([(member.address, 500)])])].into(),
                 lost: [member].into(),
             },

@@ -207,6 +207,7 @@ impl Drain {
             Some(0) => {
                 "its flows have not been counted often enough since to know that none is left".to_owned()
             }
+            Some(1) => "it still has a flow".to_owned(),
             Some(flows) => format!("it still has {flows} flows"),
             None => "its flows have not been counted".to_owned(),
         };

@@ -215,12 +215,9 @@ impl Controller {
     fn locate(&mut self, name: &Name) {
         let listed = &self.membership.file().datapath.interfaces;
         let Some(view) = self.membership.pool_view(name) else { return };
-        let members: BTreeSet<_> = view.backends.iter().map(|backend| backend.id.address).collect();
-        let reach = Arc::make_mut(&mut self.reach);
-        reach.retain(|(pool, address), _| pool != name || members.contains(address));
-        for address in members {
-            reach.insert((name.clone(), address), self.host.locate(address.ip, listed));
-        }
+        let addresses = view.backends.iter().map(|backend| backend.id.address);
+        let places = addresses.map(|address| (address, self.host.locate(address.ip, listed))).collect();
+        Arc::make_mut(&mut self.reach).insert(name.clone(), places);
     }
 
     /// What the host makes of new backends stands beside what it makes of the file's.

@@ -91,11 +91,11 @@ impl Controller {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::moment::Millis;
 
-    fn ejected(until: u64) -> Ejected {
+    pub(in crate::controller) fn ejected(until: u64) -> Ejected {
         Ejected {
             pool: "web".parse().unwrap(),
             address: "10.0.0.1".parse().unwrap(),

@@ -7,11 +7,17 @@ use super::{Controller, Fault};
 
 /// What a task was there for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Work {
+pub(crate) enum Work {
     /// Checks of backends.
     Checks,
     /// Ways to backends.
     Ways,
+    /// The way of checks through services.
+    Probes,
+    /// Answers to lbctl.
+    Api,
+    /// Metrics.
+    Metrics,
 }
 
 impl Work {
@@ -19,6 +25,12 @@ impl Work {
     const fn loss(self) -> &'static str {
         match self {
             Self::Checks => "health checks have ended: every backend stays as it was found last",
+            Self::Probes => {
+                "the way of checks through services is no longer kept: what is taken away of it stays away, and a check that needs more finds \
+                 out nothing"
+            }
+            Self::Api => "the API is no longer served: lbctl does not reach this lbd",
+            Self::Metrics => "metrics are no longer served",
             Self::Ways => "next hops are no longer followed: a backend whose MAC or route changes is lost",
         }
     }

@@ -29,8 +29,8 @@ pub(super) struct Unsaved {
 /// Lines in the log for what has happened at one moment: a hundred thousand backends that are added are no lines to be read.
 const MOST_LINES: usize = 1000;
 
-/// Tables of a plan from which on what they took goes back to the system: a few MiB.
-const MANY_TABLES: usize = 64;
+/// Tables of a plan, or pools of which one changes, from which on what they took goes back to the system: a few MiB.
+pub(super) const MANY_TABLES: usize = 64;
 
 /// Ends the process when this many changes of plans have been carried out: the tests of crash safety set it.
 const CRASH_VARIABLE: &str = "LBD_TEST_CRASH_AFTER_CHANGES";
@@ -181,13 +181,8 @@ impl Controller {
             }
             crash_if_told();
         }
-        let Plan { changes, after, report } = plan;
-        self.image = after;
-        self.image_replaced();
-        if report.pools.len() >= MANY_TABLES {
-            drop((changes, report));
-            super::memory::give_back();
-        }
+        self.gives_back |= plan.report.pools.len() >= MANY_TABLES;
+        self.replace_image(plan.after);
         let (tuning, demand) = (self.tuning(desired), self.demand(desired));
         let mut datapath = self.write_datapath();
         datapath.reconfigure(tuning, &demand).map_err(|error| said(&error))?;
@@ -197,8 +192,7 @@ impl Controller {
 
     fn read_image(&mut self) -> Result<(), String> {
         let image = Image::read(&*self.read_datapath());
-        self.image = image.map_err(|error| said(&error))?;
-        self.image_replaced();
+        self.replace_image(image.map_err(|error| said(&error))?);
         Ok(())
     }
 

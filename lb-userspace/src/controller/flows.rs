@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Controller, Counters, Fault, REST};
+use super::effort::Effort;
+use super::{Controller, Counters, Fault};
 use crate::api::Counters as _;
 use crate::api::types::Totals;
 use crate::datapath::DatapathError;
@@ -74,12 +75,12 @@ impl Controller {
 
     /// True: somebody has lost or found the way back through this host.
     pub(super) fn observe_return_paths(&mut self) -> bool {
-        let begun = Instant::now();
-        if begun < self.look_for_replies {
+        if Instant::now() < self.look_for_replies {
             return false;
         }
+        let effort = Effort::begin();
         let is_news = self.observe_replies();
-        self.look_for_replies = begun + begun.elapsed() * REST;
+        self.look_for_replies = effort.again(Duration::ZERO);
         is_news
     }
 

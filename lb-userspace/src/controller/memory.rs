@@ -1,18 +1,34 @@
 //! Memory that was needed for a moment goes back to the system.
 //!
-//! In: nothing. Out: nothing; the process holds less. Why: a file of a hundred thousand backends is read in ten times the memory that is
-//! kept of it, in small pieces, and the allocator keeps what is freed between those that stay.
+//! In: nothing. Out: nothing; the process holds less. Why: a file of a hundred thousand backends is read, and a thousand tables are
+//! built, in several times the memory that is kept of them, and left to itself the allocator keeps all of it.
 
-/// Begins to give free memory back, beside whoever calls. In a tokio runtime.
-pub(super) fn give_back() {
-    tokio::task::spawn_blocking(trim);
+/// The largest pieces of memory that come from the heaps of threads, bytes: the large tables of a thousand pools come from the system and go back
+/// to it.
+#[cfg(target_env = "gnu")]
+const LARGE: libc::c_int = 64 << 10;
+/// What a heap keeps free at its end, bytes.
+#[cfg(target_env = "gnu")]
+const SPARE: libc::c_int = 1 << 20;
+
+/// Fixes both bounds, which grow otherwise with what is freed: to 32 and 64 MiB, for each thread. To be called before there are threads.
+#[cfg(target_env = "gnu")]
+pub(crate) fn keep_little() {
+    for (what, value) in [(libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, SPARE)] {
+        // SAFETY: mallopt takes two numbers; one that it does not take changes nothing.
+        unsafe { libc::mallopt(what, value) };
+    }
 }
 
+/// Gives back what is free between what is in use.
 #[cfg(target_env = "gnu")]
-fn trim() {
+pub(super) fn give_back() {
     // SAFETY: malloc_trim takes a number, locks what it looks at, and touches free memory alone.
     unsafe { libc::malloc_trim(0) };
 }
 
 #[cfg(not(target_env = "gnu"))]
-fn trim() {}
+pub(crate) fn keep_little() {}
+
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn give_back() {}

@@ -3,14 +3,18 @@
 //! In: the counters of backends, ten times a second. Out: suspicions, as observations of the membership. Invariant: the looks cost at
 //! most a twentieth of a CPU: what takes long is done more rarely, and that is said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Controller, Notice, REST};
+use lb_common::BackendCounters;
+
+use super::effort::Effort;
+use super::{Controller, Notice};
 use crate::desired::{BackendKey, PoolKey};
 use crate::health::passive::{Tally, Watch};
-use crate::membership::{Event, MemberId, Outcome};
+use crate::image::{PoolImage, PoolView};
+use crate::membership::{Event, MemberId, Millis, Outcome};
 use crate::spec::Name;
 
 /// From one look to the next, at least.
@@ -44,10 +48,37 @@ impl Pace {
     }
 }
 
+/// A table with which nothing was begun for so long is not looked at: nothing that was seen of it counts any more.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// Which tables have flows begun with them: of a hundred thousand backends most are idle, and of those nothing is remembered.
+#[derive(Debug, Default)]
+struct Busy {
+    /// By table: all that was ever begun, and when that was last another number than before.
+    seen: BTreeMap<PoolKey, (u64, Option<Millis>)>,
+}
+
+impl Busy {
+    /// Something was begun with this table since it was first looked at, and not long ago.
+    fn is(&mut self, table: &PoolKey, begun: u64, now: Millis) -> bool {
+        let Some((before, changed)) = self.seen.get_mut(table) else {
+            self.seen.insert(table.clone(), (begun, None));
+            return false;
+        };
+        if std::mem::replace(before, begun) != begun {
+            *changed = Some(now);
+        }
+        changed.is_some_and(|changed| now.since(changed) < IDLE)
+    }
+}
+
 /// What was seen so far, and when to look again.
 #[derive(Debug)]
 pub(super) struct Looks {
     watch: Watch,
+    busy: Busy,
+    /// When the last look was, and every counter then.
+    before: Option<(Millis, Vec<BackendCounters>)>,
     pace: Pace,
     is_seldom: bool,
     /// When to look again.
@@ -56,33 +87,40 @@ pub(super) struct Looks {
 
 impl Default for Looks {
     fn default() -> Self {
-        Self { watch: Watch::default(), pace: Pace::default(), is_seldom: false, next: Instant::now() }
+        let (watch, busy, pace) = (Watch::default(), Busy::default(), Pace::default());
+        Self { watch, busy, before: None, pace, is_seldom: false, next: Instant::now() }
     }
 }
 
 impl Controller {
     /// Takes the counters of every pool that is watched, and ejects whom they speak against.
     pub(super) fn look_at_flows(&mut self) {
-        let begun = Instant::now();
-        let tables = self.tallies();
-        self.note_pace(begun, !tables.is_empty());
+        let effort = Effort::begin();
         let now = self.clock.now();
-        self.looks.watch.retain(|table| tables.contains_key(table));
+        let Look { is_watched, tables } = self.look(now);
+        self.note_pace(effort.begun(), is_watched);
+        let judged: BTreeSet<&PoolKey> = tables.iter().map(|busy| &busy.table).collect();
+        self.looks.watch.retain(|table| judged.contains(table));
         let mut outcome = Outcome::default();
-        for (table, tallies) in tables {
+        for BusyTable { table, before, now: tallies } in tables {
             let Ok(name) = table.name.parse::<Name>() else { continue };
             let Some(policy) = self.membership.passive(&name) else { continue };
+            if let Some((at, before)) = before {
+                // Of one look nobody is suspect.
+                self.looks.watch.observe(at, &table, before, policy.patience);
+            }
             for suspect in self.looks.watch.observe(now, &table, tallies, policy.patience) {
                 let id = MemberId { pool: name.clone(), address: suspect.backend };
                 let event = Event::Suspect { id, why: Arc::from(suspect.why) };
                 outcome.absorb(self.membership.handle(now, event));
             }
         }
+        // Before what follows from it: an ejection waits for the kernel, and who is let in meanwhile has to be looked at soon.
+        self.looks.next = effort.again(INTERVAL);
         // One that may not be ejected is suspect at every look: readers are told nothing of it.
         if !outcome.is_nothing() {
             self.follow(outcome);
         }
-        self.looks.next = begun + INTERVAL.max(begun.elapsed() * REST);
     }
 
     /// Says when looks come too seldom, and when they no longer do.
@@ -95,46 +133,91 @@ impl Controller {
         }
     }
 
-    /// The counters of every table of a watched pool with more than one backend.
-    fn tallies(&self) -> BTreeMap<PoolKey, BTreeMap<BackendKey, Tally>> {
+    /// The counters of every busy table of a watched pool with more than one backend.
+    fn look(&mut self, now: Millis) -> Look {
         let is_watched =
             |key: &PoolKey| key.name.parse().is_ok_and(|name| self.membership.passive(&name).is_some());
-        let pools: Vec<_> = self
-            .image
-            .pools()
-            .filter_map(|pool| Some((pool.key.filter(|key| is_watched(key))?, pool.backends)))
-            .filter(|(_, backends)| backends.iter().filter(|backend| backend.slots > 0).count() > 1)
-            .collect();
-        let used = pools.iter().flat_map(|(_, backends)| backends).map(|backend| backend.counter);
-        let Some(last) = used.max() else { return BTreeMap::new() };
+        let tables = self.image.pools.iter().filter(|(_, pool)| pool.backends_with_slots() > 1);
+        let watched: BTreeMap<PoolKey, u16> =
+            tables.filter_map(|(id, pool)| Some((pool.key().filter(|key| is_watched(key))?, *id))).collect();
+        self.looks.busy.seen.retain(|table, _| watched.contains_key(table));
+        let used = watched.values().filter_map(|id| self.image.pools.get(id)).flat_map(PoolImage::counters);
+        let mut look = Look { is_watched: !watched.is_empty(), tables: Vec::new() };
+        let Some(last) = used.max() else { return look };
         let counters = match self.read_datapath().counters().backends(0, last + 1) {
             Ok(counters) => counters,
             Err(error) => {
                 tracing::debug!("cannot look at new connections: {error}");
-                return BTreeMap::new();
+                return look;
             }
         };
-        let table = |backends: Vec<crate::image::BackendView>| {
-            let mut tallies: BTreeMap<BackendKey, Tally> = BTreeMap::new();
-            for backend in backends {
-                let Some(counted) = counters.get(backend.counter as usize) else { continue };
-                // Two entries of one backend have one counter.
-                let tally = tallies.entry(backend.key).or_default();
-                tally.slots += backend.slots;
-                tally.begun = counted.new_flows;
-                tally.continued = counted.continued_flows;
-                tally.repeated = counted.repeated_syns;
-                tally.refused = counted.refused_flows;
-            }
-            tallies
+        let begun = |pool: &PoolImage| -> u64 {
+            let counted = pool.counters().filter_map(|counter| counters.get(counter as usize));
+            counted.fold(0, |sum, counted| sum.wrapping_add(counted.new_flows))
         };
-        pools.into_iter().map(|(key, backends)| (key, table(backends))).collect()
+        for (table, id) in watched {
+            let Some(pool) = self.image.pools.get(&id) else { continue };
+            if !self.looks.busy.is(&table, begun(pool), now) {
+                continue;
+            }
+            let Some(pool) = self.image.pool(id) else { continue };
+            // As it stood when it was still idle: what was begun since counts from the first connection on.
+            let before = self.looks.before.as_ref().filter(|_| !self.looks.watch.knows(&table));
+            let before = before.map(|(at, counters)| (*at, tallies(&pool, counters)));
+            look.tables.push(BusyTable { before, now: tallies(&pool, &counters), table });
+        }
+        self.looks.before = Some((now, counters));
+        look
     }
+}
+
+/// What a look has found.
+struct Look {
+    /// Some table is watched, busy or not.
+    is_watched: bool,
+    tables: Vec<BusyTable>,
+}
+
+/// A table that is judged.
+struct BusyTable {
+    table: PoolKey,
+    /// At the look before, where that is not known already.
+    before: Option<(Millis, BTreeMap<BackendKey, Tally>)>,
+    now: BTreeMap<BackendKey, Tally>,
+}
+
+/// The counters of a pool's backends.
+fn tallies(pool: &PoolView, counters: &[BackendCounters]) -> BTreeMap<BackendKey, Tally> {
+    let mut tallies: BTreeMap<BackendKey, Tally> = BTreeMap::new();
+    for backend in &pool.backends {
+        let Some(counted) = counters.get(backend.counter as usize) else { continue };
+        // Two entries of one backend have one counter.
+        let tally = tallies.entry(backend.key).or_default();
+        tally.slots += backend.slots;
+        tally.begun = counted.new_flows;
+        tally.continued = counted.continued_flows;
+        tally.repeated = counted.repeated_syns;
+        tally.refused = counted.refused_flows;
+    }
+    tallies
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_is_busy_from_the_first_flow_that_is_begun_until_none_was_for_long() {
+        let table = |name: &str| PoolKey { name: name.to_owned(), variant: crate::desired::Variant::V4 };
+        let mut busy = Busy::default();
+        let mut is = |begun, at| busy.is(&table("web"), begun, Millis(at));
+        assert!(!is(7, 0) && !is(7, 60_000), "what was begun before the first look says nothing");
+        assert!(is(8, 60_100) && is(8, 75_000));
+        assert!(!is(8, 75_100));
+        // Counters that begin anew are a change too.
+        assert!(is(0, 80_000));
+        assert!(!busy.is(&table("api"), 8, Millis(80_000)));
+    }
 
     #[test]
     fn looks_that_come_more_than_a_second_apart_are_said_until_they_have_come_in_time_for_a_minute() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::discovery::of_the_change;
+use super::enforce::MANY_TABLES;
 use super::whole::THE_FILE;
 use super::{Controller, Fault, Notice};
 use crate::api::{ApiError, ErrorCode};
@@ -12,7 +13,7 @@ use crate::membership::{Candidate, Options};
 use crate::netlink::{local_listening_sockets, read_host_network};
 use crate::plan::Plan;
 use crate::reach::{self, HostNetwork, Judgement};
-use crate::spec::{Problem, Spec};
+use crate::spec::{Place, Problem, Spec};
 
 /// What became of a candidate.
 pub(super) struct Accepted {
@@ -38,7 +39,7 @@ impl Controller {
             }
         }
         self.publish();
-        super::memory::give_back();
+        self.gives_back = true;
         result
     }
 
@@ -112,6 +113,8 @@ impl Controller {
         }
         self.follow(outcome);
         self.follow_sources();
+        // Of many backends any change leaves megabytes behind.
+        self.gives_back |= desired.pools.len() >= MANY_TABLES;
         Ok(Accepted { revision: self.membership.revision(), warnings })
     }
 
@@ -151,14 +154,27 @@ pub(crate) fn in_one_line(errors: &ConfigErrors) -> String {
     }
 }
 
-/// What a host makes of a configuration; the sockets that listen are looked at now.
+/// What a host makes of a configuration; the sockets that listen are looked at now, if any of them matters.
 pub(super) fn judge(spec: &Spec, host: &HostNetwork) -> Judgement {
+    if !reach::needs_sockets(spec, host) {
+        return reach::judge(spec, host);
+    }
     let mut host = host.clone();
     match local_listening_sockets(|socket| reach::is_shadowed(spec, &host, socket)) {
-        Ok(sockets) => host.sockets = sockets,
-        Err(error) => tracing::warn!("cannot see which ports are in use here: {error}"),
+        Ok(sockets) => {
+            host.sockets = sockets;
+            reach::judge(spec, &host)
+        }
+        Err(error) => {
+            let mut judgement = reach::judge(spec, &host);
+            judgement.problems.push(Problem::warning(
+                Place::Setting { key: "service.listen".to_owned() },
+                format!("cannot see which ports are in use here: {error}"),
+                "a listener on an address of this host may take the packets of a program: look with `ss -lntu`",
+            ));
+            judgement
+        }
     }
-    reach::judge(spec, &host)
 }
 
 /// The errors among these as one refusal, but those of backends that a source has named.

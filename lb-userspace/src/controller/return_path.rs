@@ -36,6 +36,10 @@ impl ReturnPaths {
         self.watched.retain(|id, _| totals.contains_key(id));
         let mut lost = BTreeSet::new();
         for (id, total) in totals {
+            // There is nothing to remember of who has had no flow.
+            if total.new_flows == 0 && !self.watched.contains_key(id) {
+                continue;
+            }
             let first = Watch { replies: total.reply_packets, flows_then: total.new_flows, suspected: None };
             let watch = self.watched.entry(id.clone()).or_insert(Watch {
                 // A daemon that starts anew takes what was counted before as good if there was any reply.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Controller;
 use crate::ended;
+use crate::image::Image;
 
 /// A grace period is over, or could not be waited for.
 #[derive(Debug)]
@@ -35,10 +36,10 @@ impl Settling {
 }
 
 impl Controller {
-    /// The image is another one than before.
-    pub(super) fn image_replaced(&mut self) {
+    /// The image is this one now.
+    pub(super) fn replace_image(&mut self, image: Image) {
+        self.image.replace(image);
         self.settling.writes += 1;
-        self.walk_goes_on();
         self.settle_later();
     }
 
@@ -49,7 +50,7 @@ impl Controller {
         self.settling.is_waiting = true;
         let (writes, done) = (self.settling.writes, self.settling.done.clone());
         let grace = Arc::clone(self.read_datapath().grace());
-        let wait = tokio::task::spawn_blocking(move || grace.wait());
+        let wait = tokio::task::spawn_blocking(move || grace.wait_unhurried());
         tokio::spawn(async move {
             let result = ended::result(wait.await);
             // A controller that has ended does not care.

@@ -17,7 +17,7 @@ use super::passive::Looks;
 use super::probes::Probes;
 use super::return_path::ReturnPaths;
 use super::settle::Settling;
-use super::walk::Walking;
+use super::ways_back::Missing;
 use super::written::Writer;
 use super::{Clock, Controller, Fault, Inbox, Names, Notice, Order, Published};
 use crate::api::{self, EventLog, Snapshot};
@@ -56,6 +56,8 @@ pub struct Senders {
     pub commands: mpsc::Sender<api::Command>,
     /// For signals.
     pub orders: mpsc::Sender<Order>,
+    /// For the end of tasks that serve others.
+    pub(crate) ended: mpsc::UnboundedSender<(Work, String)>,
 }
 
 impl Controller {
@@ -100,18 +102,20 @@ impl Controller {
         let (walked, walked_inbox) = mpsc::unbounded_channel();
         let prober = Prober::default();
         let (health, checks) = HealthEngine::start(default_probe_limit(), health_events, prober.clone());
-        let path = ProbePath::start(network_events.clone())?;
+        let (path, keeper) = ProbePath::start(network_events.clone())?;
         let (resolver, ways) = NextHopResolver::start(network_events)?;
         let (ended, ended_inbox) = mpsc::unbounded_channel();
-        tell(checks, ended.clone(), Work::Checks);
-        tell(ways, ended, Work::Ways);
+        for (task, work) in [(checks, Work::Checks), (ways, Work::Ways), (keeper, Work::Probes)] {
+            // Nobody waits for who tells it.
+            drop(tell(task, ended.clone(), work));
+        }
         let (commands, command_inbox) = mpsc::channel(64);
         let (orders, order_inbox) = mpsc::channel(4);
         let mut controller = Self {
             clock,
             config,
             membership: candidate.membership,
-            image,
+            image: image.into(),
             datapath: Arc::new(RwLock::new(datapath)),
             state,
             damaged: left.damaged,
@@ -127,9 +131,11 @@ impl Controller {
             writer: Writer::new(answers, ejections),
             ejections: Kept::new(kept_ejections),
             looks: Looks::default(),
+            missing_ways: Missing::default(),
             probes: Probes::new(path, prober),
             settling: Settling::new(settled),
-            walking: Walking::new(walked),
+            walked,
+            gives_back: false,
             published: Published {
                 snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
                 counter: watch::Sender::new(0),
@@ -178,8 +184,8 @@ impl Controller {
         controller.missing = missing;
         controller.follow_sources();
         controller.publish();
-        super::memory::give_back();
-        Ok((controller, Senders { commands, orders }))
+        controller.gives_back = true;
+        Ok((controller, Senders { commands, orders, ended }))
     }
 
     /// Fills the tables and puts the program on the interfaces.

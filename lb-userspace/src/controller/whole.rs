@@ -101,7 +101,6 @@ impl Controller {
         let accepted = self.accept(candidate, who, foreseen.plan)?;
         done.revision = accepted.revision;
         done.warnings.extend(accepted.warnings);
-        super::memory::give_back();
         Ok(done)
     }
 

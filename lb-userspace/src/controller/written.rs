@@ -2,12 +2,14 @@
 //! for it.
 //!
 //! In: answers, and which sources there are; ejections. Out: what has become of each. Invariants: what was handed over last is what a file
-//! says in the end, however much comes meanwhile; nobody waits for the disk but at the end ([`Writer::finish`]).
+//! says in the end, however much comes meanwhile; nobody waits for the disk but at the end ([`Writer::finish`]); a fault of lbd in the writing
+//! of one thing is told as a disk's is, and the next is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::ended;
 use crate::membership::Ejected;
 use crate::spec::SourceId;
 use crate::state::{AnswerFiles, EjectionFile, Said, StateError};
@@ -20,9 +22,12 @@ pub(super) struct Writer {
     work: Arc<Work>,
 }
 
+type Perform = dyn Fn(&Job) -> Result<(), StateError> + Send + Sync;
+
 struct Work {
-    files: AnswerFiles,
     ejections: EjectionFile,
+    /// Does it, in the thread that asks for it.
+    perform: Box<Perform>,
     queue: Mutex<Queue>,
     /// Held from the choice of what is written next until it is: of two writers the later one writes what came later.
     turn: Mutex<()>,
@@ -62,7 +67,23 @@ impl Queue {
 impl Writer {
     /// Writes into these files.
     pub(super) fn new(files: AnswerFiles, ejections: EjectionFile) -> Self {
-        Self { work: Arc::new(Work { files, ejections, queue: Mutex::default(), turn: Mutex::default() }) }
+        let file = ejections.clone();
+        Self::with(ejections, move |job| match job {
+            Job::Ejections(ejections) => file.write(ejections.clone()),
+            Job::Keep(kept) => {
+                files.forget(kept);
+                Ok(())
+            }
+            Job::Answer(id, said) => files.write(id, said),
+        })
+    }
+
+    fn with(
+        ejections: EjectionFile,
+        perform: impl Fn(&Job) -> Result<(), StateError> + Send + Sync + 'static,
+    ) -> Self {
+        let (queue, turn) = (Mutex::default(), Mutex::default());
+        Self { work: Arc::new(Work { ejections, perform: Box::new(perform), queue, turn }) }
     }
 
     /// Has this written in the place of what the source said before. Called in a tokio runtime.
@@ -134,16 +155,16 @@ impl Work {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(job) = self.queue().next() else { return false };
         let in_words = |error: StateError| error.to_string();
-        match job {
-            Job::Ejections(ejections) => {
-                let result = self.ejections.write(ejections.clone()).map(|()| ejections).map_err(in_words);
-                self.queue().ejections_written = Some(result);
+        let result = ended::caught(|| (self.perform)(&job)).and_then(|done| done.map_err(in_words));
+        match (job, result) {
+            (Job::Ejections(ejections), result) => {
+                self.queue().ejections_written = Some(result.map(|()| ejections));
             }
-            Job::Keep(kept) => self.files.forget(&kept),
-            Job::Answer(id, said) => {
-                let result = self.files.write(&id, &said).map_err(in_words);
-                self.queue().written.push((id, result));
+            (Job::Keep(_), Ok(())) => {}
+            (Job::Keep(_), Err(why)) => {
+                tracing::error!("answers of sources that are gone stay written down: {why}")
             }
+            (Job::Answer(id, _), result) => self.queue().written.push((id, result)),
         }
         true
     }
@@ -151,6 +172,9 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::ejections::tests::ejected;
     use super::*;
     use crate::moment::Millis;
     use crate::spec::Backends;
@@ -215,19 +239,48 @@ mod tests {
         assert!(matches!(&results[..], [(_, Err(_))]), "{results:?}");
     }
 
+    /// A fault in one thing is that one's alone.
+    #[tokio::test]
+    async fn a_fault_of_lbd_is_told_and_the_rest_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let (state, _) = StateDir::open(directory.path()).unwrap();
+        let files = state.answer_files();
+        let wrote = files.clone();
+        let writer = Writer::with(state.ejection_file(), move |job| match job {
+            Job::Answer(id, said) if *id != self::id("a") => wrote.write(id, said),
+            _ => panic!("a word"),
+        });
+        // Whichever thread it comes to: that of the runtime, or who waits for the end.
+        for time in 0..3 {
+            writer.eject(Vec::new());
+            writer.put(id("a"), said(time));
+            writer.keep([id("a"), id("b")].into());
+            writer.put(id("b"), said(time));
+            writer.finish();
+            let why = "a fault of lbd: a word".to_owned();
+            assert_eq!(writer.ejections_result(), Some(Err(why.clone())));
+            let results = writer.results();
+            assert!(
+                results.contains(&(id("a"), Err(why))) && results.contains(&(id("b"), Ok(()))),
+                "{results:?}"
+            );
+            assert_eq!(files.read(), [(id("b"), said(time))].into());
+        }
+        // The runtime's thread lives as well.
+        writer.put(id("b"), said(3));
+        let is_written = async {
+            while files.read() != [(id("b"), said(3))].into() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), is_written).await.unwrap();
+    }
+
     #[tokio::test]
     async fn ejections_that_came_last_are_what_stands_in_their_file() {
         let directory = tempfile::tempdir().unwrap();
         let (state, _) = StateDir::open(directory.path()).unwrap();
         let writer = Writer::new(state.answer_files(), state.ejection_file());
-        let ejected = |until: u64| Ejected {
-            pool: "web".parse().unwrap(),
-            address: "10.0.0.1".parse().unwrap(),
-            until: Millis(until),
-            times: 1,
-            waiting: None,
-            why: "0 of 12 new connections went on".to_owned(),
-        };
         for until in 0..50 {
             writer.eject(vec![ejected(until)]);
         }

@@ -158,11 +158,13 @@ fn read_sums<T: Sum>(map: BorrowedFd<'_>, first: u32, count: u32) -> io::Result<
     let mut sums = Vec::with_capacity(count as usize);
     let mut next = first;
     let end = first.saturating_add(count);
+    // For all batches: so large a piece comes from the system each time.
+    let most = BATCH.min(count as usize);
+    let (mut keys, mut values) = (vec![0_u32; most], vec![0_u8; most * element]);
     while next < end {
         let wanted = BATCH.min((end - next) as usize);
-        let mut keys = vec![0_u32; wanted];
-        let mut values = vec![0_u8; wanted * element];
-        let read = syscall::lookup_batch(map.as_fd(), next, &mut keys, &mut values)?;
+        let (keys, values) = (&mut keys[..wanted], &mut values[..wanted * element]);
+        let read = syscall::lookup_batch(map.as_fd(), next, keys, values)?;
         if read == 0 {
             break;
         }

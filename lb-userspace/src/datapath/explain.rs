@@ -94,7 +94,8 @@ struct Context {
 }
 
 impl Datapath {
-    /// Asks the program about a packet that comes in by the interface with index `interface`.
+    /// Asks the program about a packet that comes in by the interface with index `interface`. `&mut`: a run that was asked for is no packet (it
+    /// may be interrupted before Linux 6.3), so [`crate::store::Store::grace`] need not wait for it, and nothing is written while it is under way.
     ///
     /// # Errors
     /// [`DatapathError::Run`]; also for addresses of two families.
@@ -119,7 +120,7 @@ impl Datapath {
     }
 
     /// Runs the balancer itself on a frame that is said to come in by an interface: counters move, flows are made, nothing
-    /// is sent. For tests and measurements.
+    /// is sent. For tests and measurements: unlike packets it may be interrupted before Linux 6.3, so none of a plan's writes may go beside it.
     ///
     /// # Errors
     /// [`DatapathError::Run`].

@@ -147,7 +147,7 @@ impl WalkedTables {
     /// # Errors
     /// The kernel does not let us wait; nothing was freed.
     pub fn scan(&self) -> io::Result<FlowScan> {
-        self.grace.wait()?;
+        self.grace.wait_unhurried()?;
         Ok(self.flows().sweep(self.now))
     }
 

@@ -5,8 +5,7 @@
 //! never more of those than the limit; a probe that has to wait for its turn is started as soon as one ends, oldest
 //! first, and counted when it is late. It ends, and its probes with it, when the last handle is dropped.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -19,6 +18,7 @@ use super::probe::{Kind, ProbeReport, ask};
 use super::prober::Prober;
 use super::questions::{Due, QuestionNumber, Questions};
 use super::target::{HealthEvent, Target, TargetId};
+use crate::ended::panic_if_told;
 
 /// A probe that starts this long after its planned time is counted as late.
 const LATE: Duration = Duration::from_millis(100);
@@ -111,16 +111,6 @@ impl<Id: TargetId + Send + Sync + 'static> HealthEngine<Id> {
     }
 }
 
-/// Panics when this many probes have been started: the test of what is said then sets it.
-const PANIC_VARIABLE: &str = "LBD_TEST_PANIC_AFTER_CHECKS";
-
-fn panic_if_told() {
-    static LEFT: LazyLock<Option<AtomicU64>> =
-        LazyLock::new(|| Some(AtomicU64::new(std::env::var(PANIC_VARIABLE).ok()?.parse().ok()?)));
-    let is_last = LEFT.as_ref().is_some_and(|left| left.fetch_sub(1, Ordering::Relaxed) == 1);
-    assert!(!is_last, "{PANIC_VARIABLE} is set");
-}
-
 /// One probe that has ended.
 type Done = (QuestionNumber, u64, Kind, ProbeReport);
 
@@ -188,7 +178,7 @@ impl<Id: TargetId + Send + Sync + 'static> Work<Id> {
     fn start_probe(&mut self, due: Due) {
         let Due { question, probe, address, through, spec, pools, late } = due;
         let Some(kind) = Kind::of(&spec) else { return };
-        panic_if_told();
+        panic_if_told("checks");
         if late > LATE {
             self.counters.late();
         }

@@ -108,6 +108,11 @@ impl Watch {
         table.judge(patience)
     }
 
+    /// It has seen this table before.
+    pub fn knows(&self, table: &PoolKey) -> bool {
+        self.tables.contains_key(table)
+    }
+
     /// Forgets the tables that are none of these.
     pub fn retain(&mut self, is_watched: impl Fn(&PoolKey) -> bool) {
         self.tables.retain(|table, _| is_watched(table));

@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use lb_common::NextHop;
 use lb_common::backend_state::LIVE;
 use lb_datapath::maglev::TableWord;
+use zerocopy::FromZeros as _;
 
 use super::{Image, PoolImage, ServiceImage, digest, slot_counts};
 use crate::change::Change;
@@ -18,7 +20,11 @@ impl Image {
         match change {
             Change::Grace => self.unsettled = false,
             Change::NextHop { index, hop } => {
-                set(Arc::make_mut(&mut self.next_hops).as_mut_slice(), *index, *hop)
+                let next_hops = Arc::make_mut(&mut self.next_hops);
+                if next_hops.len() <= *index as usize && *index < self.sizes.next_hops {
+                    next_hops.resize(*index as usize + 1, NextHop::new_zeroed());
+                }
+                set(next_hops.as_mut_slice(), *index, *hop);
             }
             Change::Source { index, source } => set(&mut self.sources, *index, source.address),
             Change::Filter { index, bits } => {

@@ -36,11 +36,12 @@ impl Image {
             },
             services: BTreeMap::new(),
             pools: BTreeMap::new(),
-            next_hops: Arc::new(entries::<4, NextHop>(store, Table::NextHops)?),
+            next_hops: Arc::new(next_hops(store)?),
             sources: entries::<2, Address>(store, Table::Sources)?,
             directory: Arc::new(words(store, Table::Directory)?),
             filter: Arc::new(words(store, Table::EndpointFilter)?),
             rest: Rest::default(),
+            ways: Arc::default(),
             unsettled: true,
             used_counters: 0,
             blocks: BTreeMap::new(),
@@ -113,6 +114,7 @@ fn read_pool(store: &impl Store, record: [u64; 4], name: String) -> Result<PoolI
         report: PoolReport { generation, table_hash },
         current,
         inputs: None,
+        placed: None,
     })
 }
 
@@ -127,6 +129,15 @@ fn current(records: &[BackendRecord]) -> BTreeMap<BackendKey, u16> {
         }
     }
     current.into_iter().map(|(key, (local, _))| (key, local)).collect()
+}
+
+/// Those up to the last that was ever used.
+fn next_hops(store: &impl Store) -> Result<Vec<NextHop>, StoreError> {
+    let mut next_hops = entries::<4, NextHop>(store, Table::NextHops)?;
+    let used = next_hops.iter().rposition(|hop| hop.kind != 0).map_or(0, |last| last + 1);
+    next_hops.truncate(used);
+    next_hops.shrink_to_fit();
+    Ok(next_hops)
 }
 
 /// All words of a table.

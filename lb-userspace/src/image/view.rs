@@ -142,6 +142,17 @@ impl Image {
 }
 
 impl PoolImage {
+    /// Backends that have slots in its table.
+    pub(crate) fn backends_with_slots(&self) -> usize {
+        let slots = |local: u16| self.slot_counts.get(usize::from(local)).copied().unwrap_or_default();
+        self.entries().filter(|(local, record)| record.is_live() && slots(*local) > 0).count()
+    }
+
+    /// Index of the counters of each entry in use.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = u32> {
+        self.entries().filter(|(_, record)| record.is_live()).map(|(_, record)| record.counter)
+    }
+
     fn view(&self, id: u16, sources: &[Address]) -> PoolView {
         let live = self.entries().filter(|(_, record)| record.is_live());
         let backends = live.map(|(local, record)| BackendView {

@@ -3,14 +3,16 @@
 //! In: settled pools, services, ways. Out: [`Desired`], changed in place where pools and services were touched. Invariant:
 //! a function of members, weights and verdicts alone; the order in which they came leaves no trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::pool::{Pool, variant_of};
 use super::ramp;
 use super::ways::{Ways, sources};
 use crate::desired::{Desired, DesiredBackend, DesiredPool, DesiredService, PoolKey, Variant};
 use crate::reach::on_loopback;
+use crate::sorted;
 use crate::spec::{BackendAddress, DatapathSpec, Name, OnLoss, ServiceSpec, maglev_size};
 
 const VARIANTS: [Variant; 3] = [Variant::V4, Variant::V6, Variant::Any];
@@ -28,35 +30,48 @@ pub(super) fn put_pool(
         let key = PoolKey { name: name.as_str().to_owned(), variant };
         match pool.filter(|_| wanted.contains(&variant)) {
             Some(pool) => {
-                desired.pools.insert(key, table(pool, variant, ways, datapath));
+                put_table(desired, key, table(pool, variant, ways, datapath));
             }
             None => {
                 desired.pools.remove(&key);
             }
         }
     }
-    for ip in pool.into_iter().flat_map(Pool::addresses) {
-        put_way(desired, ip, ways);
+    put_ways(desired, &pool.into_iter().flat_map(Pool::addresses).collect(), ways);
+}
+
+/// True: it is another than before, which otherwise stays the very same value.
+pub(super) fn put_table(desired: &mut Desired, key: PoolKey, table: DesiredPool) -> bool {
+    let is_other = desired.pools.get(&key).is_none_or(|before| **before != table);
+    if is_other {
+        desired.pools.insert(key, Arc::new(table));
     }
+    is_other
 }
 
 /// The desired tables of this pool are others than those that its members now ask for.
 pub(super) fn differs(desired: &Desired, pool: &Pool, ways: &Ways, datapath: &DatapathSpec) -> bool {
     pool.variants().into_iter().any(|variant| {
         let key = PoolKey { name: pool.name.as_str().to_owned(), variant };
-        desired.pools.get(&key) != Some(&table(pool, variant, ways, datapath))
+        desired.pools.get(&key).is_none_or(|before| **before != table(pool, variant, ways, datapath))
     })
 }
 
-/// Takes the way to `ip` as it is now.
-pub(super) fn put_way(desired: &mut Desired, ip: IpAddr, ways: &Ways) {
-    match ways.next_hop(ip) {
-        Some(hop) => {
-            desired.next_hops.insert(ip, hop);
-        }
-        None => {
-            desired.next_hops.remove(&ip);
-        }
+/// The way to one of these addresses is another than the maps should have by now.
+pub(super) fn ways_differ(desired: &Desired, addresses: &BTreeSet<IpAddr>, ways: &Ways) -> bool {
+    addresses.iter().any(|ip| desired.next_hops.get(ip).copied() != ways.next_hop(*ip))
+}
+
+/// Takes the ways to these addresses as they are now.
+pub(super) fn put_ways(desired: &mut Desired, addresses: &BTreeSet<IpAddr>, ways: &Ways) {
+    if !ways_differ(desired, addresses, ways) {
+        return;
+    }
+    let next_hops = Arc::make_mut(&mut desired.next_hops);
+    let known = addresses.iter().filter_map(|ip| Some((*ip, ways.next_hop(*ip)?)));
+    sorted::extend(next_hops, known.collect());
+    for ip in addresses.iter().filter(|ip| ways.next_hop(**ip).is_none()) {
+        next_hops.remove(ip);
     }
 }
 

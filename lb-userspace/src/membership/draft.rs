@@ -95,7 +95,7 @@ impl<'a> Draft<'a> {
         let Some(spec) = self.next.definitions.pool(name) else {
             for (address, member) in old.iter().flat_map(|old| &old.members) {
                 let id = MemberId { pool: name.clone(), address: *address };
-                self.member_removed(&id, &member.over.clone());
+                self.member_removed(&id, &member.over);
             }
             self.next.pools.remove(name);
             return;
@@ -153,7 +153,10 @@ impl<'a> Draft<'a> {
         if self.touched_pools.iter().any(gone) {
             let wanted = self.next.next_hop_targets();
             self.outcome.ways_forgotten = Arc::make_mut(&mut self.next.ways).retain(&wanted);
-            Arc::make_mut(&mut self.next.desired).next_hops.retain(|ip, _| wanted.contains(ip));
+            let desired = Arc::make_mut(&mut self.next.desired);
+            if desired.next_hops.keys().any(|ip| !wanted.contains(ip)) {
+                Arc::make_mut(&mut desired.next_hops).retain(|ip, _| wanted.contains(ip));
+            }
         }
     }
 

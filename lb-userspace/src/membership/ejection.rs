@@ -121,7 +121,7 @@ impl Pool {
         }
         let ejection = Ejection::next(member, &policy, now, why);
         if let Some(member) = self.members.get_mut(&address) {
-            member.ejection = Some(ejection);
+            member.ejection = Some(Box::new(ejection));
         }
         true
     }

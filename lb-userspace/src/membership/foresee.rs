@@ -4,6 +4,7 @@
 //! backend that came with it. Invariant: never put in force; a plan would otherwise say that a new backend moves no slot, because
 //! in the very moment of the change it has none.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,14 +26,16 @@ impl Membership {
             return None;
         }
         let mut next = self.clone();
-        for (_, addresses) in &waiting {
-            for BackendAddress { ip, .. } in addresses {
-                if !matches!(next.ways.of(*ip), Way::Known) {
-                    // Any address will do in the place of this host's own: it is only counted.
-                    Arc::make_mut(&mut next.ways).report(*ip, WayState::Unneeded { source: Some(*ip) });
-                }
-            }
-        }
+        let addresses = waiting.iter().flat_map(|(_, addresses)| addresses);
+        let unknown = addresses.filter(|address| !matches!(next.ways.of(address.ip), Way::Known));
+        // Counted, never put in force. One for all, as a host has one: each its own would be more than the tables hold.
+        let sources = [true, false].map(|is_v4| (is_v4, next.ways.some_own_address(is_v4)));
+        let source =
+            |ip: IpAddr| sources.iter().find(|(is_v4, _)| *is_v4 == ip.is_ipv4()).map(|found| found.1);
+        let known =
+            |address: &BackendAddress| (address.ip, WayState::Unneeded { source: source(address.ip) });
+        let known = unknown.map(known).collect();
+        Arc::make_mut(&mut next.ways).take(known);
         for (name, addresses) in waiting {
             if let Some(pool) = next.pools.get_mut(&name) {
                 let pool = Arc::make_mut(pool);

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::assemble::put_table;
 use super::pool::Pool;
 use super::probes::{CheckId, Probes};
 use super::through::Asked;
@@ -42,8 +43,7 @@ pub(super) fn put(
                 let key = ListenerKey { addr: probe, port: Some(asked.port), protocol };
                 let service = check.service(&key, tunnel);
                 let table = DesiredPool { table_len: MAGLEV_SIZES[0], backends: backends.clone() };
-                is_changed |= desired.pools.get(&service.pool) != Some(&table);
-                desired.pools.insert(service.pool.clone(), table);
+                is_changed |= put_table(desired, service.pool.clone(), table);
                 is_changed |= desired.services.get(&key) != Some(&service);
                 desired.services.insert(key, service);
             }

@@ -131,17 +131,15 @@ impl Membership {
         let told: BTreeSet<IpAddr> = ways.iter().map(|(ip, _)| *ip).collect();
         let wanted: BTreeSet<IpAddr> =
             self.pools.values().flat_map(|pool| pool.addresses_among(&told)).collect();
-        let mut changed = BTreeSet::new();
-        for (ip, state) in ways {
-            if wanted.contains(&ip) && Arc::make_mut(&mut self.ways).report(ip, state) {
-                changed.insert(ip);
-            }
+        let news = self.ways.news(ways.into_iter().filter(|(ip, _)| wanted.contains(ip)).collect());
+        if news.is_empty() {
+            return BTreeSet::new();
         }
-        for ip in &changed {
-            if self.desired.next_hops.get(ip).copied() != self.ways.next_hop(*ip) {
-                assemble::put_way(Arc::make_mut(&mut self.desired), *ip, &self.ways);
-                outcome.desired_changed = true;
-            }
+        let changed: BTreeSet<IpAddr> = news.keys().copied().collect();
+        Arc::make_mut(&mut self.ways).take(news);
+        if assemble::ways_differ(&self.desired, &changed, &self.ways) {
+            assemble::put_ways(Arc::make_mut(&mut self.desired), &changed, &self.ways);
+            outcome.desired_changed = true;
         }
         let leads_there = |pool: &Arc<Pool>| !pool.addresses_among(&changed).is_empty();
         self.pools.iter().filter(|(_, pool)| leads_there(pool)).map(|(name, _)| name.clone()).collect()

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::ejection::Ejection;
@@ -35,7 +35,8 @@ pub struct Claim {
 pub(super) struct Member {
     /// Never empty; the first one's weight counts: the file's before lbctl's.
     pub(super) claims: Vec<Claim>,
-    pub(super) over: Override,
+    /// One that says nothing is the same for all.
+    pub(super) over: Arc<Override>,
     /// Where its checks go, those through services besides; `None`: it is not checked.
     pub(super) check: Option<SocketAddr>,
     /// Its checks that go through services, by the listener that is asked.
@@ -51,23 +52,29 @@ pub(super) struct Member {
     /// It is ejected now.
     pub(super) is_ejected: bool,
     /// It was ejected, perhaps long ago.
-    pub(super) ejection: Option<Ejection>,
+    pub(super) ejection: Option<Box<Ejection>>,
     /// Its weight is still growing.
     pub(super) ramp: Option<Ramp>,
     /// Tenths of its weight that count now.
     pub(super) tenths: u8,
 }
 
+/// What is held against the definition of nearly every backend.
+pub(super) fn no_override() -> Arc<Override> {
+    static NONE: LazyLock<Arc<Override>> = LazyLock::new(Arc::default);
+    Arc::clone(&NONE)
+}
+
 impl Member {
     fn new() -> Self {
         Self {
             claims: Vec::new(),
-            over: Override::default(),
+            over: no_override(),
             check: None,
             through: BTreeMap::new(),
             is_asked: false,
             health: Health::Unknown,
-            detail: Arc::from(""),
+            detail: Arc::default(),
             held: None,
             verdict: Verdict::default(),
             is_reachable: false,
@@ -97,10 +104,10 @@ impl Member {
     /// Forgets what is known of its health: nobody has looked in the meantime.
     pub(super) fn forget(&mut self) {
         self.health = Health::Unknown;
-        self.detail = Arc::from("");
+        self.detail = Arc::default();
         self.held = None;
         for asked in self.through.values_mut() {
-            (asked.health, asked.detail) = (Health::Unknown, Arc::from(""));
+            (asked.health, asked.detail) = (Health::Unknown, Arc::default());
         }
     }
 
@@ -169,7 +176,7 @@ pub(super) struct Users {
 pub(super) struct MemberChanges {
     pub(super) added: Vec<(BackendAddress, Origin)>,
     /// With the override that ended.
-    pub(super) removed: Vec<(BackendAddress, Override)>,
+    pub(super) removed: Vec<(BackendAddress, Arc<Override>)>,
 }
 
 impl Pool {
@@ -216,13 +223,19 @@ impl Pool {
                 if check.is_none() {
                     // Nobody looks any more; what was found ages.
                     member.health = Health::Unknown;
-                    member.detail = Arc::from("");
+                    member.detail = Arc::default();
                 }
                 member.check = check;
                 member
             });
-            member.claims.push(Claim { origin: backend.origin.clone(), weight: backend.weight });
-            member.claims.sort();
+            let claim = Claim { origin: backend.origin.clone(), weight: backend.weight };
+            if member.claims.is_empty() {
+                // Without room for more: as a rule there is one.
+                member.claims = vec![claim];
+            } else {
+                member.claims.push(claim);
+                member.claims.sort();
+            }
         }
         for (address, member) in old.iter().flat_map(|old| &old.members) {
             if !members.contains_key(address) {
@@ -241,7 +254,8 @@ impl Pool {
             passive: spec.passive,
             services,
             behind,
-            members,
+            // Collected anew, as a tree whose nodes are full.
+            members: members.into_iter().collect(),
             modes: old.map(|old| old.modes.clone()).unwrap_or_default(),
             stand_ins: old.map(|old| old.stand_ins.clone()).unwrap_or_default(),
         };

@@ -96,7 +96,7 @@ impl Refusal {
         let hint = match known {
             Some(near) => format!("did you mean {near:?}?"),
             None => {
-                format!("see what there is with lbctl {} list", if what == "pool" { "service" } else { what })
+                format!("see what there is with lbctl {what} list")
             }
         };
         Self::new(RefusalCode::NotFound, format!("there is no {what} {name:?}"), hint)
@@ -114,7 +114,7 @@ impl Refusal {
     /// A definition of another origin; `instead` is the override that would do for now.
     pub(super) fn owner(what: &str, origin: &Origin, verb: &str, instead: Option<String>) -> Self {
         let edit = match origin {
-            Origin::File { path, line } => format!("edit {path} line {line} and reload"),
+            Origin::File { path, line } => format!("edit {path} line {line}, then `lbctl apply`"),
             Origin::Cli => "use lbctl".to_owned(),
             Origin::Discovery { source } => format!("change it in {source}"),
         };

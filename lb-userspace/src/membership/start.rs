@@ -57,9 +57,7 @@ impl Membership {
     pub fn start(now: Millis, start: Start) -> Result<Candidate, Refusal> {
         let Start { file, cli, overrides, saved, set_aside, discovered, ejections, pinned } = start;
         let mut ways = Ways::default();
-        for (ip, state) in pinned.ways {
-            ways.report(ip, state);
-        }
+        ways.take(pinned.ways.into_iter().collect());
         let same = saved.as_ref().is_some_and(|(_, saved)| saved.means_the_same(&file));
         let cli = Arc::new(cli);
         let empty = Self {
@@ -200,7 +198,7 @@ impl Draft<'_> {
                 .and_then(|pool| Arc::make_mut(pool).members.get_mut(&id.address));
             match member {
                 Some(member) if !value.is_empty() => {
-                    member.over = value;
+                    member.over = Arc::new(value);
                     self.next.overridden.insert(id);
                 }
                 Some(_) => {}

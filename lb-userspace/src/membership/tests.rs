@@ -5,8 +5,10 @@ use std::time::Duration;
 use super::*;
 use crate::config;
 use crate::desired::{DesiredBackend, DesiredNextHop, PoolKey, Variant};
+use crate::plan::tests::histories::histories;
 use crate::spec::HealthKind;
 
+mod ask;
 mod discovered;
 mod ejection;
 mod ejection_kept;
@@ -37,11 +39,6 @@ backends = ["10.0.0.1", "10.0.0.2:81"]
 
 const ONE: &str = "10.0.0.1";
 const TWO: &str = "10.0.0.2:81";
-
-/// How many random histories a test goes through: so many, or what `LBD_HISTORIES` says.
-fn histories(usually: u32) -> u32 {
-    std::env::var("LBD_HISTORIES").map_or(usually, |count| count.parse().expect("LBD_HISTORIES is a number"))
-}
 
 /// A membership with a clock and shorthands.
 struct World {
@@ -185,6 +182,12 @@ impl World {
 
     fn way(&mut self, ip: &str, state: WayState) -> Outcome {
         self.membership.handle(self.now, Event::Way { ip: ip.parse().unwrap(), state })
+    }
+
+    /// New connections to this backend of `web` do not go on.
+    fn suspect(&mut self, backend: &str) -> Outcome {
+        let why = Arc::from("0 of 12 new connections went on");
+        self.membership.handle(self.now, Event::Suspect { id: id("web", backend), why })
     }
 
     /// Every way is known and every check has succeeded.

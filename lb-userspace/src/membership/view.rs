@@ -30,13 +30,13 @@ pub struct BackendView {
     /// What was observed.
     pub health: Health,
     /// What the last check found, in words.
-    pub detail: String,
+    pub detail: Arc<str>,
     /// New flows may come to it.
     pub eligible: bool,
     /// Why not, or what is worth knowing; may be empty.
     pub reason: String,
     /// The operator's hand on it; empty when there is none.
-    pub over: Override,
+    pub over: Arc<Override>,
     /// It is checked.
     pub checked: bool,
     /// Its new connections did not go on, so it gets none for a while.
@@ -236,10 +236,10 @@ impl Pool {
             state: member.commanded(),
             // Without a check it counts as healthy.
             health: if member.check.is_some() { member.health } else { Health::Healthy },
-            detail: member.detail.to_string(),
+            detail: Arc::clone(&member.detail),
             eligible: self.takes_new(address, member),
             reason: self.reason(address, member),
-            over: member.over.clone(),
+            over: Arc::clone(&member.over),
             checked: member.check.is_some() && member.commanded() != Commanded::Disabled,
             ejected: member.is_ejected,
         }

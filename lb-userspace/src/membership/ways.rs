@@ -4,10 +4,11 @@
 //! Invariant: an address nobody has reported on has no way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::eligibility::Way;
 use crate::desired::{DesiredNextHop, Variant};
+use crate::sorted;
 use crate::spec::DatapathSpec;
 
 /// What is known of the way to one address.
@@ -34,6 +35,15 @@ pub enum WayState {
     },
 }
 
+impl WayState {
+    fn source(&self) -> Option<IpAddr> {
+        match self {
+            Self::Resolved { source, .. } | Self::Unneeded { source } => *source,
+            Self::Resolving | Self::Unresolved { .. } => None,
+        }
+    }
+}
+
 /// The ways to every address that was reported on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ways {
@@ -50,13 +60,22 @@ impl Ways {
         }
     }
 
-    /// True: it is another than before.
-    pub(super) fn report(&mut self, ip: IpAddr, state: WayState) -> bool {
-        let is_known = matches!(self.of(ip), Way::Known);
-        if is_known && state == WayState::Resolving {
-            return false;
+    /// Of these reports, in the order they came in, those that make something another than it was, as it is in the end.
+    pub(super) fn news(&self, reports: Vec<(IpAddr, WayState)>) -> BTreeMap<IpAddr, WayState> {
+        let mut news: BTreeMap<IpAddr, WayState> = BTreeMap::new();
+        for (ip, state) in reports {
+            let before = news.get(&ip).or_else(|| self.states.get(&ip));
+            let is_known = matches!(before, Some(WayState::Resolved { .. } | WayState::Unneeded { .. }));
+            if before != Some(&state) && !(is_known && state == WayState::Resolving) {
+                news.insert(ip, state);
+            }
         }
-        self.states.insert(ip, state.clone()).as_ref() != Some(&state)
+        news
+    }
+
+    /// Takes what is new.
+    pub(super) fn take(&mut self, news: BTreeMap<IpAddr, WayState>) {
+        sorted::extend(&mut self.states, news);
     }
 
     /// Forgets every address that is nobody's, and says which those are.
@@ -72,10 +91,17 @@ impl Ways {
     }
 
     fn own_address(&self, ip: IpAddr) -> Option<IpAddr> {
-        match self.states.get(&ip) {
-            Some(WayState::Resolved { source, .. } | WayState::Unneeded { source }) => *source,
-            _ => None,
-        }
+        self.states.get(&ip).and_then(WayState::source)
+    }
+
+    /// An address of this host towards some backend; while none is known, one that nobody has (RFC 5737, RFC 3849).
+    pub(super) fn some_own_address(&self, is_v4: bool) -> IpAddr {
+        let nobodys: IpAddr = match is_v4 {
+            true => Ipv4Addr::new(192, 0, 2, 1).into(),
+            false => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        };
+        let mut known = self.states.values().filter_map(WayState::source);
+        known.find(|source| source.is_ipv4() == is_v4).unwrap_or(nobodys)
     }
 }
 

@@ -12,13 +12,13 @@ use netlink_packet_route::route::RouteMessage;
 use rtnetlink::Handle;
 
 use super::interface::Interface;
-use super::{NetlinkError, local_listening_sockets, route};
+use super::{NetlinkError, route};
 use crate::reach::{HostAddress, HostNetwork, Routes};
 
-/// Reads links, addresses, routes and listening sockets (without their programs).
+/// Reads links, addresses and routes; not the sockets, of which there can be very many ([`super::local_listening_sockets`]).
 ///
 /// # Errors
-/// The kernel does not answer, or /proc is not there.
+/// The kernel does not answer.
 pub async fn read_host_network() -> Result<HostNetwork, NetlinkError> {
     let (connection, handle, _events) = rtnetlink::new_connection().map_err(NetlinkError::Open)?;
     // The connection ends with its last handle, at the end of this function.
@@ -32,8 +32,7 @@ pub async fn read_host_network() -> Result<HostNetwork, NetlinkError> {
         let messages = collect("the routes", handle.route().get(all).execute()).await?;
         routes.extend(messages.iter().flat_map(route::table_routes));
     }
-    let sockets = local_listening_sockets(|_| false)?;
-    Ok(HostNetwork { links, addresses, routes: Routes::from_iter(routes), sockets })
+    Ok(HostNetwork { links, addresses, routes: Routes::from_iter(routes), sockets: Vec::new() })
 }
 
 /// Every interface.

@@ -45,6 +45,13 @@ pub(super) struct Neighbour {
     pub(super) ours: bool,
 }
 
+impl Neighbour {
+    /// An lbd asked for it and has the kernel keep it resolved; nobody has fixed it since.
+    pub(super) const fn is_kept_by_lbd(&self) -> bool {
+        self.ours && self.managed && !self.fixed
+    }
+}
+
 /// The entry a message describes; `None`: of another family, or a proxy entry.
 pub(super) fn from_message(message: &NeighbourMessage) -> Option<(NeighbourKey, Neighbour)> {
     let header = &message.header;
@@ -121,8 +128,16 @@ pub(super) async fn ensure(handle: &Handle, key: NeighbourKey) -> Result<(), Net
 /// # Errors
 /// As [`ensure`].
 pub(super) async fn release(handle: &Handle, key: NeighbourKey) -> Result<(), NetlinkError> {
-    let mut entry = message(key);
     // An update without the managed flag takes it away; NTF_USE leaves state and address alone.
+    resolve(handle, key).await
+}
+
+/// Makes the kernel resolve the neighbour now, and leaves it to ordinary ageing.
+///
+/// # Errors
+/// As [`ensure`].
+pub(super) async fn resolve(handle: &Handle, key: NeighbourKey) -> Result<(), NetlinkError> {
+    let mut entry = message(key);
     entry.header.flags = NeighbourFlags::Use;
     put(handle, entry, key).await
 }

@@ -15,6 +15,7 @@ use super::neighbour::{Neighbour, NeighbourKey};
 use super::route::{RouteTo, Way};
 use crate::desired::DesiredNextHop;
 use crate::reach::LinkKind;
+use crate::sorted;
 
 /// The way of a packet to its next station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,12 +127,11 @@ impl NextHops {
             self.stale.remove(&address);
             self.leave(address, wanted.and_then(|wanted| wanted.way));
         }
-        for address in addresses {
-            self.wanted.entry(address).or_insert_with(|| {
-                self.stale.insert(address);
-                Wanted::default()
-            });
-        }
+        let is_new = |address: &IpAddr| !self.wanted.contains_key(address);
+        let new: BTreeMap<IpAddr, Wanted> =
+            addresses.into_iter().filter(is_new).map(|address| (address, Wanted::default())).collect();
+        self.stale.extend(new.keys());
+        sorted::extend(&mut self.wanted, new);
     }
 
     /// An interface is new or has changed.

@@ -10,12 +10,14 @@ use futures_util::StreamExt;
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::kernel::Kernel;
 use super::probe_veth::{self, ProbeWish};
 use super::resolver::NetworkEvent;
 use super::{NetlinkError, neighbour};
+use crate::ended::panic_if_told;
 
 /// It is looked at so long after the first event of a burst.
 const SETTLE: Duration = Duration::from_millis(30);
@@ -33,11 +35,12 @@ impl ProbePath {
     ///
     /// # Errors
     /// No netlink socket can be opened.
-    pub fn start(events: mpsc::UnboundedSender<NetworkEvent>) -> Result<Self, NetlinkError> {
+    pub fn start(
+        events: mpsc::UnboundedSender<NetworkEvent>,
+    ) -> Result<(Self, JoinHandle<()>), NetlinkError> {
         let (wishes, inbox) = watch::channel(None);
         let work = Work { kernel: Kernel::open()?, inbox, events, due: None, told: None };
-        tokio::spawn(work.run());
-        Ok(Self { wishes })
+        Ok((Self { wishes }, tokio::spawn(work.run())))
     }
 
     /// From now on this is wanted; `None`: nothing, and what is there goes.
@@ -120,6 +123,7 @@ impl Work {
     }
 
     async fn look(&mut self) {
+        panic_if_told("probes");
         let wish = *self.inbox.borrow_and_update();
         let Some(wish) = wish else {
             self.due = None;

@@ -5,7 +5,9 @@
 //!
 //! A socket bound to `lbd-probe0` sends to a probe address, whose route hands it to the other end, where it comes in as a client's packet
 //! does. The prober's address is none of this host's to the program, which finds a way to it by `lbd-probe1`, but is one to what comes in
-//! by `lbd-probe0`. Two tables and a rule for each: what comes in by `lbd-probe0`, and what goes to one of the addresses.
+//! by `lbd-probe0`. Two tables and a rule for each: what comes in by `lbd-probe0`, and what goes to one of the addresses. What the program
+//! lets pass at the other end is for nobody, a packet of a check that has just gone; a third rule ends it there, which would be sent to the
+//! veth again and go round until its hop limit is over.
 
 use std::net::IpAddr;
 
@@ -30,6 +32,8 @@ const MTU: u32 = 1280;
 const INWARD: (u32, u32) = (19_018, 1);
 /// Where what goes to the prober or a probe address leads.
 const OUTWARD: (u32, u32) = (19_019, 2);
+/// The rule that ends what the program lets pass.
+const END: u32 = 1;
 
 /// What the way has to carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -196,7 +200,10 @@ async fn make_family(
     let mut outward = rule(is_v4, OUTWARD);
     outward.header.dst_len = net.prefix_len();
     outward.attributes.push(RuleAttribute::Destination(net.network()));
-    for wanted in [inward, outward] {
+    let mut end = rule(is_v4, (0, END));
+    end.header.action = RuleAction::Blackhole;
+    end.attributes.push(RuleAttribute::Iifname(OUTER.to_owned()));
+    for wanted in [inward, end, outward] {
         let mut add = handle.rule().add();
         *add.message_mut() = wanted;
         ignoring(add.execute().await, libc::EEXIST, "a rule for the probes")?;
@@ -243,7 +250,9 @@ fn rule(is_v4: bool, (table, priority): (u32, u32)) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = if is_v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.action = RuleAction::ToTable;
-    message.attributes.push(RuleAttribute::Table(table));
+    if table > 0 {
+        message.attributes.push(RuleAttribute::Table(table));
+    }
     message.attributes.push(RuleAttribute::Priority(priority));
     message.attributes.push(RuleAttribute::Protocol(RouteProtocol::from(OUR_PROTOCOL)));
     message
@@ -267,6 +276,7 @@ async fn clear_rules(handle: &Handle) -> Result<(), NetlinkError> {
 fn is_ours(rule: &RuleMessage) -> bool {
     rule.attributes.iter().any(|attribute| match attribute {
         RuleAttribute::Table(table) => [INWARD.0, OUTWARD.0].contains(table),
+        RuleAttribute::Iifname(name) => name == OUTER,
         _ => false,
     })
 }
@@ -290,7 +300,9 @@ async fn is_whole(handle: &Handle, pair: &Pair, wish: &ProbeWish) -> Result<bool
         let there = route::ask(handle, probe).await?;
         let back = route::ask(handle, prober).await?;
         let inward = route::ask_of(handle, prober, Some((pair.inner.index, probe))).await?;
-        if !via(there, &pair.inner, Some(gateway)) || !via(back, &pair.outer, None) || inward != Way::Local {
+        let passed = route::ask_of(handle, probe, Some((pair.outer.index, prober))).await?;
+        let leads = via(there, &pair.inner, Some(gateway)) && via(back, &pair.outer, None);
+        if !leads || inward != Way::Local || passed != Way::Refused {
             return Ok(false);
         }
     }

@@ -4,12 +4,13 @@
 //! ([`Retiring`]), for when tables no longer name them. Invariants: an entry gets a new owner only if no flow holds its
 //! index; until tables are swapped an entry may do all that it may do before or after the plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use lb_common::backend_state::{KEEPS, LIVE, TAKES_NEW};
 
-use super::ways::WayFinder;
+use super::ways::{self, WayFinder};
 use super::{PlanError, Planner, PoolIds};
 use crate::change::Change;
 use crate::desired::{BackendKey, DesiredBackend, DesiredPool, PoolKey};
@@ -35,10 +36,27 @@ impl<'a> Planner<'a> {
         let desired = self.desired;
         let mut finder = WayFinder::new(&desired.next_hops);
         let mut retiring = Retiring::new();
+        let changed = ways::changed(&self.image.ways, &desired.next_hops);
         for ((key, wish), id) in desired.pools.iter().zip(pools.values()) {
+            if self.is_placed(*id, wish) && !is_led(wish, &changed) {
+                self.as_before.insert(*id);
+                continue;
+            }
             self.place_pool(key, wish, *id, &mut finder, &mut retiring)?;
+            if let Some(pool) = self.image.pools.get_mut(id) {
+                // Entries that only keep their flows are looked at until a scan meets none.
+                let live = pool.entries().filter(|(_, record)| record.is_live()).count();
+                pool.placed = (live == pool.current.len()).then(|| Arc::clone(wish));
+            }
         }
+        self.image.ways = Arc::clone(&desired.next_hops);
         Ok(retiring)
+    }
+
+    /// The entries of a pool were made of this very value.
+    fn is_placed(&self, id: u16, wish: &Arc<DesiredPool>) -> bool {
+        let placed = self.image.pools.get(&id).and_then(|pool| pool.placed.as_ref());
+        placed.is_some_and(|placed| Arc::ptr_eq(placed, wish))
     }
 
     fn place_pool(
@@ -72,7 +90,8 @@ impl<'a> Planner<'a> {
         }
         self.retire_others(&pool, wish, id, &current, retiring)?;
         if let Some(pool) = self.image.pools.get_mut(&id) {
-            pool.current = Arc::new(current);
+            // Collected anew, as a tree whose nodes are full.
+            pool.current = Arc::new(current.into_iter().collect());
         }
         Ok(())
     }
@@ -292,6 +311,12 @@ impl<'a> Planner<'a> {
             }
         }
     }
+}
+
+/// The way to one of these backends is among those.
+fn is_led(wish: &DesiredPool, ways: &BTreeSet<IpAddr>) -> bool {
+    let is_there = |(key, backend): (&BackendKey, &DesiredBackend)| ways.contains(&backend.way(key.ip));
+    !ways.is_empty() && wish.backends.iter().any(is_there)
 }
 
 const fn flags(wanted: &DesiredBackend) -> u64 {

@@ -54,7 +54,8 @@ impl<'a> Planner<'a> {
         for ((key, wish), id) in self.desired.pools.iter().zip(pools.values()) {
             let Some(pool) = self.image.pools.get(id) else { continue };
             let is_as_before = pool.inputs.as_ref().is_some_and(|inputs| {
-                inputs.len == wish.table_len && inputs.members.iter().copied().eq(members(wish, pool))
+                self.as_before.contains(id)
+                    || inputs.len == wish.table_len && inputs.members.iter().copied().eq(members(wish, pool))
             });
             if !is_as_before {
                 let inputs = TableInputs { len: wish.table_len, members: members(wish, pool).collect() };

@@ -4,9 +4,11 @@
 //! was in use when the plan began is not overwritten by it, so a packet that read a backend's state before sees the way
 //! it read.
 
-use std::collections::{BTreeMap, btree_map};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::iter::Peekable;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use lb_common::{NextHop, next_hop_kind};
 use zerocopy::{FromZeros, IntoBytes};
@@ -29,7 +31,7 @@ impl Ways {
     fn new(image: &Image) -> Self {
         let entries = image.next_hops.iter().zip(0_u32..).skip(1);
         let used = entries.filter(|(hop, _)| hop.kind != 0);
-        let mut in_use = vec![false; image.next_hops.len()];
+        let mut in_use = vec![false; image.sizes.next_hops as usize];
         for record in image.pools.values().flat_map(|pool| pool.records.iter()) {
             mark(&mut in_use, record.next_hop());
         }
@@ -70,7 +72,8 @@ impl Planner<'_> {
         if current != 0 && self.image.next_hops.get(current as usize) == Some(&hop) {
             return Ok(current);
         }
-        let ways = self.ways.get_or_insert_with(|| Ways::new(&self.image));
+        // As it was: what a backend has lost in this plan, packets under way may still read.
+        let ways = self.ways.get_or_insert_with(|| Ways::new(self.before));
         if let Some(index) = ways.by_content.get(&content(&hop)) {
             mark(&mut ways.in_use, *index);
             return Ok(*index);
@@ -90,6 +93,31 @@ impl Planner<'_> {
         mark(&mut ways.in_use, index);
         self.emit(Change::NextHop { index, hop });
         Ok(index)
+    }
+}
+
+/// The addresses to which the ways differ.
+pub(super) fn changed(
+    old: &Arc<BTreeMap<IpAddr, DesiredNextHop>>,
+    new: &Arc<BTreeMap<IpAddr, DesiredNextHop>>,
+) -> BTreeSet<IpAddr> {
+    if Arc::ptr_eq(old, new) {
+        return BTreeSet::new();
+    }
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    let mut changed = BTreeSet::new();
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return changed,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+        };
+        let before = if order.is_le() { old.next() } else { None };
+        let after = if order.is_ge() { new.next() } else { None };
+        if before != after {
+            changed.extend(before.or(after).map(|(ip, _)| *ip));
+        }
     }
 }
 

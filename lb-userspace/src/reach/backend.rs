@@ -3,7 +3,7 @@
 //! In: the service, the backend, the listed interfaces, the snapshot. Out: nothing, or why not. Invariant: what is refused
 //! here could only have failed in silence later.
 
-use super::host::{HostNetwork, Link, Route, RouteKind};
+use super::host::{HostNetwork, Link, Place, Route, RouteKind};
 use super::{LOOPBACK, Reach, on_loopback};
 use crate::spec::{BackendSpec, Forward, Problem, ServiceSpec};
 
@@ -14,12 +14,22 @@ pub fn judge_backend(
     listed: &[String],
     host: &HostNetwork,
 ) -> Option<Problem> {
-    let case = Case { service, backend, listed, host };
-    let reach = host.locate(backend.address.ip, listed);
+    judge_place(service, backend, listed, host, host.place(backend.address.ip, listed))
+}
+
+/// As [`judge_backend`], of one whose place is known.
+pub(super) fn judge_place(
+    service: &ServiceSpec,
+    backend: &BackendSpec,
+    listed: &[String],
+    host: &HostNetwork,
+    place: Place<'_>,
+) -> Option<Problem> {
+    let case = Case { service, backend, listed, host, routes: place.routes };
     if on_loopback(service, listed) {
-        return case.on_lo(reach);
+        return case.on_lo(place.reach);
     }
-    match reach {
+    match place.reach {
         // `validate` has refused it.
         Reach::Loopback => None,
         Reach::Local => Some(case.local()),
@@ -33,6 +43,8 @@ struct Case<'a> {
     backend: &'a BackendSpec,
     listed: &'a [String],
     host: &'a HostNetwork,
+    /// That packets to the backend take.
+    routes: &'a [Route],
 }
 
 impl Case<'_> {
@@ -74,8 +86,8 @@ impl Case<'_> {
     }
 
     fn container(&self) -> Problem {
-        let routes = self.host.routes.lookup(self.backend.address.ip);
-        let link = routes
+        let link = self
+            .routes
             .first()
             .and_then(|route| self.host.link(route.link))
             .map_or("?", |link| link.name.as_str());
@@ -93,15 +105,14 @@ impl Case<'_> {
 
     fn remote(&self) -> Option<Problem> {
         let address = self.backend.address;
-        let routes = self.host.routes.lookup(address.ip);
-        if routes.is_empty() {
+        if self.routes.is_empty() {
             return Some(Problem::warning(
                 &self.backend.origin,
                 format!("there is no route to {address}, so it gets no packet until there is one"),
                 format!("check `ip route get {}`", address.ip),
             ));
         }
-        routes.into_iter().find_map(|route| self.way(route))
+        self.routes.iter().find_map(|route| self.way(route))
     }
 
     /// What is wrong with one way to a remote backend.

@@ -20,7 +20,8 @@ pub struct HostNetwork {
     pub addresses: Vec<HostAddress>,
     /// The main and the local routing table.
     pub routes: Routes,
-    /// TCP sockets that listen and UDP sockets that are bound without a peer.
+    /// TCP sockets that listen and UDP sockets that are bound without a peer. Empty in a snapshot: who judges looks at them then, if
+    /// [`super::needs_sockets`].
     pub sockets: Vec<LocalSocket>,
 }
 
@@ -132,6 +133,8 @@ impl FromIterator<Route> for Routes {
             }
             table.by_destination.entry(destination).or_default().push(route);
         }
+        // Of those to one destination the preferred ones are first, as they came.
+        table.by_destination.values_mut().for_each(|routes| routes.sort_by_key(|route| route.metric));
         table
     }
 }
@@ -146,13 +149,22 @@ impl Routes {
 
     /// The routes that packets to this address take: those of the longest prefix with the smallest metric, several if
     /// they share the load, none if there is no way.
-    pub fn lookup(&self, addr: IpAddr) -> Vec<&Route> {
+    pub fn lookup(&self, addr: IpAddr) -> &[Route] {
         let lengths = if addr.is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
         let found = lengths.iter().find_map(|length| self.by_destination.get(&net(addr, *length)?));
         let routes = found.map_or(&[][..], Vec::as_slice);
-        let best = routes.iter().map(|route| route.metric).min();
-        routes.iter().filter(|route| Some(route.metric) == best).collect()
+        let best = routes.first().map(|route| route.metric);
+        let end = routes.partition_point(|route| Some(route.metric) == best);
+        routes.get(..end).unwrap_or_default()
     }
+}
+
+/// Where an address is, seen from a host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    pub(super) reach: Reach,
+    /// That packets to it take.
+    pub(super) routes: &'a [Route],
 }
 
 /// The network of this length that an address is in.
@@ -176,16 +188,30 @@ impl HostNetwork {
 
     /// Packets to this address are delivered to this host.
     pub fn owns(&self, addr: IpAddr) -> bool {
+        self.owns_by(addr, self.routes.lookup(addr))
+    }
+
+    fn owns_by(&self, addr: IpAddr, routes: &[Route]) -> bool {
         self.addresses.iter().any(|own| own.net.addr() == addr)
-            || self.routes.lookup(addr).iter().any(|route| route.kind == RouteKind::Local)
+            || routes.iter().any(|route| route.kind == RouteKind::Local)
     }
 
     /// Where an address is, seen from here.
     pub fn locate(&self, addr: IpAddr, listed: &[String]) -> Reach {
+        self.place(addr, listed).reach
+    }
+
+    /// Where an address is, and the routes that lead there.
+    pub(super) fn place(&self, addr: IpAddr, listed: &[String]) -> Place<'_> {
+        let routes = self.routes.lookup(addr);
+        Place { reach: self.reach(addr, routes, listed), routes }
+    }
+
+    fn reach(&self, addr: IpAddr, routes: &[Route], listed: &[String]) -> Reach {
         if addr.is_loopback() {
             return Reach::Loopback;
         }
-        if self.owns(addr) {
+        if self.owns_by(addr, routes) {
             return Reach::Local;
         }
         let behind_host = |route: &&Route| {
@@ -197,9 +223,8 @@ impl HostNetwork {
             })
         };
         // The default route never leads into a container.
-        let routes = self.routes.lookup(addr);
-        let routed = routes.iter().copied().filter(|route| route.destination.prefix_len() > 0);
-        match routed.into_iter().any(|route| behind_host(&route)) {
+        let mut routed = routes.iter().filter(|route| route.destination.prefix_len() > 0);
+        match routed.any(|route| behind_host(&route)) {
             true => Reach::Container,
             false => Reach::Remote,
         }

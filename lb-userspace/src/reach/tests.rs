@@ -237,7 +237,8 @@ fn reach_is_known_for_every_backend() {
     host.links.push(link(6, "eth2", LinkKind::Physical, Some(4)));
     assert_eq!(at(&host, "172.17.0.2", &listed), "remote");
     let judged = judge(&spec("\"eth0\"", VIP, "\"192.168.50.11\", \"192.168.50.12\"", ""), &host);
-    assert_eq!(judged.reach.values().collect::<Vec<_>>(), [&Reach::Remote, &Reach::Remote]);
+    let reach: Vec<_> = judged.reach.values().flat_map(|pool| pool.values()).collect();
+    assert_eq!(reach, [&Reach::Remote, &Reach::Remote]);
 }
 
 #[test]
@@ -277,4 +278,39 @@ fn backends_of_a_backup_are_judged_for_the_services_of_the_pool_it_stands_in_for
         let problems = said(forward, backup);
         assert!(problems.iter().any(|problem| problem.contains(backup)), "{forward} {backup}: {problems:?}");
     }
+}
+
+#[test]
+fn sockets_are_looked_at_where_one_could_be_shadowed() {
+    let needs = |listen: &str, rest: &str| {
+        let spec = spec("\"eth0\"", listen, "\"10.0.0.1:80\"", rest);
+        let needs = needs_sockets(&spec, &host());
+        let shadowed = host().sockets.iter().any(|socket| is_shadowed(&spec, &host(), socket));
+        assert!(needs || !shadowed, "{listen} {rest}");
+        // What is judged without them is what is judged with them.
+        let without = HostNetwork { sockets: Vec::new(), ..host() };
+        assert!(needs || judge(&spec, &host()) == judge(&spec, &without), "{listen} {rest}");
+        needs
+    };
+    assert!(needs(VIP, ""), "the vip is here");
+    assert!(!needs("\"198.18.0.10:22/tcp\"", ""), "nobody here has that one");
+    assert!(needs("\"192.168.50.1:22/tcp\"", ""));
+    assert!(needs("\"198.18.0.10:80/tcp\", \"192.168.50.1:80/tcp\"", ""), "one of two");
+    assert!(!needs("\"192.168.50.1:22/tcp\"", "shadow_local = true"), "that is meant");
+}
+
+#[test]
+fn full_nats_own_source_is_no_place_to_listen_where_answers_come_in() {
+    let says = |listen: &str, rest: &str| said("\"eth0\"", listen, "\"192.168.50.11\"", rest).join("\n");
+    let high = says("\"192.168.50.1:61000/tcp\"", "");
+    assert!(
+        high.starts_with("f:5: service \"web\" cannot listen on 192.168.50.1:61000/tcp: full-nat sends to its backends from 192.168.50.1"),
+        "{high}"
+    );
+    assert!(
+        says("\"192.168.50.1:any/tcp\"", "health.port = 80\nshadow_local = true").contains("cannot listen")
+    );
+    assert_eq!(says("\"192.168.50.1:60999/tcp\"", ""), "");
+    assert_eq!(says("\"10.9.0.1:61000/tcp\"", ""), "", "the backend is not behind that card");
+    assert_eq!(says("\"192.168.50.1:61000/tcp\"", "forward = \"nat\""), "", "nobody is sent to from there");
 }

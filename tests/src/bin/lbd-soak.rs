@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use lbd_tests::soak::{self, Amounts, Ending, Options, Server};
+use lbd_tests::soak::{self, Amounts, Ending, Options, Server, Via};
 use lbd_tests::topology::{Family, Mode};
 
 /// New connections, long streams and UDP flows through lbd, while a seeded script adds, removes, weighs, drains, kills, cuts, reloads, crashes and
@@ -27,6 +27,9 @@ struct Arguments {
     /// Run it over IPv6.
     #[arg(long)]
     ipv6: bool,
+    /// By which way checks travel: direct, to a port of the backends' own; or service, as clients' packets do.
+    #[arg(long, value_name = "WAY", default_value = "direct")]
+    via: Via,
     /// Of the script; the same seed makes the same script. By default another one each time, which is said.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -120,6 +123,7 @@ fn options(arguments: &Arguments, mode: Mode) -> Result<Options> {
     Ok(Options {
         mode,
         family: if arguments.ipv6 { Family::V6 } else { Family::V4 },
+        via: arguments.via,
         seed: arguments.seed.unwrap_or_else(now),
         changes: arguments.changes,
         pause,

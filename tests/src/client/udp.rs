@@ -19,8 +19,10 @@ use crate::netns::Namespace;
 
 /// Datagrams under way at a time: a queue of a veth holds 256, and there is other traffic.
 const WINDOW: usize = 64;
-/// What has no answer after this long is in no queue any more.
+/// What has no answer after this long is in no queue any more, as a rule.
 const IN_QUEUES: Duration = Duration::from_millis(50);
+/// Datagrams without an answer at a time, however old: where a CPU stands still for long they are all in one queue.
+const MOST_WAITING: usize = 3 * WINDOW;
 /// Length of what a datagram says: the flow's number, the datagram's number.
 const DATAGRAM_LEN: usize = 16;
 
@@ -86,7 +88,8 @@ impl UdpFlows {
                 round.lost += 1;
             }
             let young = waiting.iter().rev().take_while(|(_, sent)| age(*sent) < IN_QUEUES).count();
-            for index in unsent.by_ref().take(WINDOW.saturating_sub(young)) {
+            let room = WINDOW.saturating_sub(young).min(MOST_WAITING.saturating_sub(waiting.len()));
+            for index in unsent.by_ref().take(room) {
                 flows[index].sent += 1;
                 // What cannot be sent is not answered, and counted as that.
                 let _ = flows[index].socket.send_to(&flows[index].datagram(), self.target);

@@ -2,7 +2,7 @@
 //!
 //! In: two namespaces, an interface name and a MAC for each end, an MTU. Out: a veth pair that behaves like a wire.
 //! Invariant: transmit checksum offload (and with it segmentation offload) is off on both ends, so XDP sees whole frames with
-//! whole checksums; GRO is off, so a capture sees the frames that were on the wire.
+//! whole checksums; GRO is off but where an end has a program, with which veth turns it on.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -35,12 +35,14 @@ impl fmt::Display for Mac {
     }
 }
 
-/// What an end does with frames that the other end's XDP program sends to it.
+/// How an end takes frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receive {
-    /// An own XDP_PASS program takes them: for the peers of the balancer.
+    /// By an XDP_PASS program of its own: it has a queue of its own then, whose sender waits when it is full (since Linux 6.16; before, 256
+    /// frames), and it takes what the other end's XDP program sends. veth turns GRO on with it.
     XdpPass,
-    /// Nothing: somebody else attaches a program here (lbd, `lbd decap`), or no XDP program sends to it.
+    /// As somebody else has it who attaches a program here (lbd, `lbd decap`). Until then by the queue that a CPU has for all namespaces of the
+    /// host: 1,000 frames (net.core.netdev_max_backlog), and what comes on top is lost in silence, of whoever's test it was.
     Plain,
 }
 

@@ -53,6 +53,8 @@ const CLASS_ALU32: u8 = 0x04;
 const CLASS_ALU64: u8 = 0x07;
 const FROM_REGISTER: u8 = 0x08;
 const TO_NETWORK: u8 = 0xdc;
+/// 64 bits; which operation is in the immediate, 0 = add.
+const ATOMIC: u8 = 0xdb;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 
@@ -119,6 +121,11 @@ impl Assembler {
         self.push(CLASS_STORE | width as u8, destination, source, offset, 0);
     }
 
+    /// `*(destination + offset) += source`, 64 bits, whole whatever other CPUs do.
+    pub(super) fn atomic_add(&mut self, destination: Register, offset: i16, source: Register) {
+        self.push(ATOMIC, destination, source, offset, 0);
+    }
+
     /// `*(destination + offset) = immediate`.
     pub(super) fn store_immediate(
         &mut self,
@@ -168,7 +175,8 @@ impl Assembler {
     pub(super) fn finish(mut self) -> Vec<u64> {
         for (at, label) in self.jumps {
             let target = self.labels.get(label.0).copied().flatten().expect("a label that was placed");
-            let distance = i16::try_from(target - at - 1).expect("a short program");
+            let distance =
+                i16::try_from(target.cast_signed() - at.cast_signed() - 1).expect("a short program");
             if let Some(word) = self.code.get_mut(at) {
                 *word |= u64::from(distance.cast_unsigned()) << 16;
             }
@@ -189,11 +197,16 @@ mod tests {
         assembler.jump_immediate(Jump::Equal, 0, 0, end);
         assembler.store(Width::Half, 10, -2, 3);
         assembler.here(end);
+        assembler.jump_immediate(Jump::Equal, 0, 0, end);
         assembler.exit();
-        // As `llvm-mc -triple bpfel` has it: b7 00 .. ff ff ff ff; 15 00 01 00; 6b 3a fe ff; 95.
-        assert_eq!(
-            assembler.finish(),
-            [0xffff_ffff_0000_00b7, 0x0000_0000_0001_0015, 0x0000_0000_fffe_3a6b, 0x95]
-        );
+        // As `llvm-mc -triple bpfel` has it: b7 00 .. ff ff ff ff; 15 00 01 00; 6b 3a fe ff; 15 00 ff ff (to itself); 95.
+        let code = [
+            0xffff_ffff_0000_00b7,
+            0x0000_0000_0001_0015,
+            0x0000_0000_fffe_3a6b,
+            0x0000_0000_ffff_0015,
+            0x95,
+        ];
+        assert_eq!(assembler.finish(), code);
     }
 }

@@ -20,6 +20,7 @@ pub use map::{Map, MapKind};
 
 // enum bpf_cmd, include/uapi/linux/bpf.h.
 const PROG_LOAD: i32 = 5;
+const OBJ_PIN: i32 = 6;
 const OBJ_GET: i32 = 7;
 const PROG_TEST_RUN: i32 = 10;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
@@ -170,28 +171,37 @@ impl Program {
 
     /// Loads instructions; the error holds the verifier's log.
     pub(super) fn load(name: &str, instructions: &[u64]) -> Result<Self> {
-        let mut log = vec![0_u8; 1 << 16];
         let mut attribute = LoadAttribute {
             kind: PROG_TYPE_XDP,
             count: u32::try_from(instructions.len())?,
             instructions: address(instructions.as_ptr()),
             license: address(c"GPL".as_ptr()),
-            log_level: 1,
-            log_size: u32::try_from(log.len())?,
-            log: address(log.as_mut_ptr()),
             expected_attach_type: ATTACH_XDP,
             ..LoadAttribute::default()
         };
         for (to, from) in attribute.name.iter_mut().take(15).zip(name.bytes()) {
             *to = from;
         }
-        match bpf(PROG_LOAD, &mut attribute) {
-            Ok(descriptor) => Ok(Self(owned(descriptor))),
-            Err(error) => {
-                let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
-                bail!("cannot load {name}: {error}\n{}", String::from_utf8_lossy(&log[..end]))
-            }
-        }
+        let error = match bpf(PROG_LOAD, &mut attribute) {
+            Ok(descriptor) => return Ok(Self(owned(descriptor))),
+            Err(error) => error,
+        };
+        // Again for its log, with which a program that is right can fail: by being too long for it.
+        let mut log = vec![0_u8; 1 << 16];
+        attribute.log_level = 1;
+        attribute.log_size = u32::try_from(log.len())?;
+        attribute.log = address(log.as_mut_ptr());
+        let _said_already = bpf(PROG_LOAD, &mut attribute).map(owned);
+        let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+        bail!("cannot load {name}: {error}\n{}", String::from_utf8_lossy(&log[..end]))
+    }
+
+    /// Pins it where nothing is yet.
+    pub(super) fn pin(&self, path: &Path) -> Result<()> {
+        let name = CString::new(path.as_os_str().as_bytes())?;
+        let mut attribute = [address(name.as_ptr()), u64::from(raw(&self.0))];
+        let pinned = bpf(OBJ_PIN, &mut attribute);
+        pinned.map(drop).with_context(|| format!("cannot pin a program at {}", path.display()))
     }
 
     /// The descriptor, for a map of programs.

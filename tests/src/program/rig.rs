@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
@@ -328,7 +329,7 @@ fn desired(wish: &Wish, interface: u32) -> Desired {
     };
     Desired {
         services: [Protocol::Tcp, Protocol::Udp].map(service).into(),
-        next_hops: backends.keys().map(|key| (key.ip, way)).collect(),
-        pools: [(pool.clone(), DesiredPool { table_len: TABLE_LEN, backends })].into(),
+        next_hops: Arc::new(backends.keys().map(|key| (key.ip, way)).collect()),
+        pools: [(pool.clone(), Arc::new(DesiredPool { table_len: TABLE_LEN, backends }))].into(),
     }
 }

@@ -7,9 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use lb_userspace::moment::Millis;
+
 use super::change::{Change, Index};
 use super::clock::{Stretch, Stretches};
-use super::model::{At, Model};
+use super::model::{At, EJECT, Model};
+use super::{CHECK_TIMEOUT, Via};
 
 /// After a deadline lbd may need this long to do what is due.
 const DEADLINE_SLACK: Duration = Duration::from_millis(500);
@@ -17,6 +20,25 @@ const DEADLINE_SLACK: Duration = Duration::from_millis(500);
 const EARLY: Duration = Duration::from_millis(50);
 /// What is seen of lbd is older than this at most.
 pub(super) const LOOK: Duration = Duration::from_millis(400);
+
+/// What lbd has to find out by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Harm {
+    /// Its server is gone.
+    Killed,
+    /// Its TCP port is; datagrams it answers.
+    Cut,
+}
+
+impl Harm {
+    fn of(change: &Change) -> Option<Harm> {
+        match change {
+            Change::Kill(_) => Some(Harm::Killed),
+            Change::Cut(..) => Some(Harm::Cut),
+            _ => None,
+        }
+    }
+}
 
 /// A time in which the flows of one backend, TCP or UDP, may be lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +50,10 @@ pub(super) struct Spell {
     pub(super) settled: At,
     /// It keeps flows again; none: not yet.
     pub(super) to: Option<At>,
+    /// When what ended it was begun.
+    pub(super) mended: Option<At>,
     /// It was killed or cut: lbd has to find out.
-    pub(super) harm: bool,
+    pub(super) harm: Option<Harm>,
     /// Number of the step.
     pub(super) step: usize,
 }
@@ -58,6 +82,47 @@ pub(super) struct Look {
     pub(super) eligible: Option<bool>,
     /// Its checks have not found that it is down.
     pub(super) healthy: Option<bool>,
+    /// Its connections have shown that it answers nobody.
+    pub(super) ejected: Option<Ejected>,
+}
+
+/// Whether one is ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ejected {
+    No,
+    /// Until this time.
+    Until(At),
+    /// Until a check through the service succeeds.
+    UntilChecked,
+}
+
+impl Ejected {
+    /// What lbd's own words say, whose moments are `here` then.
+    pub(super) fn from_words(reason: &str, here: impl Fn(Millis) -> At) -> Ejected {
+        let moment = reason.strip_prefix("ejected until ").and_then(|rest| rest.split_once(": "));
+        let moment = moment.and_then(|(moment, _)| moment.parse().ok());
+        moment.map_or(Ejected::UntilChecked, |moment| Ejected::Until(here(moment)))
+    }
+
+    /// The same, but for the inaccuracy of clocks.
+    fn is_as(self, other: Ejected) -> bool {
+        match (self, other) {
+            (Ejected::Until(one), Ejected::Until(other)) => one.abs_diff(other) < EARLY,
+            _ => self == other,
+        }
+    }
+}
+
+impl Look {
+    /// It was found out, whoever may let it in again.
+    fn is_out(&self) -> Option<bool> {
+        match (self.healthy, self.ejected) {
+            (None, None) => None,
+            (healthy, ejected) => {
+                Some(healthy == Some(false) || ejected.is_some_and(|ejected| ejected != Ejected::No))
+            }
+        }
+    }
 }
 
 /// The whole story.
@@ -71,6 +136,8 @@ pub(super) struct Chronicle {
     pub(super) macs: Vec<(Index, Stretch)>,
     /// When there was no lbd.
     pub(super) down: Vec<Stretch>,
+    /// When somebody's hand was on a backend, and on which.
+    handled: Vec<(Index, At)>,
     /// The step that last was about a backend, and how long it took: what a deadline does is that one's doing, and nobody knows better
     /// when in that time lbd began to count.
     about: BTreeMap<Index, (usize, Duration)>,
@@ -85,6 +152,7 @@ impl Chronicle {
             looks: vec![],
             macs: vec![],
             down: vec![],
+            handled: vec![],
             about: BTreeMap::new(),
         }
     }
@@ -94,7 +162,7 @@ impl Chronicle {
         while let Some(deadline) = self.model.next_deadline().filter(|deadline| *deadline <= now) {
             let before = self.model.clone();
             self.model.advance(deadline);
-            self.compare(&before, (deadline, deadline + DEADLINE_SLACK), false, None);
+            self.compare(&before, (deadline, deadline + DEADLINE_SLACK), None, None);
         }
     }
 
@@ -103,12 +171,12 @@ impl Chronicle {
         self.pass(stretch.0);
         let before = self.model.clone();
         self.model.apply(change, stretch.0);
-        let harm = matches!(change, Change::Kill(_) | Change::Cut(..));
-        self.compare(&before, stretch, harm, Some(step));
+        self.compare(&before, stretch, Harm::of(change), Some(step));
         for backend in
             before.indices().filter(|backend| before.members[*backend] != self.model.members[*backend])
         {
             self.about.insert(backend, (step, stretch.1.saturating_sub(stretch.0)));
+            self.handled.push((backend, stretch.0));
         }
         if let Change::Mac(backend) = change {
             self.macs.push((*backend, stretch));
@@ -126,7 +194,7 @@ impl Chronicle {
         }
     }
 
-    fn compare(&mut self, before: &Model, (from, settled): Stretch, harm: bool, step: Option<usize>) {
+    fn compare(&mut self, before: &Model, (from, settled): Stretch, harm: Option<Harm>, step: Option<usize>) {
         for backend in before.indices() {
             for tcp in [true, false] {
                 match (before.keeps(backend, tcp), self.model.keeps(backend, tcp)) {
@@ -134,7 +202,8 @@ impl Chronicle {
                         let about = self.about.get(&backend).copied().unwrap_or_default();
                         let (step, settled) =
                             step.map_or((about.0, settled + about.1), |step| (step, settled));
-                        self.spells.push(Spell { backend, tcp, from, settled, to: None, harm, step });
+                        let (to, mended) = (None, None);
+                        self.spells.push(Spell { backend, tcp, from, settled, to, mended, harm, step });
                     }
                     (false, true) => {
                         let open = self.spells.iter_mut().rev();
@@ -143,7 +212,10 @@ impl Chronicle {
                             .into_iter()
                             .find(|spell| spell.backend == backend && spell.tcp == tcp && spell.to.is_none())
                         {
-                            spell.to = Some(settled);
+                            // What waits for an answer just then may still say that there is none.
+                            let is_asked = self.model.via == Via::Service && spell.harm == Some(Harm::Cut);
+                            let late = if is_asked { CHECK_TIMEOUT } else { Duration::ZERO };
+                            (spell.to, spell.mended) = (Some(settled + late), Some(from));
                         }
                     }
                     _ => {}
@@ -159,8 +231,11 @@ impl Chronicle {
         let before = |of: fn(&Look) -> Option<bool>| {
             self.looks[..place].iter().rev().filter(|known| known.backend == look.backend).find_map(of)
         };
+        let own = self.looks[..place].iter().rev().filter(|known| known.backend == look.backend);
+        let ejected = { own }.find_map(|known| known.ejected);
+        let is_as_ejected = look.ejected.is_none_or(|now| ejected.is_some_and(|before| now.is_as(before)));
         let is_known = |of: fn(&Look) -> Option<bool>| of(&look).is_none() || of(&look) == before(of);
-        if !(is_known(|look| look.eligible) && is_known(|look| look.healthy)) {
+        if !(is_known(|look| look.eligible) && is_known(|look| look.healthy) && is_as_ejected) {
             self.looks.insert(place, look);
         }
     }
@@ -186,7 +261,7 @@ impl Chronicle {
 
     /// When new connections may go to this backend in vain: as long as it is harmed and lbd has not found out.
     pub(super) fn windows(&self, spell: &Spell) -> Vec<Stretch> {
-        if !spell.harm {
+        if spell.harm.is_none() {
             return vec![(spell.from.saturating_sub(EARLY), self.settled(spell) + LOOK)];
         }
         let to = spell.to.unwrap_or(At::MAX);
@@ -200,7 +275,7 @@ impl Chronicle {
     pub(super) fn found_out_after(&self, spell: &Spell) -> Option<Result<Duration, Duration>> {
         let eligible = self.said(spell.backend, |look| look.eligible);
         let (_, out) = eligible.into_iter().find(|(from, to)| *from <= spell.from && spell.from < *to)?;
-        let end = spell.to.unwrap_or(At::MAX);
+        let end = spell.mended.unwrap_or(At::MAX);
         let waited = (spell.from, out.min(end));
         let length = waited
             .1
@@ -211,13 +286,71 @@ impl Chronicle {
 
     /// When the flows of a spell must have gone to others: lbd has found out, or has done what it was told.
     pub(super) fn gone_by(&self, spell: &Spell) -> At {
-        if !spell.harm {
+        if spell.harm.is_none() {
             return self.settled(spell) + LOOK;
         }
+        let found = self.found_down(spell);
+        spell.to.map_or(found, |to| to.min(found)).saturating_add(LOOK)
+    }
+
+    /// When checks found out that it is down; at once, if they knew already.
+    fn found_down(&self, spell: &Spell) -> At {
         let healthy = self.said(spell.backend, |look| look.healthy);
         let found = healthy.into_iter().find(|(from, to)| *from <= spell.from && spell.from < *to);
-        let found = found.map_or(spell.from, |(_, to)| to);
-        spell.to.map_or(found, |to| to.min(found)).saturating_add(LOOK)
+        found.map_or(spell.from, |(_, to)| to)
+    }
+
+    /// The time in which flows of a spell may leave. Datagrams of one who is cut off go on: until a check takes them away.
+    pub(super) fn may_leave(&self, spell: &Spell) -> Stretch {
+        let (from, to) = spell.stretch();
+        match (spell.tcp, spell.harm) {
+            (false, Some(Harm::Cut)) => (from.max(self.found_down(spell).saturating_sub(LOOK)), to),
+            _ => (from, to),
+        }
+    }
+
+    /// When a backend that was killed or cut, and found out, was in service again before it was mended, without a right to it. Where checks
+    /// see what clients see nothing lets it in; else the end of its ejection does, or a hand that takes it away and puts it back.
+    pub(super) fn let_in(&self, spell: &Spell) -> Vec<Stretch> {
+        let mended = spell.mended.unwrap_or(At::MAX);
+        let out = self.said(spell.backend, Look::is_out);
+        let Some(found) =
+            out.iter().find_map(|(from, to)| (*to > spell.from).then_some(from.max(&spell.from)))
+        else {
+            return Vec::new();
+        };
+        let is_seen = self.model.via == Via::Service || spell.harm == Some(Harm::Killed);
+        let eligible = self.said(spell.backend, |look| look.eligible);
+        let mut left = *found;
+        let mut unjust = Vec::new();
+        for (from, to) in eligible {
+            let inside = (from, to.min(mended));
+            // What is shorter may be two looks that came out of order.
+            if from > *found && inside.1.saturating_sub(inside.0) >= LOOK {
+                let by_time = match self.ejected_until(spell.backend, (left, from)) {
+                    Some(until) => until <= from + EARLY,
+                    // Nobody looked in so short a time.
+                    None => from - left + LOOK >= EJECT,
+                };
+                let by_hand =
+                    self.handled.iter().any(|(of, at)| *of == spell.backend && (left..=from).contains(at));
+                if is_seen || !(by_time || by_hand) {
+                    unjust.push(inside);
+                }
+            }
+            left = left.max(to);
+        }
+        unjust
+    }
+
+    /// Until when it was ejected by what lbd said last in this time.
+    fn ejected_until(&self, backend: Index, (left, from): Stretch) -> Option<At> {
+        let looks = self.looks.iter().rev().filter(|look| look.backend == backend);
+        let inside = looks.filter(|look| (left.saturating_sub(LOOK)..=from).contains(&look.at));
+        { inside }.find_map(|look| match look.ejected? {
+            Ejected::Until(until) => Some(until),
+            _ => None,
+        })
     }
 
     /// What is due while there is no lbd is done when it is back.

@@ -9,19 +9,23 @@ use std::fmt;
 use std::time::Duration;
 
 use super::change::name;
-use super::chronicle::{Chronicle, Spell};
+use super::chronicle::{Chronicle, Harm, Spell};
 use super::clock::{Stretch, Stretches, seconds};
 use super::datagrams::{Hole, Move};
 use super::figures::Histogram;
 use super::model::At;
 use super::streams::{Ended, Slow};
 use super::wire::Fault;
+use super::{CHECK_INTERVAL, CHECK_TIMEOUT, FALL};
 use crate::load::Failure;
 
 /// The longest stall on a stream, and the longest silence of a flow, whose backend survives.
 pub(super) const ALLOWED_STALL: Duration = Duration::from_secs(1);
 /// A killed server is known as dead after this long: `fall` checks, the last of which may be waited for.
-pub(super) const KILL_KNOWN: Duration = Duration::from_millis(2 * 300 + 2000 + 400);
+pub(super) const KILL_KNOWN: Duration = CHECK_INTERVAL
+    .saturating_mul(FALL)
+    .saturating_add(CHECK_TIMEOUT)
+    .saturating_add(Duration::from_millis(400));
 /// A cut port is to be known after a second at 100 connections a second; a backend of little weight gets fewer of them.
 pub(super) const CUT_KNOWN: Duration = Duration::from_secs(5);
 /// Datagrams may be lost for so long after a MAC changed: 100 ms are promised, the rest is `ip` itself.
@@ -109,6 +113,7 @@ pub(super) fn judge(chronicle: &Chronicle, evidence: &Evidence) -> Verdict {
     let late = Stretches::new(evidence.late.clone());
     let mut judge = Judge::new(chronicle, late);
     judge.detection();
+    judge.let_in();
     judge.connections(&evidence.lost);
     judge.slow_connections(evidence);
     judge.streams(evidence);
@@ -122,13 +127,16 @@ struct Known<'a> {
     spell: &'a Spell,
     name: String,
     windows: Vec<Stretch>,
+    may_leave: Stretch,
     gone_by: At,
 }
 
 impl Known<'_> {
     /// Whether flows that were this backend's may be lost or move in this time.
     fn may_lose(&self, stretch: Stretch) -> bool {
-        overlap((self.spell.stretch().0, self.gone_by), stretch)
+        // Who is cut off answers datagrams.
+        let answers = !self.spell.tcp && self.spell.harm == Some(Harm::Cut);
+        !answers && overlap((self.spell.stretch().0, self.gone_by), stretch)
     }
 }
 
@@ -145,6 +153,7 @@ impl<'a> Judge<'a> {
             spell,
             name: name(spell.backend),
             windows: chronicle.windows(spell),
+            may_leave: chronicle.may_leave(spell),
             gone_by: chronicle.gone_by(spell),
         };
         let known = chronicle.spells.iter().map(known).collect();
@@ -199,8 +208,9 @@ impl<'a> Judge<'a> {
 
     fn detection(&mut self) {
         let mut complaints = Vec::new();
-        for spell in self.chronicle.spells.iter().filter(|spell| spell.tcp && spell.harm) {
-            let killed = self.spells(false).any(|other| other.spell.step == spell.step);
+        for spell in self.chronicle.spells.iter().filter(|spell| spell.tcp) {
+            let Some(harm) = spell.harm else { continue };
+            let killed = harm == Harm::Killed;
             let (what, known) = if killed { ("killed", KILL_KNOWN) } else { ("cut", CUT_KNOWN) };
             let Some(found) = self.chronicle.found_out_after(spell) else { continue };
             let length = found.unwrap_or_else(|until_return| until_return);
@@ -217,6 +227,22 @@ impl<'a> Judge<'a> {
             }
         }
         self.complain(complaints, "found out late");
+    }
+
+    /// Who was found out stays out, whatever becomes of the daemon.
+    fn let_in(&mut self) {
+        let mut complaints = Vec::new();
+        for spell in self.chronicle.spells.iter().filter(|spell| spell.tcp && spell.harm.is_some()) {
+            for (from, to) in self.chronicle.let_in(spell) {
+                let ms = to.saturating_sub(from).as_millis();
+                complaints.push(format!(
+                    "{} was found out and let in again at {}, for {ms} ms, before it was well",
+                    name(spell.backend),
+                    seconds(from)
+                ));
+            }
+        }
+        self.complain(complaints, "let in again");
     }
 
     fn connections(&mut self, lost: &[Lost]) {
@@ -340,15 +366,14 @@ impl<'a> Judge<'a> {
     /// because lbd was late, is not hurt by it.
     fn excuse_move(&self, backend: &str, stretch: Stretch) -> Option<usize> {
         let mut own = self.spells(false).filter(|known| known.name == backend);
-        own.find(|known| overlap(known.spell.stretch(), stretch)).map(|known| known.spell.step)
+        own.find(|known| overlap(known.may_leave, stretch)).map(|known| known.spell.step)
     }
 
     /// The step that excuses that datagrams of a flow were lost whose last answer was this backend's, and by when it has to be well
     /// elsewhere. A flow that had to leave may have gone to another one of which nobody knew yet that it was dead.
     fn excuse_hole(&self, backend: &str, stretch: Stretch) -> Option<(usize, At)> {
         let own = |known: &Known<'_>| known.name == backend;
-        let had_to_leave =
-            self.spells(false).any(|known| own(known) && overlap(known.spell.stretch(), stretch));
+        let had_to_leave = self.spells(false).any(|known| own(known) && overlap(known.may_leave, stretch));
         let guilty =
             self.spells(false).filter(|known| (own(known) || had_to_leave) && known.may_lose(stretch));
         guilty.max_by_key(|known| known.gone_by).map(|known| (known.spell.step, known.gone_by))

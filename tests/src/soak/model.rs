@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::Via;
 use super::change::{Change, File, Hand, Index, Then};
 
 /// Time on the clock of the soak, or of its script.
@@ -91,24 +92,26 @@ pub(super) struct Model {
     pub(super) disk: File,
     /// The members before the last change of the configuration, if that may be rolled back to.
     before: Option<Vec<Member>>,
+    pub(super) via: Via,
 }
 
 impl Model {
     /// So many hosts, of which the file names some.
-    pub(super) fn new(hosts: usize, file: &File) -> Model {
+    pub(super) fn new(hosts: usize, file: &File, via: Via) -> Model {
         let members =
             (0..hosts).map(|index| Member { file: file.get(&index).copied(), ..Member::default() }).collect();
-        Model { members, hosts: vec![Host::default(); hosts], disk: file.clone(), before: None }
+        Model { members, hosts: vec![Host::default(); hosts], disk: file.clone(), before: None, via }
     }
 
     pub(super) fn indices(&self) -> std::ops::Range<Index> {
         0..self.members.len()
     }
 
-    /// Whether flows tracked with it stay: TCP, or UDP, which a cut does not touch.
+    /// Whether flows tracked with it stay: TCP, or UDP, which a cut does not touch. But a check that finds the cut takes all of them away.
     pub(super) fn keeps(&self, backend: Index, tcp: bool) -> bool {
         let host = &self.hosts[backend];
-        self.members[backend].keeps() && !host.dead && !(tcp && host.cut)
+        let leave = host.cut && (tcp || self.via == Via::Service);
+        self.members[backend].keeps() && !host.dead && !leave
     }
 
     /// Whether it is to take new flows, sooner or later: nothing is wrong with it any more.

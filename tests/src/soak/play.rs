@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lb_userspace::api::types::Backend;
 
 use super::change::{Change, name};
-use super::chronicle::{Chronicle, Look};
+use super::chronicle::{Chronicle, Ejected, Look};
 use super::clock;
 use super::crowd::Crowd;
 use super::judge::Evidence;
@@ -19,7 +19,7 @@ use super::model::{At, Model, State};
 use super::report;
 use super::script::{self, Step};
 use super::stage::Stage;
-use super::watcher::Heard;
+use super::watcher::{Heard, here};
 use crate::screen::Screen;
 use crate::signals::Signals;
 
@@ -259,7 +259,7 @@ impl Player<'_> {
                 Heard::Event { at, address, eligible } => {
                     if let Some(backend) = self.backend(address) {
                         let eligible = Some(eligible);
-                        self.chronicle.look(Look { at, backend, eligible, healthy: None });
+                        self.chronicle.look(Look { at, backend, eligible, healthy: None, ejected: None });
                     }
                 }
                 Heard::List { asked, backends } => {
@@ -288,6 +288,10 @@ impl Player<'_> {
                 backend,
                 eligible: Some(row.is_some_and(|row| row.eligible)),
                 healthy: Some(row.is_some_and(|row| row.health.as_str() != "unhealthy")),
+                ejected: Some(
+                    row.filter(|row| row.ejected)
+                        .map_or(Ejected::No, |row| Ejected::from_words(&row.reason, here)),
+                ),
             });
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Options;
 use super::change::{Change, name};
 use super::chronicle::{Chronicle, Done};
 use super::judge::{Evidence, Verdict};
@@ -200,7 +201,7 @@ pub(super) fn summary(played: &Played, verdict: &Verdict, width: usize) -> Vec<S
 }
 
 /// The end, for programs.
-pub(super) fn json(played: &Played, verdict: &Verdict, (mode, seed): (&str, u64)) -> Value {
+pub(super) fn json(played: &Played, verdict: &Verdict, options: &Options) -> Value {
     let (evidence, times) = (&played.evidence, &played.evidence.times);
     let costs: BTreeMap<&str, Value> = costs(played, verdict)
         .into_iter()
@@ -209,7 +210,7 @@ pub(super) fn json(played: &Played, verdict: &Verdict, (mode, seed): (&str, u64)
         })
         .collect();
     json!({
-        "mode": mode, "seed": seed, "held": verdict.complaints.is_empty(), "complaints": verdict.complaints,
+        "mode": options.mode.name(), "via": options.via.name(), "seed": options.seed, "held": verdict.complaints.is_empty(), "complaints": verdict.complaints,
         "seconds": played.length.as_secs_f64(), "changes": kinds(&played.chronicle), "left_out": played.left_out,
         "connections": {
             "new": times.count + evidence.lost.len() as u64, "lost": evidence.lost.len(),

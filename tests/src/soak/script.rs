@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::Via;
 use super::change::{Change, File, Hand, How, Index, Then};
 use super::model::{At, Model};
 use super::random::Random;
@@ -38,6 +39,7 @@ pub(super) struct Wish {
     /// Mean time between two.
     pub(super) pause: Duration,
     pub(super) hosts: usize,
+    pub(super) via: Via,
 }
 
 /// What the file names at first: all but the last two hosts, with weights.
@@ -49,7 +51,7 @@ pub(super) fn first_file(hosts: usize) -> File {
 pub(super) fn write(wish: Wish) -> Vec<Step> {
     let mut writer = Writer {
         random: Random::new(wish.seed),
-        model: Model::new(wish.hosts, &first_file(wish.hosts)),
+        model: Model::new(wish.hosts, &first_file(wish.hosts), wish.via),
         now: Duration::ZERO,
         harmed_since: vec![Duration::ZERO; wish.hosts],
     };

@@ -13,7 +13,7 @@ use super::clock;
 use super::judge::Evidence;
 use super::server::Said;
 use super::watcher::Watcher;
-use super::{CHECK, ECHO, HTTP, Options, POOL};
+use super::{CHECK, CHECK_INTERVAL, CHECK_TIMEOUT, ECHO, FALL, HTTP, Options, POOL, Via};
 use crate::netns::counters::Counters;
 use crate::netns::link::Mac;
 use crate::netns::output_of;
@@ -214,8 +214,15 @@ fn serve(topology: &Topology, options: &Options, index: Index) -> Result<Process
 }
 
 fn settings(topology: &Topology, options: &Options, file: &File) -> Settings {
+    let way = match options.via {
+        Via::Direct => format!("port = {CHECK}"),
+        // To where clients go.
+        Via::Service => "via = \"service\"".to_owned(),
+    };
     let health = format!(
-        "{{ type = \"http\", port = {CHECK}, path = \"/healthz\", interval = \"300ms\", timeout = \"2s\", rise = 2, fall = 2 }}"
+        "{{ type = \"http\", {way}, path = \"/healthz\", interval = \"{}ms\", timeout = \"{}ms\", rise = 2, fall = {FALL} }}",
+        CHECK_INTERVAL.as_millis(),
+        CHECK_TIMEOUT.as_millis()
     );
     let backends: Vec<String> = file
         .iter()

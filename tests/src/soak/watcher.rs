@@ -111,7 +111,7 @@ async fn listen(client: &Client, ears: &Ears) {
 }
 
 /// A moment of the daemon's wall clock on ours.
-fn here(moment: Millis) -> At {
+pub(super) fn here(moment: Millis) -> At {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let ago = wall.saturating_sub(Duration::from_millis(moment.0));
     clock::now().saturating_sub(ago)

@@ -5,7 +5,7 @@ mod stage;
 use std::net::TcpListener;
 
 use anyhow::{Context, Result, ensure};
-use lb_userspace::netlink::{NextHop, Unresolved, read_host_network};
+use lb_userspace::netlink::{NextHop, Unresolved, local_listening_sockets, read_host_network};
 use lb_userspace::reach::{LinkKind, Reach};
 use lbd_tests::netns::link;
 use lbd_tests::root_or_skip;
@@ -205,10 +205,10 @@ fn a_snapshot_holds_what_reach_asks_for() -> Result<()> {
     link::address(&pair.host, "br0", ip("172.27.0.1"), 24)?;
     pair.host.ip("route add default via 10.27.0.2")?;
     pair.host.ip("route add 10.50.0.0/16 nexthop via 10.27.0.2 nexthop via 10.27.0.3")?;
-    let (_socket, host) = pair.host.run(|| -> Result<_> {
+    let (_socket, host, sockets) = pair.host.run(|| -> Result<_> {
         let socket = TcpListener::bind("10.27.0.1:2222")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok((socket, runtime.block_on(read_host_network())?))
+        Ok((socket, runtime.block_on(read_host_network())?, local_listening_sockets(|_| false)?))
     })??;
     let link = |name: &str| host.link_named(name).with_context(|| format!("no {name}"));
     ensure!(link("lo")?.kind == LinkKind::Loopback && link("br0")?.kind == LinkKind::Bridge);
@@ -230,7 +230,7 @@ fn a_snapshot_holds_what_reach_asks_for() -> Result<()> {
         );
     }
     ensure!(host.routes.lookup(ip("10.50.1.1")).len() == 2, "{:?}", host.routes.lookup(ip("10.50.1.1")));
-    let socket = host.sockets.iter().find(|socket| socket.port == 2222).context("the listening socket")?;
+    let socket = sockets.iter().find(|socket| socket.port == 2222).context("the listening socket")?;
     ensure!(socket.addr == ip("10.27.0.1"), "{socket:?}");
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -53,9 +54,9 @@ fn desired(interface: u32) -> Desired {
         services: BTreeMap::from([(listener, service)]),
         pools: BTreeMap::from([(
             pool,
-            DesiredPool { table_len: 1021, backends: BTreeMap::from([(key, member)]) },
+            Arc::new(DesiredPool { table_len: 1021, backends: BTreeMap::from([(key, member)]) }),
         )]),
-        next_hops: BTreeMap::from([(backend, next_hop)]),
+        next_hops: Arc::new(BTreeMap::from([(backend, next_hop)])),
     }
 }
 

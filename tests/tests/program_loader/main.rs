@@ -5,6 +5,7 @@
 mod adoption;
 mod capabilities;
 mod flows;
+mod grace;
 mod interfaces;
 mod place;
 mod programs;

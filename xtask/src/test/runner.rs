@@ -203,6 +203,10 @@ impl Runner {
             .env_remove("LBD_SOCKET")
             .env("LBD_BIN", &self.binaries.lbd)
             .env("LBCTL_BIN", &self.binaries.lbctl);
+        // An error says where it comes from by its words; sixty frames of a harness would push those out of what is shown.
+        if std::env::var_os("RUST_LIB_BACKTRACE").is_none() {
+            command.env("RUST_LIB_BACKTRACE", "0");
+        }
         command
     }
 

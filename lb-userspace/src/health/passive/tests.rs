@@ -252,6 +252,22 @@ fn little_of_the_table_promises_little() {
     assert_eq!(scene.run(20_000, &[WELL, WELL, rare]), BTreeMap::new());
 }
 
+/// A table that was idle is looked at from its last idle look on: all that comes within one look counts.
+#[test]
+fn a_burst_between_two_looks_is_judged() {
+    let mut watch = Watch::default();
+    let idle = Tally { slots: 300, begun: 7, continued: 7, ..Tally::default() };
+    let all = |tallies: [Tally; 3]| (0..).map(key).zip(tallies).collect::<BTreeMap<_, _>>();
+    let burst = |continued| Tally { begun: idle.begun + 20, continued: idle.continued + continued, ..idle };
+    assert!(!watch.knows(&table()));
+    assert_eq!(watch.observe(Millis(60_000), &table(), all([idle; 3]), PATIENCE), []);
+    let after = all([burst(0), burst(20), burst(20)]);
+    assert_eq!(watch.observe(Millis(60_100), &table(), after.clone(), PATIENCE), []);
+    let suspects = watch.observe(Millis(60_400), &table(), after, PATIENCE);
+    assert_eq!(suspects.iter().map(|suspect| suspect.backend).collect::<Vec<_>>(), [key(0)]);
+    assert!(watch.knows(&table()));
+}
+
 #[test]
 fn one_without_neighbours_is_no_suspect() {
     assert_eq!(Scene::new(1, 2).run(20_000, &[DEAD]), BTreeMap::new());

@@ -104,6 +104,24 @@ async fn tcp_success_ends_in_a_reset_and_leaves_no_time_wait() {
 }
 
 #[tokio::test]
+async fn an_http_check_ends_in_a_reset_alone() {
+    let (ended, mut end) = tokio::sync::mpsc::unbounded_channel();
+    let (address, _server) = server(move |mut stream| {
+        let ended = ended.clone();
+        async move {
+            read_request(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            // A FIN would be read as the end.
+            let read = stream.read(&mut [0]).await;
+            ended.send(read.map_err(|error| error.kind())).unwrap();
+        }
+    })
+    .await;
+    assert_finding(&check(address).await, ProbeResult::Success, "HTTP 200");
+    assert_eq!(end.recv().await.unwrap(), Err(io::ErrorKind::ConnectionReset));
+}
+
+#[tokio::test]
 async fn refused_is_said_by_both_checks() {
     let address = nobody().await;
     for spec in [tcp(GENEROUS), http(GENEROUS, HttpCheck::default())] {

@@ -58,7 +58,7 @@ impl Pool {
     fn ejections(&self, now: Millis) -> impl Iterator<Item = Ejected> {
         self.members.iter().filter_map(move |(address, member)| {
             let ejection = member.ejection.as_ref().filter(|ejection| ejection.counts(member, now))?;
-            let Ejection { until, times, waiting, why } = ejection.clone();
+            let Ejection { until, times, waiting, why } = Ejection::clone(ejection);
             let pool = self.name.clone();
             Some(Ejected { pool, address: *address, until, times, waiting, why: why.to_string() })
         })
@@ -81,7 +81,7 @@ impl Pool {
             ejection.waiting = ejection.waiting.map(|_| BTreeSet::new());
         }
         if let Some(member) = self.members.get_mut(&address) {
-            member.ejection = Some(ejection);
+            member.ejection = Some(Box::new(ejection));
         }
     }
 

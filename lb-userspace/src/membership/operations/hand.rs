@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::unchanged;
 use crate::membership::draft::Draft;
 use crate::membership::event::{DomainEvent, in_words};
+use crate::membership::pool::no_override;
 use crate::membership::{MemberId, Override, Refusal, RefusalCode, StateOverride, Then};
 use crate::spec::{LONGEST, Origin, format_duration};
 
@@ -18,7 +19,7 @@ impl Draft<'_> {
     ) -> bool {
         let Some(pool) = self.next.pools.get_mut(&id.pool) else { return false };
         let Some(member) = Arc::make_mut(pool).members.get_mut(&id.address) else { return false };
-        let mut new = member.over.clone();
+        let mut new = Override::clone(&member.over);
         change(&mut new);
         if (new.weight, new.state) == (member.over.weight, member.over.state) {
             return false;
@@ -31,12 +32,12 @@ impl Draft<'_> {
         new.by = self.who.to_owned();
         if new.is_empty() {
             self.next.overridden.remove(id);
-            new = Override::default();
+            member.over = no_override();
         } else {
             self.next.overridden.insert(id.clone());
+            member.over = Arc::new(new);
         }
-        self.outcome.events.push(DomainEvent::overridden(id, &new));
-        member.over = new;
+        self.outcome.events.push(DomainEvent::overridden(id, &member.over));
         self.touched_pools.insert(id.pool.clone());
         self.revised = true;
         true

@@ -13,11 +13,6 @@ backends = ["10.0.0.1", "10.0.0.2:81", "10.0.0.3", "10.0.0.4", "10.0.0.5"]
 "#;
 
 impl World {
-    fn suspect(&mut self, backend: &str) -> Outcome {
-        let why = Arc::from("0 of 12 new connections went on");
-        self.membership.handle(self.now, Event::Suspect { id: id("web", backend), why })
-    }
-
     fn takes(&self, backend: &str) -> bool {
         self.cell(backend).0
     }

@@ -2,7 +2,6 @@
 
 use super::*;
 
-const WHY: &str = "0 of 12 new connections went on";
 /// A day, in milliseconds.
 const DAY: u64 = 86_400_000;
 /// When the daemon of the first run started.
@@ -29,14 +28,10 @@ fn ejected(text: &str, times: usize) -> World {
             let timer = world.membership.next_timer().unwrap();
             world.wait(timer.since(world.now).as_secs() + 1);
         }
-        suspect(&mut world, ONE);
+        world.suspect(ONE);
     }
     assert!(!takes(&world, ONE));
     world
-}
-
-fn suspect(world: &mut World, backend: &str) -> Outcome {
-    world.membership.handle(world.now, Event::Suspect { id: id("web", backend), why: Arc::from(WHY) })
 }
 
 fn takes(world: &World, backend: &str) -> bool {
@@ -84,7 +79,7 @@ fn its_back_off_goes_on_and_ends_as_without_a_restart() {
             let mut world = restarted(WEB, &before, before.now);
             assert_eq!(takes(&world, ONE), is_over);
             left(&mut world);
-            suspect(&mut world, ONE);
+            world.suspect(ONE);
             assert_eq!(left(&mut world), next, "after {times}");
         }
         // Well for as long as the longest: it counts from one again, and nothing is kept of it.
@@ -95,7 +90,7 @@ fn its_back_off_goes_on_and_ends_as_without_a_restart() {
         let old = ejected(WEB, times);
         let until = old.membership.next_timer().unwrap();
         let mut world = restarted(WEB, &old, until.after(Duration::from_secs(300)));
-        suspect(&mut world, ONE);
+        world.suspect(ONE);
         assert_eq!(left(&mut world), 10);
     }
 }
@@ -137,7 +132,7 @@ fn who_took_new_flows_is_not_taken_out_by_what_was_kept() {
     let (mut world, _) = begun(WEB, before.now, kept.clone(), &[(ONE, true), (TWO, true)]);
     assert!(takes(&world, ONE));
     // But how often it was counts.
-    suspect(&mut world, ONE);
+    world.suspect(ONE);
     assert_eq!(left(&mut world), 40);
     // After a reboot nothing is in the tables, and what was kept holds.
     assert!(!takes(&begun(WEB, before.now, kept, &[]).0, ONE));
@@ -223,8 +218,8 @@ fn a_check_that_begins_anew_is_doubted_where_an_ejection_waits_for_it() {
 fn whatever_changes_ejections_says_so() {
     let (mut world, outcome) = begun(WEB, BEGIN, Vec::new(), &[]);
     assert!(!outcome.ejections_changed);
-    assert!(suspect(&mut world, ONE).ejections_changed);
-    assert!(!suspect(&mut world, TWO).ejections_changed, "the last one is not ejected");
+    assert!(world.suspect(ONE).ejections_changed);
+    assert!(!world.suspect(TWO).ejections_changed, "the last one is not ejected");
     assert!(!world.forced(drain(TWO)).ejections_changed);
     let outcome = world.reload(&WEB.replace("\"10.0.0.1\", ", "\"10.0.0.3\", ")).unwrap();
     assert!(outcome.ejections_changed && world.membership.ejections(world.now).is_empty());

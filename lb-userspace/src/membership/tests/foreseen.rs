@@ -60,3 +60,21 @@ fn what_is_unhealthy_or_was_waited_for_already_is_no_matter_of_this_change() {
     world.health("web", TWO, Health::Unhealthy);
     assert_eq!(foreseen(&world, weight(TWO, 7)), None);
 }
+
+/// Each was foreseen with a source address of its own once, and no change could add more than the 256 that the program knows.
+#[test]
+fn backends_of_full_nat_have_this_hosts_one_address_as_their_source() {
+    let world = running(&WEB.replace("forward = \"nat\"", "forward = \"full-nat\""));
+    let operations = (0..600_u16)
+        .map(|number| add("web", &format!("10.9.{}.{}", number / 200, number % 200 + 1)))
+        .collect();
+    let change = Change { operations, options: Options::default() };
+    let candidate = world.membership.prepare(world.now, "uid 0", &change).unwrap();
+    let later = candidate.membership.once_admitted(&world.membership, world.now).unwrap();
+    let key = PoolKey { name: "web".to_owned(), variant: Variant::V4 };
+    let backends = &later.desired().pools[&key].backends;
+    assert!(backends.len() > 600, "{}", backends.len());
+    let sources: BTreeSet<&IpAddr> = backends.values().flat_map(|backend| &backend.sources).collect();
+    assert_eq!(sources.len(), 1, "{sources:?}");
+    assert!(backends.values().all(|backend| backend.sources.len() == 1));
+}

@@ -2,9 +2,8 @@
 //! passive ejection, the file, lbctl and two discovery sources, from the events to the words that packets read. Three things are held
 //! after each step. What the membership wants of the maps is what a naive model says (`joined/model.rs`). Every prefix of the plan that leads
 //! there is safe: packets are followed through the maps after every single write, daemons die in the midst, grace periods are waited for or
-//! not (`plan/tests/histories`). And no number is used again while a flow could hold it: flows live on in a flow table of which walks find
-//! what they hold, and none ever meets another backend by its number. (Every client sends after every write: a fault in numbers that rest for a
-//! flow that is silent is not found here.)
+//! not (`plan/tests/histories`). And no number is used again while a flow could hold it: flows live on in a flow table, some of them silent
+//! for a while, walks that go on beside the plans find what they hold, and none ever meets another backend by its number.
 
 mod model;
 mod step;
@@ -13,6 +12,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use super::ask::Told;
 use super::discovered::{DNS, FILE};
 use super::*;
 use crate::plan::tests::histories::{Event as Happening, History};
@@ -94,7 +94,9 @@ fn overrides_and_ejections(world: &World, model: &Model) -> Result<(), TestCaseE
 /// The maps follow, step by step.
 fn follow(history: &mut History, world: &World, step: &Step, dies_at: Option<u8>) {
     match step {
-        Step::Scan(ends) => history.take_in(&Happening::Scan { ends: *ends }),
+        Step::Flows(traffic) => history.take_in(&Happening::Flows(*traffic)),
+        Step::Walk(true) => history.take_in(&Happening::WalkBegins),
+        Step::Walk(false) => history.take_in(&Happening::WalkEnds),
         Step::Settled => history.take_in(&Happening::Settled),
         _ if history.new == **world.membership.desired() => {}
         _ => history.go_to(world.membership.desired(), dies_at),
@@ -130,10 +132,7 @@ proptest! {
         }
         let mut history = History::begin();
         history.go_to(world.membership.desired(), None);
-        let targets = |world: &World| -> BTreeSet<CheckId> {
-            world.membership.health_targets().into_iter().map(|target| target.id).collect()
-        };
-        let mut checks = targets(&world);
+        let mut told = Told::all(&world);
         for (step, dies_at) in &steps {
             let revision = world.membership.revision();
             let outcome = run(&mut world, setting, step);
@@ -143,14 +142,11 @@ proptest! {
                 "{:?}", step
             );
             if let Ok(outcome) = &outcome {
-                // What the engine was told adds up to what is to be checked.
-                checks.retain(|id| !outcome.checks_removed.contains(id));
-                checks.extend(outcome.checks_put.iter().map(|target| target.id.clone()));
                 let single = !matches!(step, Step::Wait(_) | Step::Late(..));
                 prop_assert!(!single || world.membership.revision() == revision + u64::from(outcome.revised));
             }
-            prop_assert_eq!(&checks, &targets(&world));
-            let addresses: BTreeSet<String> = checks.iter().map(|id| id.member.address.to_string()).collect();
+            told.follow(outcome.as_ref().ok(), &world)?;
+            let addresses: BTreeSet<String> = told.0.iter().map(|id| id.member.address.to_string()).collect();
             prop_assert_eq!(addresses, model.checked());
             if let Err(error) = compare(&world, &model) {
                 return Err(TestCaseError::fail(format!("after {step:?} at {} s: {error}\n{model:#?}", model.now)));

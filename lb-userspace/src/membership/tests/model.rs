@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use super::ask::{Ask, Told, ask, at};
 use super::*;
 
 /// 10.0.0.1 to 10.0.0.4; the first is always in the file, so that the file is never empty.
@@ -12,13 +13,7 @@ const ADDRESSES: u8 = 4;
 #[derive(Clone, Debug)]
 enum Step {
     Reload(BTreeSet<u8>),
-    Add(u8, u16),
-    Remove(u8, Option<u64>),
-    Weight(u8, u16),
-    Drain(u8, Option<u64>, Then),
-    Disable(u8),
-    Enable(u8),
-    Clear(u8),
+    Do(Ask),
     Health(u8, bool),
     Way(u8, bool),
     Wait(u64),
@@ -26,17 +21,9 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let who = || 1..=ADDRESSES;
-    let time = || prop::option::of(1_u64..100);
-    let then = prop_oneof![Just(Then::Keep), Just(Then::Disable), Just(Then::Remove)];
     prop_oneof![
         1 => prop::collection::btree_set(2..=ADDRESSES, 0..4).prop_map(Step::Reload),
-        1 => (who(), 0_u16..3).prop_map(|(who, weight)| Step::Add(who, weight)),
-        1 => (who(), time()).prop_map(|(who, drain)| Step::Remove(who, drain)),
-        1 => (who(), 0_u16..3).prop_map(|(who, weight)| Step::Weight(who, weight)),
-        1 => (who(), time(), then).prop_map(|(who, deadline, then)| Step::Drain(who, deadline, then)),
-        1 => who().prop_map(Step::Disable),
-        1 => who().prop_map(Step::Enable),
-        1 => who().prop_map(Step::Clear),
+        7 => ask(ADDRESSES).prop_map(Step::Do),
         4 => (who(), any::<bool>()).prop_map(|(who, well)| Step::Health(who, well)),
         2 => (who(), any::<bool>()).prop_map(|(who, known)| Step::Way(who, known)),
         1 => (0_u64..150).prop_map(Step::Wait),
@@ -130,11 +117,11 @@ impl Model {
         };
         match step {
             Step::Reload(members) => self.file = members.iter().copied().chain([1]).collect(),
-            Step::Add(who, weight) => match self.cli.get(who) {
+            Step::Do(Ask::Add(who, weight)) => match self.cli.get(who) {
                 Some(there) if there != weight => return Err(RefusalCode::Invalid),
                 _ => drop(self.cli.insert(*who, *weight)),
             },
-            Step::Remove(who, drain) => {
+            Step::Do(Ask::Remove(who, drain)) => {
                 exists(self, who)?;
                 own(self, who)?;
                 match drain {
@@ -144,14 +131,14 @@ impl Model {
                     }
                 }
             }
-            Step::Weight(who, weight) => {
+            Step::Do(Ask::Weight(who, weight)) => {
                 exists(self, who)?;
                 if *weight > 0 && self.known[who].state == State::Draining {
                     self.set(*who, State::Active);
                 }
                 self.known.get_mut(who).unwrap().weight = Some(*weight);
             }
-            Step::Drain(who, deadline, then) => {
+            Step::Do(Ask::Drain(who, deadline, then)) => {
                 exists(self, who)?;
                 if *then == Then::Remove {
                     own(self, who)?;
@@ -162,11 +149,11 @@ impl Model {
                     Some(seconds) => self.set(*who, State::Until(self.now + seconds * 1000, *then)),
                 }
             }
-            Step::Disable(who) => {
+            Step::Do(Ask::Disable(who)) => {
                 exists(self, who)?;
                 self.set(*who, State::Disabled);
             }
-            Step::Enable(who) => {
+            Step::Do(Ask::Enable(who)) => {
                 exists(self, who)?;
                 let idle = self.known[who].state == State::Active && self.known[who].weight != Some(0);
                 let defined_zero = !self.file.contains(who) && self.cli[who] == 0;
@@ -177,7 +164,7 @@ impl Model {
                 let weight = &mut self.known.get_mut(who).unwrap().weight;
                 *weight = weight.filter(|weight| *weight > 0);
             }
-            Step::Clear(who) => {
+            Step::Do(Ask::Clear(who)) => {
                 exists(self, who)?;
                 self.set(*who, State::Active);
                 self.known.get_mut(who).unwrap().weight = None;
@@ -228,36 +215,18 @@ fn text(members: &BTreeSet<u8>) -> String {
     WEB.replace("\"10.0.0.1\", \"10.0.0.2:81\"", &members.join(", "))
 }
 
-fn backend(who: u8) -> String {
-    format!("10.0.0.{who}")
-}
-
 fn run(world: &mut World, step: &Step) -> Result<Outcome, Refusal> {
-    let pool = name("web");
-    let at = |who: &u8| address(&backend(*who));
-    let seconds = |time: &Option<u64>| time.map(Duration::from_secs);
-    let operation = match step {
+    Ok(match step {
         Step::Reload(members) => return world.reload(&text(members)),
+        Step::Do(ask) => return world.try_do(ask.operation()),
         Step::Health(who, well) => {
             let health = if *well { Health::Healthy } else { Health::Unhealthy };
-            return Ok(world.health("web", &backend(*who), health));
+            world.health("web", &at(*who), health)
         }
-        Step::Way(who, true) => return Ok(world.way(&backend(*who), known("192.0.2.1"))),
-        Step::Way(who, false) => return Ok(world.way(&backend(*who), unresolved("neighbour not answering"))),
-        Step::Wait(seconds) => return Ok(world.wait(*seconds)),
-        Step::Add(who, weight) => Operation::BackendAdd { pool, address: at(who), weight: *weight },
-        Step::Remove(who, drain) => {
-            Operation::BackendRemove { pool, address: at(who), drain: seconds(drain) }
-        }
-        Step::Weight(who, weight) => Operation::BackendWeight { pool, address: at(who), weight: *weight },
-        Step::Drain(who, deadline, then) => {
-            Operation::BackendDrain { pool, address: at(who), deadline: seconds(deadline), then: *then }
-        }
-        Step::Disable(who) => Operation::BackendDisable { pool, address: at(who) },
-        Step::Enable(who) => Operation::BackendEnable { pool, address: at(who) },
-        Step::Clear(who) => Operation::OverrideClear { pool, address: at(who) },
-    };
-    world.try_do(operation)
+        Step::Way(who, true) => world.way(&at(*who), known("192.0.2.1")),
+        Step::Way(who, false) => world.way(&at(*who), unresolved("neighbour not answering")),
+        Step::Wait(seconds) => world.wait(*seconds),
+    })
 }
 
 /// What every observer of the membership sees, against the model.
@@ -273,13 +242,13 @@ fn compare(world: &World, model: &Model) -> Result<(), TestCaseError> {
         .keys()
         .map(|who| {
             let (takes, keeps) = model.verdict(*who);
-            (backend(*who), u32::from(model.weight(*who)), takes, keeps)
+            (at(*who), u32::from(model.weight(*who)), takes, keeps)
         })
         .collect();
     prop_assert_eq!(seen, wanted);
     let ways: Vec<String> = world.membership.desired().next_hops.keys().map(ToString::to_string).collect();
     let wanted: Vec<String> =
-        model.ways.iter().filter(|(_, known)| **known).map(|(who, _)| backend(*who)).collect();
+        model.ways.iter().filter(|(_, known)| **known).map(|(who, _)| at(*who)).collect();
     prop_assert_eq!(ways, wanted);
     let checked: BTreeSet<String> =
         world.membership.health_targets().iter().map(|target| target.id.member.address.to_string()).collect();
@@ -287,7 +256,7 @@ fn compare(world: &World, model: &Model) -> Result<(), TestCaseError> {
         .known
         .iter()
         .filter(|(_, known)| known.state != State::Disabled)
-        .map(|(who, _)| backend(*who))
+        .map(|(who, _)| at(*who))
         .collect();
     prop_assert_eq!(checked, wanted);
     let timer = model.known.values().filter_map(|known| match known.state {
@@ -306,8 +275,7 @@ proptest! {
         let mut world = start(&text(&BTreeSet::new()));
         let mut model = Model { file: [1].into(), ..Model::default() };
         model.settle();
-        let mut checks: BTreeSet<CheckId> =
-            world.membership.health_targets().into_iter().map(|target| target.id).collect();
+        let mut told = Told::all(&world);
         for step in &steps {
             let revision = world.membership.revision();
             let outcome = run(&mut world, step);
@@ -317,15 +285,10 @@ proptest! {
                 "{:?}", step
             );
             if let Ok(outcome) = &outcome {
-                // What the engine was told adds up to what is to be checked.
-                checks.retain(|id| !outcome.checks_removed.contains(id));
-                checks.extend(outcome.checks_put.iter().map(|target| target.id.clone()));
                 let single = !matches!(step, Step::Wait(_));
                 prop_assert!(!single || world.membership.revision() == revision + u64::from(outcome.revised));
             }
-            let targets: BTreeSet<CheckId> =
-                world.membership.health_targets().into_iter().map(|target| target.id).collect();
-            prop_assert_eq!(&checks, &targets);
+            told.follow(outcome.as_ref().ok(), &world)?;
             compare(&world, &model)?;
         }
     }

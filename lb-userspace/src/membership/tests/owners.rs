@@ -19,7 +19,7 @@ fn lbctl_cannot_remove_what_the_file_defines() {
     assert_eq!(
         refusal.to_string(),
         "lbd.toml:8: backend web/10.0.0.1 is defined by lbd.toml:8, so lbctl cannot remove it: \
-         edit lbd.toml line 8 and reload; for now, lbctl backend disable web 10.0.0.1 would do"
+         edit lbd.toml line 8, then `lbctl apply`; for now, lbctl backend disable web 10.0.0.1 would do"
     );
     let refusal = world.refused(drain_until(ONE, 60, Then::Remove));
     assert_eq!(refusal.code, RefusalCode::Owner);

@@ -270,8 +270,7 @@ fn a_share_is_of_weights() {
 /// Three backends of which one is out until 10 s, and it is a moment later; the clock's own event has not been taken yet.
 fn late() -> World {
     let mut world = running(&web("backup = \"sorry\"\npassive = { eject = \"10s\" }"));
-    let why = Arc::from("0 of 12 new connections went on");
-    assert!(world.membership.handle(world.now, Event::Suspect { id: id("web", ONE), why }).desired_changed);
+    assert!(world.suspect(ONE).desired_changed);
     world.now = world.now.after(Duration::from_millis(10_001));
     world
 }

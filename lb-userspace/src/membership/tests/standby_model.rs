@@ -265,10 +265,7 @@ fn run(world: &mut World, step: Step) {
         Step::Disable(who) => drop(world.forced(disable(WEB[who]))),
         Step::Enable(who) => drop(world.forced(enable(WEB[who]))),
         Step::Weight(who, value) => drop(world.forced(weight(WEB[who], value))),
-        Step::Suspect(who) => {
-            let why = Arc::from("0 of 12 new connections went on");
-            world.membership.handle(world.now, Event::Suspect { id: id("web", WEB[who]), why });
-        }
+        Step::Suspect(who) => drop(world.suspect(WEB[who])),
         Step::Wait(seconds) => drop(world.wait(seconds)),
         Step::Late(seconds, who, well) => {
             world.now = world.now.after(Duration::from_secs(seconds));

@@ -125,7 +125,7 @@ fn a_pool_of_two_services_is_asked_by_both_and_is_as_well_as_the_worse() {
     let outcome = heard(&mut world, ONE, second, Health::Unhealthy, "no answer");
     assert_eq!(outcome.members(EventKind::BackendHealth).len(), 1);
     let view = world.view("web", ONE);
-    assert_eq!((view.health, view.detail.as_str(), view.eligible), (Health::Unhealthy, "no answer", false));
+    assert_eq!((view.health, &*view.detail, view.eligible), (Health::Unhealthy, "no answer", false));
     // A check that has ended says nothing.
     assert!(heard(&mut world, ONE, "203.0.113.12:80/tcp", Health::Healthy, "connected").events.is_empty());
     // With its listener the bad news goes.
@@ -199,8 +199,7 @@ fn a_tunnel_of_the_other_family_is_asked_from_a_source_of_the_vips() {
 
 /// A backend of two is ejected, and its check is doubted.
 fn ejected(world: &mut World) {
-    let why = Arc::from("0 of 12 new connections went on");
-    let outcome = world.membership.handle(world.now, Event::Suspect { id: id("web", ONE), why });
+    let outcome = world.suspect(ONE);
     let doubted: Vec<String> = outcome.checks_doubted.iter().map(ToString::to_string).collect();
     assert_eq!(doubted, [format!("web/{ONE} through {LISTENER}")]);
     assert!(!world.view("web", ONE).eligible);

@@ -5,11 +5,12 @@ mod event;
 mod history;
 mod judge;
 mod packets;
+mod silent;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use event::Event;
 use event::event;
+pub(crate) use event::{Event, Traffic, traffic};
 pub(crate) use history::History;
 use proptest::prelude::*;
 
@@ -17,11 +18,16 @@ use super::model::World;
 use super::reader;
 use crate::desired::PoolKey;
 
+/// How many random histories a test goes through: so many, or what `LBD_HISTORIES` says.
+pub(crate) fn histories(usually: u32) -> u32 {
+    std::env::var("LBD_HISTORIES").map_or(usually, |count| count.parse().expect("LBD_HISTORIES is a number"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: histories(48), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_prefix_of_every_plan_leaves_each_packet_a_live_backend(events in prop::collection::vec(event(), 1..60)) {
+    fn every_history_of_plans_leaves_each_packet_a_live_backend_after_every_write(events in prop::collection::vec(event(), 1..60)) {
         let mut history = History::begin();
         events.iter().for_each(|event| history.take_in(event));
         history.take_in(&Event::Apply { dies_at: None });
@@ -49,14 +55,77 @@ proptest! {
 /// Its flows rest in the flow table while it is away: they meet it as soon as its entry lives, and its replies must be known by then.
 #[test]
 fn a_backend_that_comes_back_to_its_flows_is_answered_from_the_first_change_on() {
-    let backend = Event::Backend { pool: 2, number: 5, weight: 1, standing: 0, sources: 0, port: false };
-    let again = Event::Backend { pool: 2, number: 5, weight: 0, standing: 0, sources: 0, port: false };
+    let backend =
+        Event::Backend { pool: 2, number: 5, weight: 1, standing: 0, sources: 0, port: false, led: false };
+    let again =
+        Event::Backend { pool: 2, number: 5, weight: 0, standing: 0, sources: 0, port: false, led: false };
     let apply = || Event::Apply { dies_at: None };
     let service = Event::Service { listener: 0, pool: 2, forward: 0, affinity: 0 };
     let away = Event::NoBackend { pool: 2, number: 5 };
     let mut history = History::begin();
     [service, backend, apply(), away, apply(), again, apply()]
         .iter()
+        .for_each(|event| history.take_in(event));
+}
+
+/// Until it has left, a listener meets backends that are to come to the pool it leaves: by flows of before, and by its table where two listeners
+/// exchange their pools. Their replies must be known.
+#[test]
+fn a_listener_that_leaves_its_pool_is_answered_by_whoever_comes_to_it() {
+    let comes = |pool, number| Event::Backend {
+        pool,
+        number,
+        weight: 1,
+        standing: 0,
+        sources: 1,
+        port: false,
+        led: false,
+    };
+    let service = |listener, pool| Event::Service { listener, pool, forward: 0, affinity: 0 };
+    let goes = |pool, number| Event::NoBackend { pool, number };
+    let apply = || Event::Apply { dies_at: None };
+    let its_own_comes_back = [
+        vec![service(0, 0), service(1, 0), comes(0, 1), apply(), goes(0, 1), apply()],
+        vec![comes(0, 1), service(0, 1), apply()],
+    ];
+    let they_exchange = [
+        vec![service(2, 2), service(1, 1), apply()],
+        vec![service(2, 1), comes(1, 1), comes(2, 2), service(1, 2), apply()],
+    ];
+    let it_goes = [
+        vec![service(0, 0), service(1, 0), comes(0, 1), apply(), goes(0, 1), apply()],
+        vec![comes(0, 1), Event::NoService { listener: 0 }, apply()],
+    ];
+    for events in [its_own_comes_back, they_exchange, it_goes] {
+        let mut history = History::begin();
+        events.iter().flatten().for_each(|event| history.take_in(event));
+        // What was needed in between is not needed for ever.
+        assert_eq!(
+            *history.world.image.filter,
+            crate::plan::filter::wanted(&history.new, &super::model::SETTINGS)
+        );
+    }
+}
+
+/// Packets under way may have read the number of a next hop that nobody has any more.
+#[test]
+fn a_way_that_is_lost_is_not_written_over_in_the_same_plan() {
+    let comes = |pool, number| Event::Backend {
+        pool,
+        number,
+        weight: 1,
+        standing: 0,
+        sources: 0,
+        port: false,
+        led: false,
+    };
+    let service = |listener, pool| Event::Service { listener, pool, forward: 0, affinity: 0 };
+    let way = |number, way| Event::Way { number, way };
+    let apply = || Event::Apply { dies_at: None };
+    let mut history = History::begin();
+    [way(3, Some(2)), comes(0, 3), way(6, Some(0)), comes(2, 6), service(0, 0), apply()]
+        .iter()
+        .chain(&[way(3, None), service(1, 2), apply()])
         .for_each(|event| history.take_in(event));
 }
 
@@ -70,6 +139,7 @@ fn eventful() -> History {
         standing,
         sources,
         port: false,
+        led: false,
     };
     let service = |listener, pool, forward| Event::Service { listener, pool, forward, affinity: 0 };
     let first: Vec<Event> = (0..3)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use lb_common::{ENDPOINT_FILTER_WORDS, Settings};
 
@@ -10,7 +11,7 @@ use crate::desired::{
     BackendKey, Desired, DesiredBackend, DesiredNextHop, DesiredPool, DesiredService, ListenerKey, PoolKey,
     Variant,
 };
-use crate::image::{Image, PoolImage};
+use crate::image::{Image, LiveImage, PoolImage};
 use crate::plan::{Moves, Plan, PlanError, plan};
 use crate::spec::{Affinity, Forward, Protocol, WhenNone};
 use crate::store::{Store, Table};
@@ -38,7 +39,7 @@ pub(crate) const SETTINGS: Settings = Settings {
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) store: MemoryStore,
-    pub(crate) image: Image,
+    pub(crate) image: LiveImage,
 }
 
 pub(crate) fn entries(table: Table) -> u32 {
@@ -57,7 +58,7 @@ pub(crate) fn entries(table: Table) -> u32 {
 impl World {
     pub(crate) fn new() -> Self {
         let store = MemoryStore::new(entries);
-        let image = Image::read(&store).unwrap();
+        let image = Image::read(&store).unwrap().into();
         Self { store, image }
     }
 
@@ -81,14 +82,14 @@ impl World {
     /// As [`Self::go_to`], without the wait.
     pub(crate) fn go_to_at_once(&mut self, desired: &Desired) -> Plan {
         let plan = self.plan(desired).unwrap();
-        self.image = plan.clone().carry_out(&mut self.store).unwrap();
+        self.image.replace(plan.clone().carry_out(&mut self.store).unwrap());
         assert_same(&self.image, &Image::read(&self.store).unwrap());
         plan
     }
 
     /// The daemon dies and starts anew.
     pub(crate) fn restart(&mut self) {
-        self.image = Image::read(&self.store).unwrap();
+        self.image = Image::read(&self.store).unwrap().into();
     }
 
     /// What going there would move, table by table.
@@ -106,9 +107,11 @@ impl World {
         words
     }
 
+    /// A walk over the flow table, all at once.
     pub(crate) fn scan(&mut self) {
+        self.image.begin_walk();
         let scan = self.store.scan().unwrap();
-        self.image.note_scan(&scan);
+        self.image.end_walk(Some(&scan));
     }
 }
 
@@ -169,9 +172,9 @@ pub(crate) fn add_pool(desired: &mut Desired, name: &str, members: impl Iterator
         members.map(|(ip, weight)| (BackendKey { ip, port: None }, backend(weight))).collect();
     for address in backends.keys() {
         let IpAddr::V4(ip) = address.ip else { continue };
-        desired.next_hops.insert(address.ip, way(ip.octets()[3]));
+        Arc::make_mut(&mut desired.next_hops).insert(address.ip, way(ip.octets()[3]));
     }
-    desired.pools.insert(key(name, Variant::V4), DesiredPool { table_len: 1021, backends });
+    desired.pools.insert(key(name, Variant::V4), Arc::new(DesiredPool { table_len: 1021, backends }));
 }
 
 pub(crate) fn serve(desired: &mut Desired, listener: ListenerKey, name: &str, forward: Forward) {
@@ -188,7 +191,11 @@ pub(crate) fn serve(desired: &mut Desired, listener: ListenerKey, name: &str, fo
     desired.services.insert(listener, service);
 }
 
+/// To be changed.
+pub(crate) fn pool_of<'a>(desired: &'a mut Desired, name: &str) -> &'a mut DesiredPool {
+    Arc::make_mut(desired.pools.get_mut(&key(name, Variant::V4)).unwrap())
+}
+
 pub(crate) fn web_backend(desired: &mut Desired, number: u8) -> &mut DesiredBackend {
-    let pool = desired.pools.get_mut(&key("web", Variant::V4)).unwrap();
-    pool.backends.get_mut(&BackendKey { ip: v4(number), port: None }).unwrap()
+    pool_of(desired, "web").backends.get_mut(&BackendKey { ip: v4(number), port: None }).unwrap()
 }

@@ -45,9 +45,20 @@ fn search(
 pub(super) fn classify(store: &MemoryStore, listener: &ListenerKey) -> Option<(u16, ServiceRecord)> {
     let vip = Address::from(listener.addr);
     let (port_be, protocol) = (listener.port.unwrap_or(0).to_be(), protocol_number(listener.protocol));
-    search(store, hash::directory(&SETTINGS, &vip, port_be, protocol), |service| {
-        service.vip == vip && service.port_be == port_be && service.protocol == protocol
-    })
+    search(store, hash::directory(&SETTINGS, &vip, port_be, protocol), |service| is_of(service, listener))
+}
+
+/// Whether it is the service of this listener.
+pub(super) fn is_of(service: &ServiceRecord, listener: &ListenerKey) -> bool {
+    service.vip == Address::from(listener.addr)
+        && service.port_be == listener.port.unwrap_or(0).to_be()
+        && service.protocol == protocol_number(listener.protocol)
+}
+
+/// The service with this id, if it is in use.
+pub(super) fn service(store: &MemoryStore, id: u16) -> Option<ServiceRecord> {
+    let service = ServiceRecord::from_words(entry(store, Table::Services, id.into()));
+    (service.policy != 0).then_some(service)
 }
 
 /// Whether the listener's address is known to be a vip.

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_common::{ENDPOINT_FILTER_WORDS, Settings};
 
-use super::model::{SETTINGS, backend, key, listener, serve, way};
+use super::model::{SETTINGS, backend, key, listener, pool_of, serve, way};
 use crate::datapath::memory::MemoryStore;
 use crate::desired::{BackendKey, Desired, DesiredPool, Variant};
 use crate::image::Image;
@@ -53,9 +54,9 @@ fn many() -> Desired {
         for number in 0..BACKENDS {
             let ip = address(pool, number);
             backends.insert(BackendKey { ip, port: None }, backend(1));
-            desired.next_hops.insert(ip, way(number));
+            Arc::make_mut(&mut desired.next_hops).insert(ip, way(number));
         }
-        desired.pools.insert(key(&name, Variant::V4), DesiredPool { table_len: SLOTS, backends });
+        desired.pools.insert(key(&name, Variant::V4), Arc::new(DesiredPool { table_len: SLOTS, backends }));
         serve(&mut desired, listener(address(pool, 200), 80, Protocol::Tcp), &name, Forward::FullNat);
     }
     desired
@@ -92,14 +93,12 @@ fn a_thousand_pools_of_a_hundred_backends() {
     let none =
         timed("compared without a difference in", QUICK, || plan(&image, &desired, &settings()).unwrap());
     assert_eq!(none.changes, []);
-    let pool = desired.pools.get_mut(&key("p7", Variant::V4)).unwrap();
-    pool.backends.values_mut().next().unwrap().weight = 2;
+    pool_of(&mut desired, "p7").backends.values_mut().next().unwrap().weight = 2;
     let one = timed("one weight changed in", QUICK, || plan(&image, &desired, &settings()).unwrap());
     assert_eq!(one.changes.len(), 3);
     let read = timed("read from the maps in", Duration::from_secs(1), || Image::read(&store).unwrap());
     let none = timed("compared with maps of another daemon in", Duration::from_secs(1), || {
-        let pool = desired.pools.get_mut(&key("p7", Variant::V4)).unwrap();
-        pool.backends.values_mut().next().unwrap().weight = 1;
+        pool_of(&mut desired, "p7").backends.values_mut().next().unwrap().weight = 1;
         plan(&read, &desired, &settings()).unwrap()
     });
     assert_eq!(none.changes, []);

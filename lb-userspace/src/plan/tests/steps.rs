@@ -1,5 +1,7 @@
 //! What a plan consists of, case by case.
 
+use std::sync::Arc;
+
 use lb_common::backend_state::{KEEPS, LIVE, TAKES_NEW};
 
 use super::model::World;
@@ -202,7 +204,7 @@ fn a_longer_table_is_a_new_region() {
     let mut world = World::new();
     let mut desired = web(&[1, 1, 1]);
     world.go_to(&desired);
-    desired.pools.get_mut(&key("web", Variant::V4)).unwrap().table_len = 4093;
+    pool_of(&mut desired, "web").table_len = 4093;
     let plan = world.go_to(&desired);
     assert_eq!(names(&plan.changes), ["Region", "PoolTable", "PoolReport"]);
     assert_eq!(plan.report.pools[0].slots, 4093);
@@ -216,13 +218,13 @@ fn a_way_that_changes_is_a_new_entry_and_one_word_for_each_backend() {
     let mut world = World::new();
     let mut desired = web(&[1, 1]);
     world.go_to(&desired);
-    desired.next_hops.insert(v4(1), way(77));
+    Arc::make_mut(&mut desired.next_hops).insert(v4(1), way(77));
     let plan = world.go_to(&desired);
     assert_eq!(names(&plan.changes), ["NextHop", "BackendState"]);
-    desired.next_hops.insert(v4(2), way(77));
+    Arc::make_mut(&mut desired.next_hops).insert(v4(2), way(77));
     let plan = world.go_to(&desired);
     assert_eq!(names(&plan.changes), ["BackendState"]);
-    desired.next_hops.remove(&v4(2));
+    Arc::make_mut(&mut desired.next_hops).remove(&v4(2));
     let plan = world.go_to(&desired);
     assert_eq!(names(&plan.changes), ["BackendState"]);
     assert_eq!(world.image.pools[&1].record(2).next_hop(), 0);
@@ -302,7 +304,7 @@ fn full_maps_are_said_before_anything_is_written() {
          (`lbctl flows flush` ends them), or change less at once"
     );
     let mut desired = web(&[1]);
-    desired.pools.get_mut(&key("web", Variant::V4)).unwrap().backends = (0..=u16::MAX)
+    pool_of(&mut desired, "web").backends = (0..=u16::MAX)
         .take(3000)
         .map(|n| (BackendKey { ip: v4(1), port: Some(n + 1) }, backend(1)))
         .collect();
@@ -314,7 +316,7 @@ fn full_maps_are_said_before_anything_is_written() {
     let mut desired = web(&[1]);
     for number in 0..5 {
         add_pool(&mut desired, &format!("p{number}"), [(v4(1), 1)].into_iter());
-        desired.pools.get_mut(&key(&format!("p{number}"), Variant::V4)).unwrap().table_len = 65_537;
+        pool_of(&mut desired, &format!("p{number}")).table_len = 65_537;
     }
     let error = world.plan(&desired).unwrap_err();
     assert!(matches!(error, PlanError::Full { map: Table::Maglev, needed: 16_385, .. }), "{error}");
@@ -327,7 +329,7 @@ fn contradictions_are_named() {
     let error = World::new().plan(&desired).unwrap_err().to_string();
     assert!(error.contains("10.0.0.200:80/tcp names the pool web/v4, which is not desired"), "{error}");
     let mut desired = web(&[1]);
-    desired.pools.get_mut(&key("web", Variant::V4)).unwrap().table_len = 1000;
+    pool_of(&mut desired, "web").table_len = 1000;
     let error = World::new().plan(&desired).unwrap_err().to_string();
     assert!(error.contains("1000 slots"), "{error}");
     let mut desired = web(&[1]);
@@ -343,12 +345,12 @@ fn tables_are_swapped_in_turn_when_the_arena_is_nearly_full() {
     for number in 0..15_u8 {
         let name = format!("p{number}");
         add_pool(&mut desired, &name, [(v4(1), 1), (v4(2), 1)].into_iter());
-        desired.pools.get_mut(&key(&name, Variant::V4)).unwrap().table_len = 16_381;
+        pool_of(&mut desired, &name).table_len = 16_381;
     }
     world.go_to(&desired);
     // 15 of 16 places are taken; each pool's new table needs one.
     for pool in desired.pools.values_mut() {
-        pool.backends.values_mut().next().unwrap().weight = 2;
+        Arc::make_mut(pool).backends.values_mut().next().unwrap().weight = 2;
     }
     let plan = world.go_to(&desired);
     assert_eq!(plan.report.pools.len(), 15);

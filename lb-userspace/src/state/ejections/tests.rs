@@ -2,6 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::moment::Millis;
+use crate::state::tests::damages;
 use crate::state::{Left, StateDir};
 
 fn ejected(address: &str, times: u32) -> Ejected {
@@ -50,14 +51,8 @@ fn ejections_outlive_the_daemon_in_a_file_that_people_can_read() {
 fn a_file_cut_off_anywhere_or_with_any_byte_changed_ejects_nobody_and_is_kept_and_said() {
     let (directory, path) = written();
     let whole = fs::read(&path).unwrap();
-    let cut = (0..whole.len()).map(|length| whole[..length].to_vec());
-    let flipped = (0..whole.len()).map(|position| {
-        let mut bad = whole.clone();
-        bad[position] ^= 0x20;
-        bad
-    });
     let aside = directory.path().join("ejections.damaged");
-    for bad in cut.chain(flipped) {
+    for bad in damages(&whole) {
         fs::write(&path, &bad).unwrap();
         let left = open(directory.path());
         assert!(left.ejections.is_empty(), "{:?}", left.ejections);

@@ -15,6 +15,7 @@ use lb_userspace::config;
 use lb_userspace::maglev::{self, Member};
 
 use super::figure::{ControlReport, ControlRow, Unit, in_ms};
+use super::hops;
 use super::memory::Memory;
 use super::site::{Amount, Site, backend, config as lbd_toml};
 use crate::topology::Lbd;
@@ -41,6 +42,7 @@ pub fn measure(turns: usize, tell: impl FnMut(&ControlRow)) -> Result<ControlRep
         if let Err(error) = report.changes(amount, bound, turns) {
             report.row("changes by lbctl", &amount.name(), Some(bound), Err(error));
         }
+        report.next_hops(amount, turns);
     }
     // Each turn is seconds.
     if let Err(error) = report.many(turns.div_ceil(10)) {
@@ -76,7 +78,7 @@ impl<T: FnMut(&ControlRow)> Telling<T> {
             timed(grace_period)
         });
         let times = times.map(|(time, done)| done.map(|()| time)).collect::<Result<Vec<_>>>();
-        self.row("a grace period (membarrier)", "this kernel", None, times.map(in_ms));
+        self.row("a grace period (if CPUs cannot be visited)", "this kernel", None, times.map(in_ms));
         let written = (0..turns).map(|_| timed(written_down)).map(|(time, done)| done.map(|()| time));
         self.row(
             "2 KiB written and on the disk",
@@ -143,6 +145,23 @@ impl<T: FnMut(&ControlRow)> Telling<T> {
         Ok(())
     }
 
+    /// Ways of a pool whose backends are led elsewhere; nobody asks them, so nobody misses an answer meanwhile.
+    fn next_hops(&mut self, amount: Amount, turns: usize) {
+        let amount = Amount { are_checked: false, ..amount };
+        let count = usize::from(amount.backends);
+        let timed = Site::new().and_then(|site| {
+            let mut lbd = site.start(amount)?;
+            lbd.wait_eligible("p0", count, Duration::from_secs(60))?;
+            hops::measure(&site, lbd.pin(), count, turns)
+        });
+        match timed {
+            Ok(timed) => timed.into_iter().for_each(|(what, times)| {
+                self.row(what, &amount.name(), Some(100.0), Ok(in_ms(times)));
+            }),
+            Err(error) => self.row("next hops", &amount.name(), Some(100.0), Err(error)),
+        }
+    }
+
     /// Loads, reloads and memory with a hundred thousand backends.
     fn many(&mut self, turns: usize) -> Result<()> {
         let (site, of) = (Site::new()?, MANY.name());
@@ -150,7 +169,7 @@ impl<T: FnMut(&ControlRow)> Telling<T> {
         let mut lbd = site.start(MANY)?;
         served(&mut lbd)?;
         let (mut all, mut loads) = (vec![begun.elapsed()], vec![loaded(&mut lbd)?]);
-        let memory = Memory::of(lbd.process().pid(), lbd.pin())?;
+        let memory = Memory::at_rest(lbd.process().pid(), lbd.pin())?;
         let text = |weight| lbd_toml(MANY, weight, lbd.dir(), lbd.pin());
         let parses = (0..turns).map(|_| timed(|| config::parse(&text(1), "lbd.toml").map(drop)).0);
         self.row("the file parsed", &of, None, Ok(in_ms(parses)));
@@ -173,7 +192,7 @@ impl<T: FnMut(&ControlRow)> Telling<T> {
             lbctl(&lbd, &["backend", "set", "p7", &backend(7, 3).to_string(), "--weight", &weight])
         });
         self.row("lbctl backend set --weight", &of, None, changed.collect::<Result<Vec<_>>>().map(in_ms));
-        self.memory(&of, memory, Memory::of(lbd.process().pid(), lbd.pin())?);
+        self.memory(&of, memory, Memory::at_rest(lbd.process().pid(), lbd.pin())?);
         for _ in 1..turns {
             lbd.stop()?;
             fs::remove_dir_all(lbd.dir().join("state"))?;
@@ -192,8 +211,8 @@ impl<T: FnMut(&ControlRow)> Telling<T> {
         #[expect(clippy::cast_precision_loss, reason = "mebibytes, shown to a hundredth")]
         let mib = |bytes: u64| bytes as f64 / MIB;
         let rows = [
-            ("the daemon's own memory, loaded", before.own, Some(200.0)),
-            ("the daemon's own memory, after the reloads", after.own, Some(200.0)),
+            ("the daemon's own memory at rest, loaded", before.own, Some(200.0)),
+            ("the daemon's own memory at rest, reloaded", after.own, Some(200.0)),
             ("maps in the kernel beside the flow tables", after.maps, None),
             ("the flow tables", after.flow_tables, None),
         ];
@@ -256,7 +275,7 @@ fn said(lbd: &mut Lbd) -> Result<Vec<Duration>> {
     Ok(text.lines().filter_map(time).collect())
 }
 
-/// As the daemon waits for one.
+/// As the daemon waits for one where it cannot visit every CPU.
 fn grace_period() -> Result<()> {
     // MEMBARRIER_CMD_GLOBAL
     // SAFETY: membarrier takes plain numbers and touches no memory of ours.

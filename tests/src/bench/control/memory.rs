@@ -6,12 +6,21 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aya::maps::MapInfo;
 
 /// Maps that are the flow tables.
 const FLOW_TABLES: [&str; 4] = ["flows4", "flows6", "replies4", "replies6"];
+
+/// Between two looks at a process that may be at rest: longer than what it does now and then is apart.
+const LOOK: Duration = Duration::from_secs(6);
+/// So many looks at most.
+const LONGEST_REST: usize = 5;
+/// Bytes that come and go.
+const SAME: u64 = 1 << 20;
 
 /// Bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,8 +34,22 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Of the process at rest: what it needed for a moment it gives back some seconds later.
+    pub(super) fn at_rest(pid: u32, pin: &Path) -> Result<Self> {
+        let mut before = Self::of(pid, pin)?;
+        for _ in 0..LONGEST_REST {
+            thread::sleep(LOOK);
+            let now = Self::of(pid, pin)?;
+            if now.own.abs_diff(before.own) < SAME {
+                return Ok(now);
+            }
+            before = now;
+        }
+        Ok(before)
+    }
+
     /// Of the process as it is now; its maps by the names that they are pinned by.
-    pub(super) fn of(pid: u32, pin: &Path) -> Result<Self> {
+    fn of(pid: u32, pin: &Path) -> Result<Self> {
         let mut memory = Self { own: resident_but_maps(pid)?, ..Self::default() };
         for (name, bytes) in maps(pin)? {
             if FLOW_TABLES.contains(&name.as_str()) {

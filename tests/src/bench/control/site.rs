@@ -16,7 +16,8 @@ use crate::netns::link::{self, End, Mac, Receive};
 use crate::topology::Lbd;
 
 const BALANCER: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
-const FAR: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 2);
+/// Behind which all backends lie.
+pub(super) const FAR: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 2);
 /// Flows that the daemon's tables are made for: the default.
 pub(super) const FLOWS: u32 = 1 << 20;
 /// Where backends listen.
@@ -59,7 +60,7 @@ fn vip(pool: u16) -> Ipv4Addr {
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) balancer: Namespace,
-    _far: Namespace,
+    pub(super) far: Namespace,
     _answers: Answers,
 }
 
@@ -83,7 +84,7 @@ impl Site {
         balancer.ip(&format!("route add 198.18.0.0/15 via {FAR}"))?;
         far.ip("route add local 10.0.0.0/8 dev lo")?;
         let answers = Answers::start(&far)?;
-        Ok(Self { balancer, _far: far, _answers: answers })
+        Ok(Self { balancer, far, _answers: answers })
     }
 
     pub(super) fn start(&self, amount: Amount) -> Result<Lbd> {

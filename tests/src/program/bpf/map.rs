@@ -11,6 +11,7 @@ use super::{address, bpf, owned, raw};
 
 // enum bpf_cmd, include/uapi/linux/bpf.h.
 const MAP_CREATE: i32 = 0;
+const MAP_LOOKUP_ELEM: i32 = 1;
 const MAP_UPDATE_ELEM: i32 = 2;
 const OBJ_PIN: i32 = 6;
 
@@ -55,5 +56,14 @@ impl Map {
     pub fn set<T>(&self, key: u32, value: &T) -> Result<()> {
         let mut attribute = [u64::from(raw(&self.0)), address(&raw const key), address(value), 0];
         bpf(MAP_UPDATE_ELEM, &mut attribute).map(drop).context("cannot store in a map")
+    }
+
+    /// The value of two words at a 32-bit key.
+    pub(in crate::program) fn get(&self, key: u32) -> Result<[u64; 2]> {
+        let mut value = [0; 2];
+        let mut attribute =
+            [u64::from(raw(&self.0)), address(&raw const key), address(value.as_mut_ptr()), 0];
+        bpf(MAP_LOOKUP_ELEM, &mut attribute).context("cannot read a map")?;
+        Ok(value)
     }
 }

@@ -1,17 +1,29 @@
 //! The judge with planted faults: each has to be found, and what a change explains may not be complained of.
 
 use super::super::change::{Change, Hand, How, Then};
-use super::super::chronicle::Look;
+use super::super::chronicle::{Ejected, Look};
 use super::super::model::Model;
 use super::*;
+use crate::soak::Via;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
+/// What lbd says of b3. Who is healthy and in no service is ejected for a second.
+fn said(at: Duration, eligible: bool, healthy: bool) -> Look {
+    let ejected = Some(if healthy && !eligible { Ejected::Until(at + MS(1_000)) } else { Ejected::No });
+    Look { at, backend: 2, eligible: Some(eligible), healthy: Some(healthy), ejected }
+}
+
 /// Five backends of the file, all in service from the begin on.
 fn chronicle() -> Chronicle {
-    let mut chronicle = Chronicle::new(Model::new(5, &(0..5).map(|index| (index, 1)).collect()));
+    checked(Via::Direct)
+}
+
+/// The same, checked by this way.
+fn checked(via: Via) -> Chronicle {
+    let mut chronicle = Chronicle::new(Model::new(5, &(0..5).map(|index| (index, 1)).collect(), via));
     for backend in 0..5 {
-        chronicle.look(Look { at: MS(0), backend, eligible: Some(true), healthy: Some(true) });
+        chronicle.look(Look { backend, ..said(MS(0), true, true) });
     }
     chronicle
 }
@@ -20,9 +32,9 @@ fn chronicle() -> Chronicle {
 fn killed() -> Chronicle {
     let mut chronicle = chronicle();
     chronicle.made(1, &Change::Kill(2), (MS(10_000), MS(10_010)));
-    chronicle.look(Look { at: MS(10_600), backend: 2, eligible: Some(false), healthy: Some(false) });
+    chronicle.look(said(MS(10_600), false, false));
     chronicle.made(2, &Change::Revive(2), (MS(20_000), MS(20_100)));
-    chronicle.look(Look { at: MS(22_000), backend: 2, eligible: Some(true), healthy: Some(true) });
+    chronicle.look(said(MS(22_000), true, true));
     chronicle
 }
 
@@ -111,12 +123,7 @@ fn a_new_connection_may_fail_within_the_detection_window_alone() {
 fn a_backend_that_is_found_out_late_is_told() {
     let mut chronicle = chronicle();
     chronicle.made(1, &Change::Kill(2), (MS(10_000), MS(10_010)));
-    chronicle.look(Look {
-        at: MS(10_000) + KILL_KNOWN + MS(100),
-        backend: 2,
-        eligible: Some(false),
-        healthy: Some(false),
-    });
+    chronicle.look(said(MS(10_000) + KILL_KNOWN + MS(100), false, false));
     breaks(&chronicle, &Evidence::default(), "b3 was killed and in service");
     // Without lbd nobody finds out.
     chronicle.down.push((MS(10_100), MS(10_500)));
@@ -173,7 +180,7 @@ fn a_flow_that_had_to_leave_may_go_to_one_that_is_dead_and_not_known_to_be() {
     // Long after it left, and nobody else is harmed.
     breaks(&chronicle, &hole("b1", 31_000, 31_500, 1), "1 lost");
     chronicle.made(4, &Change::Kill(2), (MS(30_900), MS(30_910)));
-    chronicle.look(Look { at: MS(31_300), backend: 2, eligible: Some(false), healthy: Some(false) });
+    chronicle.look(said(MS(31_300), false, false));
     holds(&chronicle, &hole("b1", 31_000, 31_500, 1));
     // It has to be well elsewhere soon after that was found out, and who need not leave is not excused.
     breaks(&chronicle, &hole("b1", 31_000, 34_500, 7), "7 lost");
@@ -184,16 +191,74 @@ fn a_flow_that_had_to_leave_may_go_to_one_that_is_dead_and_not_known_to_be() {
 fn a_cut_excuses_tcp_until_it_is_known_and_udp_never() {
     let mut chronicle = chronicle();
     chronicle.made(1, &Change::Cut(2, How::Drop), (MS(10_000), MS(10_010)));
-    chronicle.look(Look { at: MS(10_900), backend: 2, eligible: Some(false), healthy: Some(true) });
+    chronicle.look(said(MS(10_900), false, true));
     holds(&chronicle, &lost(10_500, 15_500, Failure::TimedOut));
     breaks(&chronicle, &lost(11_500, 16_500, Failure::TimedOut), "timed out");
     breaks(&chronicle, &hole("b3", 10_500, 11_000, 1), "1 lost");
     breaks(&chronicle, &moved("b3", 10_500, 11_000), "moved from b3");
     // It is let in again while it is still cut: another window.
-    chronicle.look(Look { at: MS(12_000), backend: 2, eligible: Some(true), healthy: Some(true) });
-    chronicle.look(Look { at: MS(12_800), backend: 2, eligible: Some(false), healthy: Some(true) });
+    chronicle.look(said(MS(12_000), true, true));
+    chronicle.look(said(MS(12_800), false, true));
     holds(&chronicle, &lost(12_500, 17_500, Failure::TimedOut));
     breaks(&chronicle, &lost(13_500, 18_500, Failure::TimedOut), "timed out");
+}
+
+/// b3 is cut at 10 s, ejected at 10.9 s, and heals at 20 s.
+fn cut(via: Via) -> Chronicle {
+    let mut chronicle = checked(via);
+    chronicle.made(1, &Change::Cut(2, How::Drop), (MS(10_000), MS(10_010)));
+    chronicle.look(said(MS(10_900), false, true));
+    chronicle.made(2, &Change::Heal(2), (MS(20_000), MS(20_010)));
+    chronicle
+}
+
+#[test]
+fn who_was_found_out_stays_out_until_its_time_is_over() {
+    // Let in at the second time, and out again.
+    let let_in = |chronicle: &Chronicle, at: u64| {
+        let mut chronicle = chronicle.clone();
+        chronicle.look(said(MS(at), true, true));
+        chronicle.look(said(MS(at + 800), false, true));
+        chronicle
+    };
+    holds(&let_in(&cut(Via::Direct), 11_900), &Evidence::default());
+    breaks(&let_in(&cut(Via::Direct), 11_300), &Evidence::default(), "let in again at 11.300 s, for 800 ms");
+    // What was in force late is over in time.
+    let mut late = cut(Via::Direct);
+    late.look(Look { ejected: Some(Ejected::Until(MS(11_400))), ..said(MS(10_950), false, true) });
+    holds(&let_in(&late, 11_400), &Evidence::default());
+    breaks(&let_in(&late, 11_300), &Evidence::default(), "let in again");
+    breaks(&let_in(&cut(Via::Service), 11_900), &Evidence::default(), "let in again");
+    // Healed, it may be in at once.
+    holds(&let_in(&cut(Via::Service), 20_300), &Evidence::default());
+    // Taken away and put back it is another.
+    let mut chronicle = cut(Via::Direct);
+    chronicle.made(3, &Change::Hand(2, Hand::Disable), (MS(11_000), MS(11_010)));
+    holds(&let_in(&chronicle, 11_300), &Evidence::default());
+    // Nobody has found out.
+    let mut chronicle = checked(Via::Service);
+    chronicle.made(1, &Change::Cut(2, How::Drop), (MS(10_000), MS(10_010)));
+    chronicle.look(Look { ejected: Some(Ejected::No), ..said(MS(10_300), false, true) });
+    holds(&let_in(&chronicle, 11_000), &Evidence::default());
+    // A killed one is seen by every check.
+    let mut chronicle = killed();
+    chronicle.look(said(MS(15_000), true, true));
+    chronicle.look(said(MS(15_500), false, false));
+    breaks(&chronicle, &Evidence::default(), "b3 was found out and let in again");
+}
+
+#[test]
+fn a_cut_that_checks_find_out_moves_datagrams_then_and_loses_none() {
+    let mut chronicle = cut(Via::Service);
+    holds(&chronicle, &Evidence::default());
+    breaks(&chronicle, &moved("b3", 11_500, 12_000), "moved from b3");
+    chronicle.look(said(MS(14_000), false, false));
+    breaks(&chronicle, &moved("b3", 11_500, 12_000), "moved from b3");
+    holds(&chronicle, &moved("b3", 13_900, 14_400));
+    breaks(&chronicle, &hole("b3", 13_900, 14_400, 1), "1 lost");
+    // A check that was asked before it healed fails two seconds after at the latest.
+    holds(&chronicle, &moved("b3", 21_900, 22_400));
+    breaks(&chronicle, &moved("b3", 22_100, 22_600), "moved from b3");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::*;
 const S: fn(u64) -> Duration = Duration::from_secs;
 
 fn model() -> Model {
-    Model::new(4, &[(0, 1), (1, 2)].into())
+    Model::new(4, &[(0, 1), (1, 2)].into(), Via::Direct)
 }
 
 fn did(model: &mut Model, backend: Index, hand: Hand, at: u64) -> bool {
@@ -101,4 +101,13 @@ fn a_cut_leaves_udp_alone_and_each_harm_takes_longer_to_forget() {
     assert!(!model.keeps(0, false));
     assert!(model.apply(&Change::Revive(0), S(16)));
     assert!(!model.serves(0, S(22)) && model.serves(0, S(24)));
+}
+
+#[test]
+fn a_cut_that_checks_see_takes_udp_away_as_well() {
+    let mut model = Model { via: Via::Service, ..model() };
+    assert!(model.apply(&Change::Cut(0, How::Drop), S(1)));
+    assert!(!model.keeps(0, true) && !model.keeps(0, false) && model.keeps(1, false));
+    assert!(model.apply(&Change::Heal(0), S(5)));
+    assert!(model.keeps(0, true) && model.keeps(0, false));
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use super::*;
 
 fn wish(seed: u64) -> Wish {
-    Wish { seed, changes: 200, pause: Duration::from_millis(1500), hosts: 6 }
+    Wish { seed, changes: 200, pause: Duration::from_millis(1500), hosts: 6, via: Via::Direct }
 }
 
 /// Plays the script on the model alone; `look` sees it after every step.
 fn replay(wish: Wish, mut look: impl FnMut(&Step, &Model, &Model)) {
-    let mut model = Model::new(wish.hosts, &first_file(wish.hosts));
+    let mut model = Model::new(wish.hosts, &first_file(wish.hosts), wish.via);
     for step in write(wish) {
         model.advance(step.at);
         let before = model.clone();

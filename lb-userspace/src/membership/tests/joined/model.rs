@@ -202,7 +202,7 @@ impl Model {
                 self.tick(0);
             }
             Step::Hear(source, said) => self.hear(*source, said),
-            Step::Scan(_) | Step::Settled => {}
+            Step::Flows(_) | Step::Walk(_) | Step::Settled => {}
             Step::Reload(..) | Step::Do(..) => return self.change(step),
         }
         self.settle();

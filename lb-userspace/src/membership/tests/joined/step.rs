@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::model::{ADDRESSES, SORRY};
 use super::*;
+use crate::membership::tests::ask::{self, Ask, ask};
 use crate::membership::tests::discovered::{said, source};
+use crate::plan::tests::histories::{Traffic, traffic};
 
 /// What the file says besides its backends.
 #[derive(Clone, Copy, Debug)]
@@ -32,21 +34,12 @@ pub(super) enum Step {
     Wait(u64),
     /// As many seconds later one of the backup pool is so, and only then comes the clock.
     Late(u64, u8, bool),
-    /// Flows whose number has a bit end, and the flow table is walked.
-    Scan(u32),
+    /// Flows end, clients fall silent and others come back.
+    Flows(Traffic),
+    /// A walk over the flow table begins, or ends.
+    Walk(bool),
     /// A grace period has passed.
     Settled,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Ask {
-    Add(u8, u16),
-    Remove(u8, Option<u64>),
-    Weight(u8, u16),
-    Drain(u8, Option<u64>, Then),
-    Disable(u8),
-    Enable(u8),
-    Clear(u8),
 }
 
 pub(super) fn setting() -> impl Strategy<Value = Setting> {
@@ -58,21 +51,6 @@ pub(super) fn setting() -> impl Strategy<Value = Setting> {
         .prop_map(|(backup, panic_below, slow_start)| Setting { backup, panic_below, slow_start })
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
-    let who = || 1..=ADDRESSES;
-    let time = || prop::option::of(1_u64..60);
-    let then = prop_oneof![Just(Then::Keep), Just(Then::Disable), Just(Then::Remove)];
-    prop_oneof![
-        2 => (who(), 0_u16..4).prop_map(|(who, weight)| Ask::Add(who, weight)),
-        1 => (who(), time()).prop_map(|(who, drain)| Ask::Remove(who, drain)),
-        1 => (who(), 0_u16..4).prop_map(|(who, weight)| Ask::Weight(who, weight)),
-        2 => (who(), time(), then).prop_map(|(who, deadline, then)| Ask::Drain(who, deadline, then)),
-        1 => who().prop_map(Ask::Disable),
-        2 => who().prop_map(Ask::Enable),
-        1 => who().prop_map(Ask::Clear),
-    ]
-}
-
 pub(super) fn step() -> impl Strategy<Value = Step> {
     let who = || 1..=ADDRESSES;
     let sorry = || 0..SORRY;
@@ -80,7 +58,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     let well = || prop::bool::weighted(0.7);
     prop_oneof![
         2 => (prop::collection::btree_set(2..=ADDRESSES, 0..4), well()).prop_map(|(members, dns)| Step::Reload(members, dns)),
-        7 => (ask(), prop::bool::weighted(0.3)).prop_map(|(ask, force)| Step::Do(ask, force)),
+        7 => (ask(ADDRESSES), prop::bool::weighted(0.3)).prop_map(|(ask, force)| Step::Do(ask, force)),
         4 => (0_usize..2, some).prop_map(|(source, said)| Step::Hear(source, said)),
         9 => (who(), well()).prop_map(|(who, well)| Step::Health(who, well)),
         2 => (sorry(), well()).prop_map(|(who, well)| Step::Sorry(who, well)),
@@ -89,7 +67,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         5 => (1_u64..40).prop_map(Step::Wait),
         1 => (100_u64..700).prop_map(Step::Wait),
         2 => (1_u64..40, sorry(), any::<bool>()).prop_map(|(wait, who, well)| Step::Late(wait, who, well)),
-        2 => any::<u32>().prop_map(Step::Scan),
+        3 => traffic().prop_map(Step::Flows),
+        3 => any::<bool>().prop_map(Step::Walk),
         1 => Just(Step::Settled),
     ]
 }
@@ -116,29 +95,6 @@ pub(super) fn text(setting: Setting, members: &BTreeSet<u8>, has_dns: bool) -> S
     )
 }
 
-fn at(who: u8) -> String {
-    format!("10.0.0.{who}")
-}
-
-fn operation(ask: &Ask) -> Operation {
-    let pool = name("web");
-    let address = |who: &u8| address(&at(*who));
-    let seconds = |time: &Option<u64>| time.map(Duration::from_secs);
-    match ask {
-        Ask::Add(who, weight) => Operation::BackendAdd { pool, address: address(who), weight: *weight },
-        Ask::Remove(who, drain) => {
-            Operation::BackendRemove { pool, address: address(who), drain: seconds(drain) }
-        }
-        Ask::Weight(who, weight) => Operation::BackendWeight { pool, address: address(who), weight: *weight },
-        Ask::Drain(who, deadline, then) => {
-            Operation::BackendDrain { pool, address: address(who), deadline: seconds(deadline), then: *then }
-        }
-        Ask::Disable(who) => Operation::BackendDisable { pool, address: address(who) },
-        Ask::Enable(who) => Operation::BackendEnable { pool, address: address(who) },
-        Ask::Clear(who) => Operation::OverrideClear { pool, address: address(who) },
-    }
-}
-
 /// The membership takes the step.
 pub(super) fn run(world: &mut World, setting: Setting, step: &Step) -> Result<Outcome, Refusal> {
     let health = |well: bool| if well { Health::Healthy } else { Health::Unhealthy };
@@ -147,24 +103,21 @@ pub(super) fn run(world: &mut World, setting: Setting, step: &Step) -> Result<Ou
         Step::Reload(members, has_dns) => return world.reload(&text(setting, members, *has_dns)),
         Step::Do(ask, force) => {
             let options = Options { force: *force, ..Options::default() };
-            return world.change(&Change { operations: vec![operation(ask)], options });
+            return world.change(&Change { operations: vec![ask.operation()], options });
         }
         Step::Hear(from, entries) => {
             let entries: Vec<(String, u16)> =
-                entries.iter().map(|(who, weight)| (at(*who), *weight)).collect();
+                entries.iter().map(|(who, weight)| (ask::at(*who), *weight)).collect();
             let entries: Vec<(&str, u16)> =
                 entries.iter().map(|(who, weight)| (who.as_str(), *weight)).collect();
             let event = Event::Discovered { id: source([DNS, FILE][*from]), backends: said(&entries) };
             world.membership.handle(world.now, event)
         }
-        Step::Health(who, well) => world.health("web", &at(*who), health(*well)),
+        Step::Health(who, well) => world.health("web", &ask::at(*who), health(*well)),
         Step::Sorry(who, well) => world.health("sorry", &sorry(*who), health(*well)),
-        Step::Way(who, true) => world.way(&at(*who), known("192.0.2.1")),
-        Step::Way(who, false) => world.way(&at(*who), unresolved("neighbour not answering")),
-        Step::Suspect(who) => {
-            let why = Arc::from("0 of 12 new connections went on");
-            world.membership.handle(world.now, Event::Suspect { id: id("web", &at(*who)), why })
-        }
+        Step::Way(who, true) => world.way(&ask::at(*who), known("192.0.2.1")),
+        Step::Way(who, false) => world.way(&ask::at(*who), unresolved("neighbour not answering")),
+        Step::Suspect(who) => world.suspect(&ask::at(*who)),
         Step::Wait(seconds) => world.wait(*seconds),
         Step::Late(seconds, who, well) => {
             world.now = world.now.after(Duration::from_secs(*seconds));
@@ -172,6 +125,6 @@ pub(super) fn run(world: &mut World, setting: Setting, step: &Step) -> Result<Ou
             outcome.absorb(world.wait(0));
             outcome
         }
-        Step::Scan(_) | Step::Settled => Outcome::default(),
+        Step::Flows(_) | Step::Walk(_) | Step::Settled => Outcome::default(),
     })
 }

@@ -7,7 +7,7 @@ use crate::desired::{ListenerKey, PoolKey, Variant};
 use crate::spec::Protocol;
 
 pub(super) const POOLS: u8 = 3;
-const BACKENDS: u8 = 12;
+pub(super) const BACKENDS: u8 = 12;
 const LISTENERS: u8 = 6;
 
 /// One event of a history.
@@ -20,6 +20,8 @@ pub(crate) enum Event {
         standing: u8,
         sources: u8,
         port: bool,
+        /// Its packets go where those of its neighbour in number go: a vip that is checked.
+        led: bool,
     },
     NoBackend {
         pool: u8,
@@ -48,19 +50,48 @@ pub(crate) enum Event {
     },
     /// The daemon has had the time to wait for a grace period.
     Settled,
-    /// Some flows end, and the flow table is scanned.
-    Scan {
-        ends: u32,
-    },
+    /// Flows end, clients fall silent and others come back.
+    Flows(Traffic),
+    /// A walk over the flow table begins, unless one is under way.
+    WalkBegins,
+    /// The walk that is under way has seen everything.
+    WalkEnds,
+}
+
+/// What clients do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traffic {
+    /// Flows whose number has a bit here end.
+    pub(crate) end: u32,
+    /// Clients whose number has a bit here send nothing from now on; all others send again.
+    pub(crate) asleep: u16,
+}
+
+pub(crate) fn traffic() -> impl Strategy<Value = Traffic> {
+    let asleep = prop_oneof![1 => Just(0), 4 => any::<u16>()];
+    // Half of the flows, a quarter of them, none.
+    let end = prop_oneof![any::<u32>(), (any::<u32>(), any::<u32>()).prop_map(|(a, b)| a & b), Just(0)];
+    (end, asleep).prop_map(|(end, asleep)| Traffic { end, asleep })
 }
 
 pub(super) fn event() -> impl Strategy<Value = Event> {
     let pool = 0..POOLS;
     let number = 1..=BACKENDS;
     prop_oneof![
-        6 => (pool.clone(), number.clone(), 0..4_u32, 0..4_u8, 0..3_u8, prop::bool::weighted(0.1)).prop_map(
-            |(pool, number, weight, standing, sources, port)| Event::Backend { pool, number, weight, standing, sources, port },
-        ),
+        6 => (
+            (pool.clone(), number.clone()),
+            (0..4_u32, 0..4_u8, 0..3_u8),
+            (prop::bool::weighted(0.1), prop::bool::weighted(0.2)),
+        )
+            .prop_map(|((pool, number), (weight, standing, sources), (port, led))| Event::Backend {
+                pool,
+                number,
+                weight,
+                standing,
+                sources,
+                port,
+                led,
+            }),
         3 => (pool.clone(), number.clone()).prop_map(|(pool, number)| Event::NoBackend { pool, number }),
         3 => (0..LISTENERS, pool.clone(), 0..4_u8, 0..2_u8).prop_map(
             |(listener, pool, forward, affinity)| Event::Service { listener, pool, forward, affinity },
@@ -70,7 +101,9 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => (pool, any::<bool>()).prop_map(|(pool, long)| Event::TableLen { pool, long }),
         6 => prop::option::weighted(0.3, any::<u8>()).prop_map(|dies_at| Event::Apply { dies_at }),
         2 => Just(Event::Settled),
-        2 => any::<u32>().prop_map(|ends| Event::Scan { ends }),
+        4 => traffic().prop_map(Event::Flows),
+        2 => Just(Event::WalkBegins),
+        2 => Just(Event::WalkEnds),
     ]
 }
 

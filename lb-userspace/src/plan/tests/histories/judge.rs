@@ -1,6 +1,8 @@
-//! After every write: a packet of every client to every listener, and whether it met a backend that it may meet.
+//! After every write: a packet of every client that is awake to every listener, and whether it met a backend that it may meet; and whose the
+//! numbers are that flows hold, those of silent clients too.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use lb_common::backend_state::KEEPS;
 
@@ -13,15 +15,29 @@ use crate::record::BackendRecord;
 const CLIENTS: u32 = 12;
 
 impl History {
-    /// A packet of every client to every listener that was and will be there.
+    /// A packet of every client that is awake to every listener that was and will be there.
     pub(super) fn follow_all(&mut self) {
+        self.flows.iter().for_each(|((service, _), flow)| self.hold(*service, flow));
         let listeners: Vec<ListenerKey> =
             self.old.services.keys().filter(|key| self.new.services.contains_key(key)).copied().collect();
         for listener in listeners {
             assert!(reader::is_vip(&self.world.store, &listener), "{listener} lost its vip");
-            for client in 0..CLIENTS {
+            let asleep = self.asleep;
+            for client in (0..CLIENTS).filter(|client| asleep >> client & 1 == 0) {
                 self.follow(&listener, client);
             }
+        }
+    }
+
+    /// The numbers in the entry of a flow lead to what they led to when it began, or to nobody.
+    fn hold(&self, id: u16, flow: &Flow) {
+        let store = &self.world.store;
+        let Some(service) = reader::service(store, id) else { return };
+        assert!(reader::is_of(&service, &flow.listener), "a flow's service id went to whoever got it next");
+        let [_, block] = reader::pool_words(store, &service);
+        if let Some(record) = reader::resident(store, &service, block, flow.local) {
+            assert_eq!(record.key(), flow.backend, "a flow went to whoever got the index next");
+            assert_eq!(reader::sources(store, &record), flow.sources, "the sources of a flow changed");
         }
     }
 
@@ -29,18 +45,16 @@ impl History {
         let store = &self.world.store;
         let (id, service) = reader::classify(store, listener).unwrap_or_else(|| panic!("{listener} is gone"));
         let words = reader::pool_words(store, &service);
-        let flow = self.flows.get(&(id, client));
-        if let Some(flow) = flow
+        if let Some(flow) = self.flows.get_mut(&(id, client))
             && let Some(record) = reader::resident(store, &service, words[1], flow.local)
             && record.state & KEEPS != 0
         {
-            assert_eq!(record.key(), flow.backend, "a flow went to whoever got the index next");
-            assert_eq!(reader::sources(store, &record), flow.sources, "the sources of a flow changed");
+            flow.may_be_lost = false;
             self.judge(listener, &record, false);
             return;
         }
-        if let Some(flow) = flow {
-            assert!(!self.must_keep(listener, flow), "{listener}: {flow:?} had to stay");
+        if let Some(flow) = self.flows.get(&(id, client)) {
+            assert!(flow.may_be_lost || !self.must_keep(flow), "{listener}: {flow:?} had to stay");
         }
         let Some(local) = reader::pick(store, &service, words[0], client) else {
             let empty = |desired: &Desired| self.takers(desired, listener).is_empty();
@@ -56,7 +70,10 @@ impl History {
         if !self.under_way.contains(&packet) {
             self.under_way.push(packet);
         }
-        self.flows.insert((id, client), Flow { local, backend: record.key(), sources });
+        let (listener, backend) = (*listener, record.key());
+        self.begun += 1;
+        let flow = Flow { number: self.begun, listener, local, backend, sources, may_be_lost: false };
+        self.flows.insert((id, client), flow);
     }
 
     /// Whom new flows of a listener may meet.
@@ -93,16 +110,15 @@ impl History {
     }
 
     /// Whether nothing about a flow's service and backend changes.
-    fn must_keep(&self, listener: &ListenerKey, flow: &Flow) -> bool {
-        let service = |desired: &Desired| {
-            let service = &desired.services[listener];
-            (service.pool.clone(), service.forward)
+    pub(super) fn must_keep(&self, flow: &Flow) -> bool {
+        // Pool and way of forwarding, where the backend keeps its flows.
+        let kept_by = |desired: &Desired| {
+            let service = desired.services.get(&flow.listener)?;
+            let backend = desired.pools[&service.pool].backends.get(&flow.backend)?;
+            backend.keeps.then(|| (service.pool.clone(), service.forward))
         };
-        let keeps = |desired: &Desired| {
-            let pool = &desired.pools[&desired.services[listener].pool];
-            pool.backends.get(&flow.backend).is_some_and(|backend| backend.keeps)
-        };
-        service(&self.old) == service(&self.new) && keeps(&self.old) && keeps(&self.new)
+        let before = kept_by(&self.old);
+        before.is_some() && before == kept_by(&self.new)
     }
 
     /// The backend that a packet meets was or is to be met, by a way that was or is to be gone.
@@ -115,12 +131,17 @@ impl History {
             assert!(is_met, "{listener}: {backend} is not to be met");
         }
         let hop = reader::next_hop(&self.world.store, record).map(|hop| hop.ethernet);
-        let is_desired = |desired: &&Desired| {
-            let way = desired.next_hops.get(&backend.ip);
-            let ethernet = way.map(|way| crate::plan::ways::entry(way).ethernet);
-            ethernet == hop
+        let is_desired = |desired: &Desired, way: IpAddr| {
+            let way = desired.next_hops.get(&way);
+            way.map(|way| crate::plan::ways::entry(way).ethernet) == hop
         };
-        assert!(states.iter().any(is_desired), "{listener}: {backend} by {hop:?}");
+        // One that is on its way out has no place in either state, and any that its address has.
+        let led = states.iter().flat_map(|desired| desired.pools.values());
+        let led: BTreeSet<IpAddr> =
+            led.filter_map(|pool| Some(pool.backends.get(&backend)?.way(backend.ip))).collect();
+        let by = if led.is_empty() { BTreeSet::from([backend.ip]) } else { led };
+        let by_them = |desired: &&Desired| by.iter().any(|way| is_desired(desired, *way));
+        assert!(states.iter().any(by_them), "{listener}: {backend} by {hop:?}");
         let forward = self.new.services[listener].forward;
         if forward.translates() && self.old.services[listener].forward.translates() {
             assert!(

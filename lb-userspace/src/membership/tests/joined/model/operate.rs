@@ -1,7 +1,7 @@
 //! What people ask for.
 
 use super::{Model, State};
-use crate::membership::tests::joined::step::Ask;
+use crate::membership::tests::ask::Ask;
 use crate::membership::{RefusalCode, Then};
 
 impl Model {
