@@ -72,6 +72,12 @@ impl Segment {
     pub const fn is_end(&self) -> bool {
         self.flags & (tcp::FIN | tcp::RST) != 0
     }
+
+    /// Whether it ends a connection at once.
+    #[inline(always)]
+    pub const fn is_reset(&self) -> bool {
+        self.flags & tcp::RST != 0
+    }
 }
 
 /// Two ports as they lie in a transport header.

@@ -160,7 +160,7 @@ pub fn known<'t, K: Kind, T: Tables>(
     match judge(tables, request, value, now) {
         Standing::Stays { backend, state } => {
             if !T::OBSERVE {
-                count_progress(tables, backend, value.state(), state);
+                count_progress(tables, &request.segment, backend, value.state());
                 flow_table::refresh(slot, value, now, state);
             }
             explain_choice(tables, value.backend(), selected_by::FLOW);
@@ -214,11 +214,9 @@ fn judge<'t, T: Tables>(tables: &'t T, request: &Request<'_>, value: Value, now:
 
 /// Counts what a packet of a client says of the backend its TCP flow has begun with: that it answered, or that it did not.
 #[inline(always)]
-fn count_progress<T: Tables>(tables: &T, backend: &Backend, before: State, after: State) {
+fn count_progress<T: Tables>(tables: &T, segment: &Segment, backend: &Backend, before: State) {
     if matches!(before, State::TcpProbation) {
-        // Only a SYN leaves a flow on probation there.
-        let asks_again = matches!(after, State::TcpProbation);
-        let progress = if asks_again { Progress::Repeated } else { Progress::Continued };
+        let progress = if segment.is_syn() { Progress::Repeated } else { Progress::Continued };
         tables.count_progress(backend.counter, progress);
     }
 }
@@ -227,9 +225,11 @@ fn count_progress<T: Tables>(tables: &T, backend: &Backend, before: State, after
 /// would promote itself. By tables of four bits a state instead of branches, which would come one after another on every packet.
 #[inline(always)]
 fn next_state(state: State, segment: &Segment) -> State {
-    // After a SYN, FIN or RST, anything else; from state 5 down to 0. A flow of UDP has no such flags.
+    // After RST, FIN, SYN, anything else; from state 5 down to 0. A flow of UDP has no such flags. A reset does not end what is on probation: a
+    // client that has sent a SYN answers so to what is not for it (RFC 9293 §3.10.7.3), as to what comes late to a flow of full-nat that had
+    // its port before, and goes on.
     let next: u32 = if segment.is_end() {
-        0x0055_3330
+        if segment.is_reset() { 0x0055_3310 } else { 0x0055_3330 }
     } else if segment.is_syn() {
         0x0055_3210
     } else {

@@ -14,8 +14,9 @@ mod config;
 mod lbd;
 
 use std::net::IpAddr;
+use std::ops::Range;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 pub use addresses::Pair;
 pub use config::Settings;
@@ -109,8 +110,9 @@ impl Plan {
         addresses::backend(u8::try_from(index).unwrap_or(u8::MAX)).of(self.backend_family)
     }
 
-    fn balancer_addresses(&self, family: Family) -> Vec<IpAddr> {
-        (0..addresses::BALANCER_SOURCES).map(|number| addresses::balancer(number).of(family)).collect()
+    /// The first so many of those that it can have.
+    fn balancer_addresses(&self, count: u8) -> Vec<IpAddr> {
+        (0..count).map(|number| addresses::balancer(number).of(self.backend_family)).collect()
     }
 
     fn interfaces(&self) -> &'static [&'static str] {
@@ -182,7 +184,14 @@ impl Topology {
 
     /// The balancer's addresses towards the backends: its own, then more for full-nat's `snat`.
     pub fn balancer_addresses(&self) -> Vec<IpAddr> {
-        self.plan.balancer_addresses(self.plan.backend_family)
+        self.plan.balancer_addresses(addresses::BALANCER_SOURCES)
+    }
+
+    /// Gives the balancer so many addresses in all towards the backends, which are behind an interface of their own (nat, full-nat). For
+    /// [`Settings::snat_sources`].
+    pub fn add_sources(&self, count: u8) -> Result<()> {
+        ensure!(count <= addresses::MOST_SOURCES, "{count} sources, more than {}", addresses::MOST_SOURCES);
+        self.assign_balancer("back", addresses::BALANCER_SOURCES..count)
     }
 
     /// The balancer's interfaces, for `interfaces` in lbd.toml.
@@ -249,7 +258,7 @@ impl Topology {
         self.cable_to_switch("balancer", back)?;
         assign(&self.client, "eth0", addresses::CLIENT.with_prefix_lens())?;
         assign(&self.balancer, "front", addresses::CLIENT_GATEWAY.with_prefix_lens())?;
-        self.assign_balancer("back")?;
+        self.assign_balancer("back", 0..addresses::BALANCER_SOURCES)?;
         default_route(&self.client, addresses::CLIENT_GATEWAY)?;
         forward(&self.balancer)
     }
@@ -262,7 +271,7 @@ impl Topology {
         assign(&self.client, "eth0", addresses::CLIENT.with_prefix_lens())?;
         assign(&self.switch, "up", addresses::CLIENT_GATEWAY.with_prefix_lens())?;
         assign(&self.switch, "br0", addresses::ROUTER.with_prefix_lens())?;
-        self.assign_balancer("front")?;
+        self.assign_balancer("front", 0..addresses::BALANCER_SOURCES)?;
         default_route(&self.client, addresses::CLIENT_GATEWAY)?;
         default_route(&self.balancer, addresses::ROUTER)?;
         for (vip, prefix_len) in addresses::VIP.as_hosts() {
@@ -282,8 +291,8 @@ impl Topology {
         link::join(&self.switch, "br0", port)
     }
 
-    fn assign_balancer(&self, interface: &str) -> Result<()> {
-        (0..addresses::BALANCER_SOURCES).try_for_each(|number| {
+    fn assign_balancer(&self, interface: &str, mut numbers: Range<u8>) -> Result<()> {
+        numbers.try_for_each(|number| {
             assign(&self.balancer, interface, addresses::balancer(number).with_prefix_lens())
         })
     }

@@ -42,7 +42,11 @@ impl Web {
     /// Builds the network with nginx on each backend, and starts lbd with the settings made of it, which have the pool [`POOL`].
     /// Returns when all its backends take flows.
     pub fn start(plan: Plan, settings: impl FnOnce(&Topology) -> Settings) -> Result<Web> {
-        let topology = Topology::build(plan)?;
+        Web::start_in(Topology::build(plan)?, settings)
+    }
+
+    /// The same in a network that is there.
+    pub fn start_in(topology: Topology, settings: impl FnOnce(&Topology) -> Settings) -> Result<Web> {
         let servers = topology.backends.iter();
         let servers = servers
             .map(|backend| Nginx::start(&backend.namespace, &backend.name, HTTP))

@@ -16,6 +16,8 @@ pub(super) const V4_PREFIX_LEN: u8 = 24;
 pub(super) const V6_PREFIX_LEN: u8 = 64;
 /// How many addresses the balancer has on the backend side: its own, and more sources for full-nat.
 pub(super) const BALANCER_SOURCES: u8 = 4;
+/// How many it can have ([`super::Topology::add_sources`]).
+pub(super) const MOST_SOURCES: u8 = 100;
 
 /// An address in both families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +58,10 @@ pub(super) const CLIENT: Pair = client_side(10);
 /// The router on the backend side, in one arm.
 pub(super) const ROUTER: Pair = backend_side(1);
 
-/// Address `number` (below 10) of the balancer on the backend side; 0 is its own.
+/// Address `number` (below [`MOST_SOURCES`]) of the balancer on the backend side; 0 is its own.
 pub(super) const fn balancer(number: u8) -> Pair {
-    backend_side(2 + number)
+    // Those of the backends lie between.
+    backend_side(if number < BALANCER_SOURCES { 2 + number } else { 150 + number })
 }
 
 /// Backend `index`, counted from 0: 198.51.100.11, 2001:db8:2::11 and on, alike to the eye in both families.

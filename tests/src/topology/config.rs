@@ -20,8 +20,9 @@ pub struct Settings {
     pub on_exit: String,
     /// More lines for `[daemon]`.
     pub daemon: String,
-    /// How many of the balancer's addresses full-nat may use as sources; 0: no source is configured, for tunnels neither.
-    pub snat_sources: usize,
+    /// How many of the balancer's addresses full-nat may use as sources; 0: no source is configured, for tunnels neither. More than four:
+    /// see [`Topology::add_sources`].
+    pub snat_sources: u8,
     /// More lines for `[datapath]`.
     pub datapath: String,
     /// The `[[pool]]` and `[[service]]` tables; see [`Topology::service`].
@@ -36,7 +37,7 @@ impl Settings {
             attach: "native".to_owned(),
             on_exit: "detach".to_owned(),
             daemon: String::new(),
-            snat_sources: usize::from(BALANCER_SOURCES),
+            snat_sources: BALANCER_SOURCES,
             datapath: String::new(),
             services,
         }
@@ -81,15 +82,12 @@ impl Plan {
 
     /// The whole file for a daemon that keeps its things in `dir` and its pins in `pin`.
     pub(super) fn config(&self, settings: &Settings, dir: &Path, pin: &Path) -> String {
-        let sources = self.balancer_addresses(self.backend_family);
         let sources = match self.mode {
             // The default would be the first alone; its 4,536 ports are too few for a load without pauses between
             // connections to two or three backends.
             Mode::FullNat | Mode::Ipip if settings.snat_sources == 0 => String::new(),
-            Mode::FullNat => {
-                format!("snat = {}\n", list(sources.into_iter().take(settings.snat_sources)))
-            }
-            Mode::Ipip => format!("tunnel_source = {}\n", list(sources.into_iter().take(1))),
+            Mode::FullNat => format!("snat = {}\n", list(self.balancer_addresses(settings.snat_sources))),
+            Mode::Ipip => format!("tunnel_source = {}\n", list(self.balancer_addresses(1))),
             Mode::Nat | Mode::Dsr => String::new(),
         };
         format!(

@@ -45,7 +45,7 @@ mod tests {
     fn who_fills_the_machine_or_counts_on_it_is_alone() {
         assert!(is_welcome(Layer::Net, "net_health::every_type_of_check_over_ipv4"));
         assert!(is_welcome(Layer::Net, "net_passive::cut_dsr_v4"));
-        assert!(!is_welcome(Layer::Net, "net_passive::flood_dsr"));
+        assert!(!is_welcome(Layer::Net, "net_passive::floods::flood_dsr"));
         assert!(!is_welcome(Layer::Program, "program_cases::every_case_goes_as_written"));
         assert!(!is_welcome(Layer::Cli, "cli_exec_check::a_fork_bomb_is_bounded_and_ends"));
     }

@@ -60,6 +60,10 @@ fn progress(forward: Forward, family: Family) -> Vec<Case> {
         after_syn("ack_after_syns", &ack).after(&syn).counts(&format!("backend {FIRST} continued_flows"), 1),
         after_syn("established_flow_says_nothing_more", &ack).after(&ack),
         after_syn("syn_of_an_established_flow_says_nothing", &syn).after(&ack),
+        // It has reset what came late of a flow that had its port before, and waits on.
+        after_syn("syn_after_rst_is_the_same_flows", &syn)
+            .after(&request(family, 6, RST))
+            .counts(&format!("backend {FIRST} repeated_syns"), 1),
     ];
     cases.extend(ends);
     cases
