@@ -2,7 +2,7 @@
 //!
 //! In: the maps alone ([`Image::read`]), then each [`Change`](crate::change::Change). Out: the same facts by id, for planning and for readers.
 //! Invariants: `Image::read` after any change equals the image that took in that change, but for what only a running
-//! daemon knows (the inputs of tables, which ids have been scanned clean): a daemon that starts anew takes the careful side
+//! daemon knows (the inputs of tables, where they place whom, the ways, which ids have been scanned clean): a daemon that starts anew takes the careful side
 //! of each, so a crash loses nothing.
 
 mod apply;

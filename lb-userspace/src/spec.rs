@@ -56,8 +56,8 @@ pub use settings::{AttachMode, DaemonSpec, DatapathSpec, OnExit, TimeoutSpec};
 pub use url::HttpUrl;
 pub use validate::validate;
 pub(crate) use validate::{
-    Gaps, claimed_probes, claimed_sources, nearest, shared_endpoints, unfit, unusable, validate_known,
-    validate_part,
+    Gaps, answered_on, claimed_probes, claimed_sources, nearest, shared_endpoints, unfit, unusable,
+    validate_known, validate_part,
 };
 
 /// Everything that is wanted of one lbd: one revision of the configuration, whole.

@@ -35,6 +35,10 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// The largest answer, bytes: a hundred thousand backends fit.
 const ANSWER_LEN: usize = 256 << 20;
 
+/// What a candidate would do, and a change of no configuration.
+const PLAN: &str = "/v1/plan";
+const FLUSH: &str = "/v1/flows/flush";
+
 /// The way to one daemon.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -103,12 +107,12 @@ impl Client {
 
     /// What the daemon's own configuration file would do.
     pub async fn plan(&self) -> Result<PlanAnswer> {
-        self.get("/v1/plan").await
+        self.get(PLAN).await
     }
 
     /// What a candidate would do.
     pub async fn plan_candidate(&self, request: &PlanRequest) -> Result<PlanAnswer> {
-        self.post("/v1/plan", request, ANSWER_TIME).await
+        self.post(PLAN, request, ANSWER_TIME).await
     }
 
     /// Puts the daemon's own configuration file in force.
@@ -159,7 +163,7 @@ impl Client {
 
     /// Forgets flows.
     pub async fn flush_flows(&self, filter: &FlowFilter) -> Result<FlowsFlushed> {
-        self.post("/v1/flows/flush", filter, ANSWER_TIME).await
+        self.post(FLUSH, filter, ANSWER_TIME).await
     }
 
     /// Counters.
@@ -211,14 +215,14 @@ impl Client {
         body: Bytes,
         limit: Duration,
     ) -> Result<T> {
-        let is_read = method == Method::GET;
+        let after = afterwards(&method, path);
         let answered = tokio::time::timeout(limit, self.exchange(method, path, body)).await;
         let (status, body) = answered.map_err(|_| {
             ApiError::new(
                 ErrorCode::Unreachable,
                 format!("lbd at {} has not answered within {} s", self.socket.display(), limit.as_secs()),
             )
-            .hint(afterwards(is_read))
+            .hint(after)
         })??;
         let foreign = |error: serde_json::Error| {
             ApiError::new(
@@ -236,13 +240,13 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(u16, Bytes)> {
-        let is_read = method == Method::GET;
+        let after = afterwards(&method, path);
         let broken = |error: hyper::Error| {
             ApiError::new(
                 ErrorCode::Unreachable,
                 format!("the connection to lbd at {} broke ({error})", self.socket.display()),
             )
-            .hint(afterwards(is_read))
+            .hint(after)
         };
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -259,7 +263,7 @@ impl Client {
         let limited = http_body_util::Limited::new(response.into_body(), ANSWER_LEN);
         let body = limited.collect().await.map_err(|error| {
             ApiError::new(ErrorCode::Unreachable, format!("the answer of lbd broke off ({error})"))
-                .hint(afterwards(is_read))
+                .hint(after)
         })?;
         driver.abort();
         Ok((status, body.to_bytes()))
@@ -301,17 +305,21 @@ impl Client {
     }
 }
 
-/// How long a wait may last.
 /// What to do when the daemon was asked and its answer is not there.
-const fn afterwards(is_read: bool) -> &'static str {
-    match is_read {
-        true => "see its log: journalctl -u lbd",
-        false => {
+fn afterwards(method: &Method, path: &str) -> &'static str {
+    match path {
+        _ if *method == Method::GET => "see its log: journalctl -u lbd",
+        PLAN => "nothing was to be changed; see its log: journalctl -u lbd",
+        FLUSH => {
+            "whether flows were forgotten is not known: the daemon's log (journalctl -u lbd) says how many"
+        }
+        _ => {
             "whether the change was made is not known: `lbctl history` shows it, and the daemon's log (journalctl -u lbd) what happened"
         }
     }
 }
 
+/// How long a wait may last.
 fn long(wait: Option<f64>) -> Duration {
     wait.and_then(|wait| Duration::try_from_secs_f64(wait).ok()).unwrap_or_default()
 }

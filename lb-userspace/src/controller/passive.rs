@@ -48,7 +48,8 @@ impl Pace {
     }
 }
 
-/// A table with which nothing was begun for so long is not looked at: nothing that was seen of it counts any more.
+/// A table with which nothing was begun for so long is not looked at: nothing that was seen of it counts any more, unless looks take so long
+/// that they are more than some four seconds apart; then it is forgotten early.
 const IDLE: Duration = Duration::from_secs(15);
 
 /// Which tables have flows begun with them: of a hundred thousand backends most are idle, and of those nothing is remembered.

@@ -27,7 +27,7 @@ use crate::ended::tell;
 use crate::health::{HealthEngine, Prober, default_probe_limit};
 use crate::image::Image;
 use crate::membership::{Membership, Pinned, SetAside, Start};
-use crate::netlink::{NextHopResolver, ProbePath, read_host_network};
+use crate::netlink::{NextHopResolver, ProbePath, WaysBack, read_host_network};
 use crate::spec::{OnExit, Problem, SourceId, Spec};
 use crate::state::{Left, Said, StateDir};
 
@@ -103,7 +103,8 @@ impl Controller {
         let prober = Prober::default();
         let (health, checks) = HealthEngine::start(default_probe_limit(), health_events, prober.clone());
         let (path, keeper) = ProbePath::start(network_events.clone())?;
-        let (resolver, ways) = NextHopResolver::start(network_events)?;
+        let ways_back = WaysBack::default();
+        let (resolver, ways) = NextHopResolver::start(network_events, ways_back.clone())?;
         let (ended, ended_inbox) = mpsc::unbounded_channel();
         for (task, work) in [(checks, Work::Checks), (ways, Work::Ways), (keeper, Work::Probes)] {
             // Nobody waits for who tells it.
@@ -131,7 +132,7 @@ impl Controller {
             writer: Writer::new(answers, ejections),
             ejections: Kept::new(kept_ejections),
             looks: Looks::default(),
-            missing_ways: Missing::default(),
+            missing_ways: Missing::new(ways_back),
             probes: Probes::new(path, prober),
             settling: Settling::new(settled),
             walked,

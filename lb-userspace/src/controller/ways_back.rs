@@ -23,9 +23,9 @@ pub(super) struct Missing {
     asking: Option<JoinHandle<()>>,
 }
 
-impl Default for Missing {
-    fn default() -> Self {
-        Self { dropped: 0, next: Instant::now(), ways: WaysBack::default(), asking: None }
+impl Missing {
+    pub(super) fn new(ways: WaysBack) -> Self {
+        Self { dropped: 0, next: Instant::now(), ways, asking: None }
     }
 }
 

@@ -99,6 +99,7 @@ impl Controller {
         }
         // A file whose lines alone have moved is taken over as well: messages name its lines.
         let accepted = self.accept(candidate, who, foreseen.plan)?;
+        self.gives_back = true;
         done.revision = accepted.revision;
         done.warnings.extend(accepted.warnings);
         Ok(done)

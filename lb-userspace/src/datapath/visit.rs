@@ -142,7 +142,8 @@ mod tests {
             for cpu in online().unwrap() {
                 // A cpuset may keep all of these tests from some.
                 let is_there = visit(cpu);
-                assert_eq!(is_there, mine.is_set(cpu).unwrap(), "CPU {cpu}");
+                // Where this process was started on fewer (taskset) it may go to the others as well.
+                assert!(is_there || !mine.is_set(cpu).unwrap(), "CPU {cpu}");
                 assert!(!is_there || sched_getcpu().unwrap() == cpu);
             }
             assert!(!visit(usize::MAX), "nobody has so many");
@@ -160,8 +161,7 @@ mod tests {
             goes.recv().is_err()
         });
         let visitor = visitor.unwrap();
-        assert!(!visitor.visit_all(), "nobody went anywhere");
-        begins.recv().unwrap();
+        until_begun(&visitor, &begins);
         for turn in 0..NOT_TRIED {
             assert!(!visitor.visit_all());
             assert_eq!(visitor.not_tried.load(Ordering::Relaxed), NOT_TRIED - 1 - turn);
@@ -176,26 +176,30 @@ mod tests {
     fn who_lost_patience_is_not_visited_for_and_its_answer_is_nobody_elses() {
         let (begun, begins) = channel();
         let (go, goes) = channel::<bool>();
-        let visitor = Visitor::with(move |is_over| {
-            begun.send(is_over.load(Ordering::Relaxed)).unwrap();
+        let visitor = Visitor::with(move |_is_over| {
+            begun.send(()).unwrap();
             goes.recv().unwrap_or(false)
         });
         let visitor = visitor.unwrap();
-        assert!(!visitor.visit_all());
-        assert_eq!(begins.recv(), Ok(false));
-        // In the queue behind it.
+        until_begun(&visitor, &begins);
+        // In the queue behind it, where nobody takes it before patience is over.
         visitor.not_tried.store(0, Ordering::Relaxed);
         assert!(!visitor.visit_all());
         go.send(true).unwrap();
-        // The next for whom somebody goes anywhere is the third.
-        let is_over = loop {
+        // The next for whom somebody goes anywhere asks now, and will have lost patience; who may be in the queue behind it has.
+        until_begun(&visitor, &begins);
+        drop((go, visitor));
+        assert!(begins.recv().is_err(), "it went for who had lost patience");
+    }
+
+    /// Asks until the visitor has set out, which a busy machine may keep it from for some turns, and comes to no end.
+    fn until_begun(visitor: &Visitor, begins: &Receiver<()>) {
+        loop {
             visitor.not_tried.store(0, Ordering::Relaxed);
             assert!(!visitor.visit_all(), "it was told what was found before it asked");
-            if let Ok(is_over) = begins.try_recv() {
-                break is_over;
+            if begins.try_recv().is_ok() {
+                return;
             }
-        };
-        assert!(!is_over, "nobody waits for that");
-        drop(go);
+        }
     }
 }

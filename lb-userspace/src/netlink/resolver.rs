@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use super::interface::Interface;
 use super::kernel::Kernel;
 use super::next_hops::{NextHop, NextHops, Unresolved};
-use super::{NetlinkError, host, neighbour, route};
+use super::{NetlinkError, WaysBack, host, neighbour, route};
 
 /// Routes change in bursts: the kernel is asked anew so long after the first event of one.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -65,12 +65,13 @@ pub struct NextHopResolver {
 impl NextHopResolver {
     /// Starts a resolver for the network namespace of the calling thread, on the current tokio runtime. It ends when the
     /// handle is dropped and leaves the neighbours managed, so that a program in the kernel that goes on has good
-    /// addresses; `set` an empty set before to let them go, and await the task.
+    /// addresses; `set` an empty set before to let them go, and await the task. What `ways_back` keeps is not let go.
     ///
     /// # Errors
     /// No netlink socket can be opened.
     pub fn start(
         events: mpsc::UnboundedSender<NetworkEvent>,
+        ways_back: WaysBack,
     ) -> Result<(Self, JoinHandle<()>), NetlinkError> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let kernel = Kernel::open()?;
@@ -85,6 +86,7 @@ impl NextHopResolver {
             retries: 0,
             leftovers_swept: false,
             refusal_said: false,
+            ways_back,
         };
         Ok((Self { commands }, tokio::spawn(work.run())))
     }
@@ -114,6 +116,8 @@ struct Work {
     /// Neighbours that an earlier lbd left managed have been let go.
     leftovers_swept: bool,
     refusal_said: bool,
+    /// Who has neighbours kept as well.
+    ways_back: WaysBack,
 }
 
 impl Work {

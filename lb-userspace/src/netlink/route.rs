@@ -166,12 +166,13 @@ pub(super) fn table_routes(message: &RouteMessage) -> Vec<Route> {
         _ => return Vec::new(),
     };
     let Some(destination) = destination(message) else { return Vec::new() };
-    let mut route = Route { destination, kind, link: 0, gateway: None, metric: 0 };
+    let mut route = Route { destination, kind, link: 0, gateway: None, metric: 0, source: None };
     let mut hops: &[RouteNextHop] = &[];
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => route.link = *index,
             RouteAttribute::Priority(metric) => route.metric = *metric,
+            RouteAttribute::PrefSource(source) => route.source = ip(source),
             RouteAttribute::MultiPath(several) => hops = several,
             other => route.gateway = gateway(other).or(route.gateway),
         }

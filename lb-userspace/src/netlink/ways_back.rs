@@ -46,9 +46,19 @@ impl State {
         self.last = turn.last().copied().or(self.last);
         turn
     }
+
+    /// Whether this one is among those that are kept, if need be from now on.
+    fn has_place(&mut self, key: NeighbourKey) -> bool {
+        self.kept.contains(&key) || self.kept.len() < MOST && self.kept.insert(key)
+    }
 }
 
 impl WaysBack {
+    /// Whether it is to stay resolved: who else has kept it lets it be.
+    pub(super) fn keeps(&self, key: NeighbourKey) -> bool {
+        self.lock().kept.contains(&key)
+    }
+
     /// Somebody was asked for who has not answered yet.
     pub fn is_waiting(&self) -> bool {
         !self.lock().asked.is_empty()
@@ -64,6 +74,9 @@ impl WaysBack {
         tokio::spawn(connection);
         let mut outcome = Ok(());
         let asked = std::mem::take(&mut self.lock().asked);
+        if !asked.is_empty() {
+            outcome = self.make_room(&handle).await;
+        }
         for key in asked {
             outcome = outcome.and(self.keep(&handle, key).await);
         }
@@ -95,10 +108,10 @@ impl WaysBack {
     async fn keep(&self, handle: &Handle, key: NeighbourKey) -> Result<(), NetlinkError> {
         match neighbour::get(handle, key).await? {
             Some(seen) if seen.fixed || seen.managed => Ok(()),
-            Some(seen) if seen.mac.is_some() => match self.has_place(handle, key).await? {
-                true => neighbour::ensure(handle, key).await,
-                false => Ok(()),
-            },
+            Some(seen) if seen.mac.is_some() => {
+                let has_place = self.lock().has_place(key);
+                if has_place { neighbour::ensure(handle, key).await } else { Ok(()) }
+            }
             // It is still being asked.
             Some(seen) if !seen.failed => {
                 self.lock().asked.insert(key);
@@ -108,22 +121,22 @@ impl WaysBack {
         }
     }
 
-    /// Whether this one is among those that are kept. Where all places are taken, those are let go that no longer answer.
-    async fn has_place(&self, handle: &Handle, key: NeighbourKey) -> Result<bool, NetlinkError> {
+    /// Where all places are taken, those are let go that no longer answer.
+    async fn make_room(&self, handle: &Handle) -> Result<(), NetlinkError> {
         let kept = self.lock().kept.clone();
-        if kept.len() >= MOST && !kept.contains(&key) {
-            for old in kept {
-                let seen = neighbour::get(handle, old).await?;
-                if seen.is_none_or(|seen| seen.mac.is_none()) {
-                    self.lock().kept.remove(&old);
-                    if seen.is_some_and(|seen| seen.is_kept_by_lbd()) {
-                        neighbour::release(handle, old).await?;
-                    }
+        if kept.len() < MOST {
+            return Ok(());
+        }
+        for old in kept {
+            let seen = neighbour::get(handle, old).await?;
+            if seen.is_none_or(|seen| seen.mac.is_none()) {
+                self.lock().kept.remove(&old);
+                if seen.is_some_and(|seen| seen.is_kept_by_lbd()) {
+                    neighbour::release(handle, old).await?;
                 }
             }
         }
-        let kept = &mut self.lock().kept;
-        Ok(kept.contains(&key) || kept.len() < MOST && kept.insert(key))
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -75,6 +75,8 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Smaller is preferred among routes to one destination.
     pub metric: u32,
+    /// This host's address that packets take it with, where the route says it.
+    pub source: Option<IpAddr>,
 }
 
 /// What the kernel does with packets that take a route.
@@ -167,6 +169,14 @@ pub(super) struct Place<'a> {
     pub(super) routes: &'a [Route],
 }
 
+/// Whether packets to `to` may be from this address: of its family, and not of one link alone.
+fn is_choice(own: IpAddr, to: IpAddr) -> bool {
+    match own {
+        IpAddr::V4(_) => to.is_ipv4(),
+        IpAddr::V6(own) => to.is_ipv6() && !own.is_unicast_link_local(),
+    }
+}
+
 /// The network of this length that an address is in.
 fn net(addr: IpAddr, length: u8) -> Option<IpNet> {
     match addr {
@@ -205,6 +215,21 @@ impl HostNetwork {
     pub(super) fn place(&self, addr: IpAddr, listed: &[String]) -> Place<'_> {
         let routes = self.routes.lookup(addr);
         Place { reach: self.reach(addr, routes, listed), routes }
+    }
+
+    /// Whether packets that this host sends to an address are from `own`, by one of the routes there. Where a route does not say it, it is the
+    /// first address of its interface in the next hop's network, else the first (`inet_select_addr` in net/ipv4/devinet.c). Which one of
+    /// several IPv6 takes (RFC 6724 §5) depends on more than is known here: then it is none.
+    pub(super) fn sends_from(&self, own: IpAddr, to: IpAddr) -> bool {
+        self.routes.lookup(to).iter().any(|route| {
+            let on_link = self.addresses.iter().filter(|address| address.link == route.link);
+            let nets: Vec<IpNet> =
+                on_link.map(|address| address.net).filter(|net| is_choice(net.addr(), to)).collect();
+            let next = route.gateway.unwrap_or(to);
+            let near = nets.iter().find(|net| net.contains(&next)).or(nets.first());
+            let chosen = near.filter(|_| to.is_ipv4() || nets.len() == 1).map(IpNet::addr);
+            route.source.or(chosen) == Some(own)
+        })
     }
 
     fn reach(&self, addr: IpAddr, routes: &[Route], listed: &[String]) -> Reach {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::host::HostNetwork;
-use crate::spec::{Forward, Listener, Name, Place, Problem, SNAT_PORTS, ServiceSpec, Spec};
+use crate::spec::{Listener, Name, Place, Problem, SNAT_PORTS, ServiceSpec, Spec, answered_on};
 
 pub(super) fn judge(spec: &Spec, host: &HostNetwork) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -21,33 +21,30 @@ pub(super) fn judge(spec: &Spec, host: &HostNetwork) -> Vec<Problem> {
     problems
 }
 
-/// Cheap questions first: hardly any listener comes to the last.
+/// Whether this host's address towards a backend of full-nat, which is the source of connections to it, is the listener's. Cheap questions
+/// first: hardly any listener comes to the last.
 fn is_in_the_way(listener: &Listener, spec: &Spec, host: &HostNetwork) -> bool {
-    let addr = listener.addr;
-    listener.port.is_none_or(|port| SNAT_PORTS.contains(&port))
-        && !spec.datapath.snat.iter().any(|source| source.is_ipv4() == addr.is_ipv4())
-        && host
-            .addresses
-            .iter()
-            .any(|own| own.net.addr() == addr && leads_to_full_nat(own.link, listener, spec, host))
+    let is_v4 = listener.addr.is_ipv4();
+    let is_named = spec.datapath.snat.iter().any(|source| source.is_ipv4() == is_v4);
+    if is_named || answered_on(listener, spec).next().is_none() {
+        return false;
+    }
+    host.addresses.iter().any(|own| own.net.addr() == listener.addr)
+        && backends(answered_on(listener, spec), spec)
+            .any(|ip| ip.is_ipv4() == is_v4 && host.sends_from(listener.addr, ip))
 }
 
-/// Whether packets to a backend of full-nat leave by this link, so that this host's address there is their source.
-fn leads_to_full_nat(link: u32, listener: &Listener, spec: &Spec, host: &HostNetwork) -> bool {
-    let services = spec.services.iter().filter(|service| {
-        service.forward == Forward::FullNat
-            && service.listen.iter().any(|other| other.protocol == listener.protocol)
-    });
+/// Addresses of the backends of these services, those of backup pools among them.
+fn backends<'a>(
+    services: impl Iterator<Item = &'a ServiceSpec>,
+    spec: &'a Spec,
+) -> impl Iterator<Item = IpAddr> {
     let mut pools: BTreeSet<&Name> = services.map(|service| &service.pool).collect();
     let used = spec.pools.iter().filter(|pool| pools.contains(&pool.name));
     let backups: Vec<&Name> = used.filter_map(|pool| Some(&pool.backup.as_ref()?.pool)).collect();
     pools.extend(backups);
-    let by_link = |ip: IpAddr| {
-        ip.is_ipv4() == listener.addr.is_ipv4()
-            && host.routes.lookup(ip).iter().any(|route| route.link == link)
-    };
-    let used = spec.pools.iter().filter(|pool| pools.contains(&pool.name));
-    used.flat_map(|pool| &pool.backends).any(|backend| by_link(backend.address.ip))
+    let used = spec.pools.iter().filter(move |pool| pools.contains(&pool.name));
+    used.flat_map(|pool| &pool.backends).map(|backend| backend.address.ip)
 }
 
 fn claimed(service: &ServiceSpec, position: usize, listener: &Listener) -> Problem {

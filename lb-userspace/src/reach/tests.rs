@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use super::*;
 use crate::config;
 
@@ -7,7 +9,8 @@ fn link(index: u32, name: &str, kind: LinkKind, master: Option<u32>) -> Link {
 
 fn route(destination: &str, link: u32, gateway: Option<&str>) -> Route {
     let gateway = gateway.map(|gateway| gateway.parse().unwrap());
-    Route { destination: destination.parse().unwrap(), kind: RouteKind::Unicast, link, gateway, metric: 0 }
+    let destination = destination.parse().unwrap();
+    Route { destination, kind: RouteKind::Unicast, link, gateway, metric: 0, source: None }
 }
 
 /// A host with two cards (eth0 192.168.50.1/24 and the way out, eth1 10.9.0.1/16), docker0, sshd and nginx.
@@ -313,4 +316,32 @@ fn full_nats_own_source_is_no_place_to_listen_where_answers_come_in() {
     assert_eq!(says("\"192.168.50.1:60999/tcp\"", ""), "");
     assert_eq!(says("\"10.9.0.1:61000/tcp\"", ""), "", "the backend is not behind that card");
     assert_eq!(says("\"192.168.50.1:61000/tcp\"", "forward = \"nat\""), "", "nobody is sent to from there");
+}
+
+#[test]
+fn full_nats_source_is_the_one_that_the_kernel_takes() {
+    let address = |net: &str, link| HostAddress { net: net.parse().unwrap(), link };
+    let is_refused = |host: &HostNetwork, listener: &str, backend: &str| {
+        let spec = spec("\"eth0\"", &format!("\"{listener}\""), &format!("\"{backend}\""), "");
+        judge(&spec, host).problems.iter().any(|problem| problem.to_string().contains("cannot listen"))
+    };
+    let mut host = host();
+    host.addresses.extend([address("192.168.50.100/32", 2), address("2001:db8:50::100/64", 2)]);
+    let near = "192.168.50.11";
+    assert!(!is_refused(&host, "192.168.50.100:61000/tcp", near), "keepalived's address is nobody's source");
+    assert!(is_refused(&host, "192.168.50.1:61000/tcp", near));
+    assert!(is_refused(&host, "192.168.50.1:61000/tcp", "8.8.8.8"), "by the router in its network");
+    for listener in ["[2001:db8:50::1]:61000/tcp", "[2001:db8:50::100]:61000/tcp"] {
+        assert!(
+            !is_refused(&host, listener, "2001:db8:50::11"),
+            "which of two it is, is not known: {listener}"
+        );
+    }
+    host.addresses.retain(|own| own.net.addr() != "2001:db8:50::100".parse::<IpAddr>().unwrap());
+    assert!(is_refused(&host, "[2001:db8:50::1]:61000/tcp", "2001:db8:50::11"));
+
+    let vip = Some("203.0.113.10".parse().unwrap());
+    host.routes = [Route { source: vip, ..route("192.168.50.0/24", 2, None) }].into_iter().collect();
+    assert!(is_refused(&host, "203.0.113.10:61000/tcp", near), "the route says so");
+    assert!(!is_refused(&host, "192.168.50.1:61000/tcp", near));
 }

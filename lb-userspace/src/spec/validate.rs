@@ -20,7 +20,7 @@ use std::net::IpAddr;
 pub(crate) use discovered::unfit;
 pub(crate) use endpoints::shared_endpoints;
 pub(crate) use gaps::Gaps;
-pub(crate) use sources::claimed_sources;
+pub(crate) use sources::{answered_on, claimed_sources};
 pub(crate) use via::claimed_probes;
 
 use super::{Affinity, LOOPBACK, Listener, Name, Origin, PoolSpec, Problem, Protocol, ServiceSpec, Spec};

@@ -113,8 +113,12 @@ async fn listen(client: &Client, ears: &Ears) {
 /// A moment of the daemon's wall clock on ours.
 pub(super) fn here(moment: Millis) -> At {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let ago = wall.saturating_sub(Duration::from_millis(moment.0));
-    clock::now().saturating_sub(ago)
+    let (moment, now) = (Duration::from_millis(moment.0), clock::now());
+    // The end of an ejection is to come.
+    match moment.checked_sub(wall) {
+        Some(left) => now + left,
+        None => now.saturating_sub(wall.saturating_sub(moment)),
+    }
 }
 
 impl Drop for Watcher {
@@ -124,5 +128,19 @@ impl Drop for Watcher {
             // A panic in it was printed; the run sees it as a daemon that says nothing.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_come_is_not_now() {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let hour = Duration::from_secs(3600);
+        let now = clock::now();
+        let later = here(Millis(u64::try_from((wall + hour).as_millis()).unwrap()));
+        assert!(later.abs_diff(now + hour) < hour / 2, "{later:?} {now:?}");
     }
 }

@@ -9,6 +9,7 @@ use lb_userspace::netlink::{NextHop, Unresolved, local_listening_sockets, read_h
 use lb_userspace::reach::{LinkKind, Reach};
 use lbd_tests::netns::link;
 use lbd_tests::root_or_skip;
+use lbd_tests::web::until;
 use stage::{FRONT, OTHER, PEER, Pair, Watch, ip};
 
 #[test]
@@ -48,6 +49,38 @@ fn a_backend_on_the_link_is_resolved_and_kept() -> Result<()> {
     let swept = pair.neighbours()?;
     let managed: Vec<&str> = swept.lines().filter(|line| line.contains(" managed ")).collect();
     ensure!(managed.len() == 1 && managed[0].starts_with("10.27.0.2 "), "{swept}");
+    Ok(())
+}
+
+/// A router to backends that clients' replies take too.
+#[test]
+fn who_leads_to_clients_as_well_is_not_let_go() -> Result<()> {
+    if !root_or_skip("who_leads_to_clients_as_well_is_not_let_go") {
+        return Ok(());
+    }
+    let pair = Pair::new("nhclient")?;
+    let ask = |clients: &[&str]| {
+        let clients = clients.iter().copied().map(ip).collect();
+        pair.host.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok::<(), anyhow::Error>(runtime.block_on(pair.watch.ways_back.ask(clients))?)
+        })?
+    };
+    ask(&["10.27.0.2"])?;
+    until("the answer", || {
+        ask(&[])?;
+        Ok(!pair.watch.ways_back.is_waiting())
+    })?;
+    let is_managed = || -> Result<bool> {
+        let all = pair.neighbours()?;
+        Ok(all.lines().any(|line| line.starts_with("10.27.0.2 ") && line.contains(" managed ")))
+    };
+    ensure!(is_managed()?, "it is not kept: {}", pair.neighbours()?);
+    pair.watch.want(&["10.27.0.2"]);
+    pair.watch.resolved("10.27.0.2")?;
+    pair.watch.want(&["fd27::2"]);
+    pair.watch.resolved("fd27::2")?;
+    ensure!(is_managed()?, "it was let go: {}", pair.neighbours()?);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use lb_userspace::netlink::{NetworkEvent, NextHop, NextHopResolver, Unresolved};
+use lb_userspace::netlink::{NetworkEvent, NextHop, NextHopResolver, Unresolved, WaysBack};
 use lbd_tests::netns::Namespace;
 use lbd_tests::netns::link::{self, End, Mac, Receive};
 
@@ -67,17 +67,21 @@ pub(super) struct Watch {
     events: Receiver<NetworkEvent>,
     kept: RefCell<Vec<(IpAddr, Result<NextHop, Unresolved>)>>,
     thread: Option<JoinHandle<std::io::Result<Result<()>>>>,
+    /// Who has ways to clients resolved beside the resolver.
+    pub(super) ways_back: WaysBack,
 }
 
 impl Watch {
     pub(super) fn start(namespace: &Namespace) -> Result<Watch> {
         let (to_test, events) = channel();
         let (hand_over, handle) = channel();
+        let ways_back = WaysBack::default();
+        let beside = ways_back.clone();
         let thread = namespace.spawn("resolver", move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let (send, mut receive) = tokio::sync::mpsc::unbounded_channel();
-                let (resolver, task) = NextHopResolver::start(send)?;
+                let (resolver, task) = NextHopResolver::start(send, beside)?;
                 hand_over.send(resolver).map_err(|_| anyhow!("the test is gone"))?;
                 while let Some(event) = receive.recv().await {
                     // The test may have seen enough.
@@ -87,7 +91,8 @@ impl Watch {
             })
         })?;
         let resolver = handle.recv_timeout(PATIENCE).context("the resolver does not start")?;
-        Ok(Watch { resolver: Some(resolver), events, kept: RefCell::default(), thread: Some(thread) })
+        let kept = RefCell::default();
+        Ok(Watch { resolver: Some(resolver), events, kept, thread: Some(thread), ways_back })
     }
 
     pub(super) fn want(&self, addresses: &[&str]) {

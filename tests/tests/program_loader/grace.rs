@@ -3,9 +3,9 @@
 use std::net::UdpSocket;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use lb_userspace::store::Store;
 use lbd_tests::netns::Namespace;
 use lbd_tests::netns::link::{self, End, Mac, Receive};
@@ -15,6 +15,9 @@ use super::place::Place;
 
 /// Packets that are waited for, in each mode on each CPU.
 const TURNS: usize = 60;
+/// After so long a packet is sent again, so many times.
+const PATIENCE: Duration = Duration::from_millis(200);
+const TRIES: usize = 100;
 /// What the packets are sent to; nobody is there.
 const THERE: &str = "10.28.0.2:9";
 
@@ -95,14 +98,7 @@ impl Wire {
         for _ in 0..TURNS {
             // The kernel sends of itself, now and then.
             let (before, _) = self.slow.counts()?;
-            go.send(())?;
-            let (begun, ended) = loop {
-                let counts = self.slow.counts()?;
-                ensure!(!is_over(), "nobody sends any more");
-                if counts.0 > before {
-                    break counts;
-                }
-            };
+            let (begun, ended) = self.sent(before, go, &is_over)?;
             met += usize::from(begun > ended);
             let waited = Instant::now();
             datapath.grace()?;
@@ -110,5 +106,21 @@ impl Wire {
             ensure!(ended >= begun, "{ended} of {begun} have ended after {:?}", waited.elapsed());
         }
         Ok(met)
+    }
+
+    /// The counts once a packet has begun. It is sent again if that takes long: in generic mode the kernel may drop it.
+    fn sent(&self, before: u64, go: &Sender<()>, is_over: impl Fn() -> bool) -> Result<(u64, u64)> {
+        for _ in 0..TRIES {
+            go.send(())?;
+            let sent = Instant::now();
+            while sent.elapsed() < PATIENCE {
+                let counts = self.slow.counts()?;
+                ensure!(!is_over(), "nobody sends any more");
+                if counts.0 > before {
+                    return Ok(counts);
+                }
+            }
+        }
+        bail!("no packet has begun")
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -88,35 +89,37 @@ fn assert_finding(report: &ProbeReport, result: ProbeResult, text: &str) {
     assert!(report.detail.contains(text), "{report:?}");
 }
 
-#[tokio::test]
-async fn tcp_success_ends_in_a_reset_and_leaves_no_time_wait() {
-    let (ended, mut end) = tokio::sync::mpsc::unbounded_channel();
-    let (address, _server) = server(move |mut stream| {
+/// A server that reads a request if it has an answer to it, gives that, and says how the connection ended then.
+async fn ended(
+    answer: Option<&'static [u8]>,
+) -> (SocketAddr, JoinHandle<()>, UnboundedReceiver<Result<usize, io::ErrorKind>>) {
+    let (ended, end) = unbounded_channel();
+    let (address, serving) = server(move |mut stream| {
         let ended = ended.clone();
         async move {
-            let read = stream.read(&mut [0]).await;
-            ended.send(read.map_err(|error| error.kind())).unwrap();
-        }
-    })
-    .await;
-    assert_finding(&ask(address, &tcp(GENEROUS), "").await, ProbeResult::Success, "connected");
-    assert_eq!(end.recv().await.unwrap(), Err(io::ErrorKind::ConnectionReset));
-}
-
-#[tokio::test]
-async fn an_http_check_ends_in_a_reset_alone() {
-    let (ended, mut end) = tokio::sync::mpsc::unbounded_channel();
-    let (address, _server) = server(move |mut stream| {
-        let ended = ended.clone();
-        async move {
-            read_request(&mut stream).await;
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            if let Some(answer) = answer {
+                read_request(&mut stream).await;
+                stream.write_all(answer).await.unwrap();
+            }
             // A FIN would be read as the end.
             let read = stream.read(&mut [0]).await;
             ended.send(read.map_err(|error| error.kind())).unwrap();
         }
     })
     .await;
+    (address, serving, end)
+}
+
+#[tokio::test]
+async fn tcp_success_ends_in_a_reset_and_leaves_no_time_wait() {
+    let (address, _server, mut end) = ended(None).await;
+    assert_finding(&ask(address, &tcp(GENEROUS), "").await, ProbeResult::Success, "connected");
+    assert_eq!(end.recv().await.unwrap(), Err(io::ErrorKind::ConnectionReset));
+}
+
+#[tokio::test]
+async fn an_http_check_ends_in_a_reset_alone() {
+    let (address, _server, mut end) = ended(Some(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")).await;
     assert_finding(&check(address).await, ProbeResult::Success, "HTTP 200");
     assert_eq!(end.recv().await.unwrap(), Err(io::ErrorKind::ConnectionReset));
 }

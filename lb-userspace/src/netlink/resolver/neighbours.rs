@@ -38,7 +38,7 @@ impl Work {
     /// Lets go of what an lbd asked for; what others made is not touched.
     async fn release(&mut self, key: neighbour::NeighbourKey) -> Result<(), NetlinkError> {
         match neighbour::get(&self.kernel.handle, key).await? {
-            Some(seen) if seen.is_kept_by_lbd() && !self.table.tracks(key) => {
+            Some(seen) if seen.is_kept_by_lbd() && !self.table.tracks(key) && !self.ways_back.keeps(key) => {
                 neighbour::release(&self.kernel.handle, key).await
             }
             _ => Ok(()),

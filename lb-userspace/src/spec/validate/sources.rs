@@ -11,14 +11,8 @@ pub(crate) fn claimed_sources(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
     if gaps.snat || gaps.anywhere(&["listen", "forward"]) {
         return Vec::new();
     }
-    let translated = |listener: &Listener| {
-        let services = spec.services.iter().filter(|service| service.forward == Forward::FullNat);
-        services.flat_map(|service| &service.listen).any(|other| other.protocol == listener.protocol)
-    };
     let in_the_way = |listener: &Listener| {
-        spec.datapath.snat.contains(&listener.addr)
-            && listener.port.is_none_or(|port| SNAT_PORTS.contains(&port))
-            && translated(listener)
+        spec.datapath.snat.contains(&listener.addr) && answered_on(listener, spec).next().is_some()
     };
     let listeners = |service: &ServiceSpec| service.listen.clone().into_iter().enumerate();
     let mut problems = Vec::new();
@@ -28,6 +22,19 @@ pub(crate) fn claimed_sources(spec: &Spec, gaps: &Gaps) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// The services of full-nat whose answers come in on ports of this listener, if its address is their source.
+pub(crate) fn answered_on<'a>(
+    listener: &Listener,
+    spec: &'a Spec,
+) -> impl Iterator<Item = &'a ServiceSpec> + use<'a> {
+    let protocol = listener.protocol;
+    let is_there = listener.port.is_none_or(|port| SNAT_PORTS.contains(&port));
+    let services = is_there.then(|| spec.services.iter()).into_iter().flatten();
+    services.filter(move |service| {
+        service.forward == Forward::FullNat && service.listen.iter().any(|other| other.protocol == protocol)
+    })
 }
 
 fn claimed(service: &ServiceSpec, position: usize, listener: &Listener) -> Problem {
