@@ -338,7 +338,10 @@ impl Chronicle {
                     unjust.push(inside);
                 }
             }
-            left = left.max(to);
+            // Of what came out of order the ejection before it is still the one that counts.
+            if to.saturating_sub(from) >= LOOK {
+                left = left.max(to);
+            }
         }
         unjust
     }
