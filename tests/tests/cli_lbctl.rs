@@ -162,6 +162,8 @@ fn explain_decides_as_the_kernel_does_and_changes_nothing() -> Result<()> {
     let stage = Stage::build("cli-explain", "detach")?;
     stage.request(3)?;
     let vip = stage.topology.vip_port(HTTP).to_string();
+    // Or `before` may hold a count of before the requests, which still stood.
+    until_counted(&stage, [3; 3])?;
     let flows = stage.lbd.lbctl(&["flows", "web"])?;
     let before = stage.lbd.lbctl(&["stats"])?;
     for flow in flows["flows"].as_array().context("no list of flows")? {
