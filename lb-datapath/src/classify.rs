@@ -31,6 +31,13 @@ impl Policy {
         (self.0 >> service_policy::FORWARD) & 0xff == forward as u64
     }
 
+    /// 1 if replies come back through here, to be translated (nat, full-nat), else 0. A number, for who decides without a branch.
+    #[inline(always)]
+    pub const fn translated_bit(self) -> u32 {
+        const TRANSLATED: u32 = 1 << Forward::FullNat as u32 | 1 << Forward::Nat as u32;
+        (TRANSLATED >> ((self.0 >> service_policy::FORWARD) & 7)) & 1
+    }
+
     /// Number of [`lb_common::Affinity`].
     #[inline(always)]
     pub const fn affinity(self) -> u64 {

@@ -201,14 +201,19 @@ fn matches(names: &Names, filter: &FlowFilter, flow: &flows::Flow) -> bool {
 const fn protocol_of(state: State) -> Protocol {
     match state {
         State::UdpProbation | State::UdpEstablished => Protocol::Udp,
-        State::Free | State::TcpProbation | State::TcpEstablished | State::TcpEnding => Protocol::Tcp,
+        State::Free
+        | State::TcpProbation
+        | State::TcpEstablished
+        | State::TcpEnding
+        | State::TcpClientDone
+        | State::TcpBackendDone => Protocol::Tcp,
     }
 }
 
 const fn state_name(state: State) -> &'static str {
     match state {
         State::TcpEstablished | State::UdpEstablished => "established",
-        State::TcpEnding => "closing",
+        State::TcpEnding | State::TcpClientDone | State::TcpBackendDone => "closing",
         State::Free | State::TcpProbation | State::UdpProbation => "probation",
     }
 }

@@ -62,7 +62,7 @@ pub struct FlowCount {
     pub probation: u64,
     /// Established.
     pub established: u64,
-    /// FIN or RST seen.
+    /// A FIN or RST seen.
     pub ending: u64,
 }
 
@@ -192,7 +192,7 @@ impl Flows<'_> {
                 let count = by_backend.entry((flow.service, flow.backend)).or_default();
                 *(match flow.state {
                     State::TcpEstablished | State::UdpEstablished => &mut count.established,
-                    State::TcpEnding => &mut count.ending,
+                    State::TcpEnding | State::TcpClientDone | State::TcpBackendDone => &mut count.ending,
                     State::Free | State::TcpProbation | State::UdpProbation => &mut count.probation,
                 }) += 1;
             }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use lbd_tests::netns::Namespace;
 use lbd_tests::process::Process;
 use lbd_tests::server::nginx::Nginx;

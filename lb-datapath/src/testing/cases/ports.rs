@@ -9,7 +9,7 @@ use super::{
     modes::{CLIENT_PORT, FIRST, SECOND, end, mode_name, packet, request, sent_on, snat_port},
     world::{BACKEND_PORT, Family, GATEWAY_MAC, Listener, OWN_MAC, PORT},
 };
-use crate::header::tcp::{ACK, SYN};
+use crate::header::tcp::{ACK, FIN, SYN};
 
 /// Flows of any-port services lie in the wide table, of either family.
 const WIDE: usize = 1;
@@ -191,6 +191,8 @@ fn without_a_free_source_port() -> Vec<Case> {
     vec![
         case("snat_exhausted_udp", 17, &[0]).0.drops(1, Reason::SnatExhausted),
         case("snat_exhausted_tcp", 6, &[SYN, ACK]).0.drops(1, Reason::SnatExhausted),
+        // Their backends may still send.
+        case("snat_exhausted_half_closed", 6, &[SYN, ACK, FIN | ACK]).0.drops(1, Reason::SnatExhausted),
         in_a_flood
             .sends(move |_, out| sent_on(&syn, Forward::FullNat, Family::V4.backend(0), BACKEND_PORT, out))
             .counts("flows v4 evicted", 1)
