@@ -61,7 +61,7 @@ pub struct BackendCounters {
 pub struct FlowCounters {
     /// Entries written for a new flow.
     pub inserted: u64,
-    /// Entries within their time that had to give way: on probation or ending, never established.
+    /// Entries within their time that had to give way: on probation or ending, never established or half-closed.
     pub evicted: u64,
     /// New flows that found no room (pressure).
     pub not_stored: u64,

@@ -56,7 +56,7 @@ pub struct Settings {
     pub tcp_syn_ticks: u16,
     /// Idle time of an established TCP flow, ticks.
     pub tcp_ticks: u16,
-    /// Idle time of a TCP flow that saw a FIN or RST, ticks.
+    /// Idle time of a TCP flow that saw a FIN, of either side, or a RST, ticks.
     pub tcp_closing_ticks: u16,
     /// Idle time of a UDP flow, ticks.
     pub udp_ticks: u16,

@@ -63,7 +63,7 @@ constants! {
     tcp_syn_ticks: u16;
     /// Idle time of an established TCP flow, ticks.
     tcp_ticks: u16;
-    /// Idle time of a TCP flow that saw FIN or RST, ticks.
+    /// Idle time of a TCP flow that saw a FIN, of either side, or a RST, ticks.
     tcp_closing_ticks: u16;
     /// Idle time of a UDP flow, ticks.
     udp_ticks: u16;

@@ -1,94 +1,21 @@
 //! The flow table: how keys and values are packed, where a key may lie, who must give way.
 //!
 //! In: a flow's key and hash. Out: its entry, or the place where a new entry may be written. Invariants: an entry is a flow
-//! only if key and check agree (two CPUs storing into one entry are found out); an established entry within its idle
+//! only if key and check agree (two CPUs storing into one entry are found out); an established (or half-closed) entry within its idle
 //! time is never replaced; an expired entry is absent. Layout: lb-common/src/flow.rs, reasons: docs/decisions/0001-flow-table.md.
 
 mod kind;
 mod search;
+mod state;
 
 use lb_common::{Address, WAYS};
 
 pub use self::{
     kind::{Entry, Kind, Narrow, Wide},
     search::{Place, Slot, entry, find, greater, place, rank, refresh, write},
+    state::State,
 };
 use crate::{classify::same, constants::Constants, hash};
-
-/// State of an entry; says the protocol too, so that its idle time needs no look at the service.
-#[repr(u8)]
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub enum State {
-    /// Free.
-    #[default]
-    Free = 0,
-    /// TCP, one packet seen.
-    TcpProbation = 1,
-    /// TCP, the client answered.
-    TcpEstablished = 2,
-    /// TCP, RST seen, or FIN of both sides, or FIN of the client where replies do not come through here.
-    TcpEnding = 3,
-    /// UDP, one packet seen.
-    UdpProbation = 4,
-    /// UDP, more than one packet seen.
-    UdpEstablished = 5,
-    /// TCP of nat or full-nat, half-closed (RFC 9293 §3.6): the client has sent FIN, the backend may still send.
-    TcpClientDone = 6,
-    /// TCP of nat or full-nat, half-closed: the backend has sent FIN, the client may still send.
-    TcpBackendDone = 7,
-}
-
-impl State {
-    /// The state with this number, of which the low three bits count.
-    #[inline(always)]
-    pub const fn from_number(number: u8) -> Self {
-        match number & 7 {
-            1 => Self::TcpProbation,
-            2 => Self::TcpEstablished,
-            3 => Self::TcpEnding,
-            4 => Self::UdpProbation,
-            5 => Self::UdpEstablished,
-            6 => Self::TcpClientDone,
-            7 => Self::TcpBackendDone,
-            _ => Self::Free,
-        }
-    }
-
-    /// Whether it is a state of TCP.
-    #[inline(always)]
-    pub const fn is_tcp(self) -> bool {
-        !matches!(self, Self::Free | Self::UdpProbation | Self::UdpEstablished)
-    }
-
-    /// Whether one side of a TCP connection at least is done, so that a SYN of the client begins another.
-    #[inline(always)]
-    pub const fn is_closing(self) -> bool {
-        // VERIFIER: one branch, not three, each of which doubles the paths from there on. Bits 3, 6 and 7.
-        (0b1100_1000_u32 >> self as u32) & 1 != 0
-    }
-
-    /// How long an entry in this state lives without a packet, ticks.
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "one of four 16-bit times")]
-    pub fn idle_ticks(self, constants: impl Constants) -> u16 {
-        if matches!(self, Self::Free) { 0 } else { Self::idle_ticks_of(constants, self as u64) as u16 }
-    }
-
-    /// Whether an entry in this state may give way to a newcomer that finds no better.
-    #[inline(always)]
-    pub const fn is_probation(self) -> bool {
-        matches!(self, Self::TcpProbation | Self::UdpProbation)
-    }
-
-    /// How long an entry in the state with this number lives without a packet, ticks. A table in one word instead of branches: every
-    /// branch here would double the paths the verifier walks for each entry of a bucket.
-    #[inline(always)]
-    fn idle_ticks_of(constants: impl Constants, number: u64) -> u64 {
-        // By state: 1 → 0, 2 → 1, 3, 6 and 7 → 2, 4 and 5 → 3.
-        let index = (0x2233_2100_u64 >> (4 * number)) & 3;
-        (constants.idle_ticks() >> (16 * index)) & 0xffff
-    }
-}
 
 /// Rank of a free or expired entry, and above.
 pub const FREE: u64 = 0x4_0000;

@@ -107,26 +107,14 @@ fn of_flow<H: IpHeader, K: Kind, P: Packet, T: Tables>(
     let verdict = back::<H, K, P, T>(packet, tables, segment, holder, ways);
     if !T::OBSERVE && verdict.is_ok() {
         let (before, backend_counter) = (holder.value.state(), holder.backend.counter);
-        let after = state_after(before, segment);
-        if matches!(before, State::TcpProbation) && segment.is_tcp() && segment.is_end() {
+        let after = before.after_reply(segment);
+        if matches!(before, State::TcpProbation) && segment.is_tcp() && segment.is_reset() {
             tables.count_progress(backend_counter, Progress::Refused);
         }
         flow_table::refresh(holder.slot, holder.value, now, after);
         tables.count_reply(Traffic { service, backend_counter, bytes: segment.packet_len });
     }
     Outcome { service, verdict }
-}
-
-/// A reply never establishes a flow. Its FIN closes the backend's half: the flow ends with that if the client's is closed, or was never open.
-/// By a table of four bits a state, from 7 down to 0, as `select::next_state`.
-#[inline(always)]
-fn state_after(state: State, segment: &Segment) -> State {
-    if !segment.is_tcp() || !segment.is_end() {
-        return state;
-    }
-    // After FIN, RST. VERIFIER: no branch between the two.
-    let next = 0x7355_3730 - segment.reset_bit() * 0x4000_0400;
-    State::from_number((next >> (4 * state as u32)) as u8)
 }
 
 #[inline(always)]

@@ -144,7 +144,7 @@ pub fn known<'t, K: Kind, T: Tables>(
         hash,
         now,
         number: NO_ENTRY,
-        state: first_state(&request.segment),
+        state: State::first(&request.segment),
         moves: false,
         opens: request.segment.is_syn() || !request.segment.is_tcp(),
         reserved: [0; 7],
@@ -195,7 +195,7 @@ fn judge<'t, T: Tables>(tables: &'t T, request: &Request<'_>, value: Value, now:
     if segment.is_syn() && state.is_closing() {
         return Standing::Begins;
     }
-    let next = next_state(state, segment, request.policy);
+    let next = state.after_client(segment, request.policy.translated_bit());
     let pool = request.policy.pool();
     let backend =
         tables.pool(pool).and_then(|entry| resident(tables, pool, entry.backends.load(), value.backend()));
@@ -218,41 +218,6 @@ fn count_progress<T: Tables>(tables: &T, segment: &Segment, backend: &Backend, b
     if matches!(before, State::TcpProbation) {
         let progress = if segment.is_syn() { Progress::Repeated } else { Progress::Continued };
         tables.count_progress(backend.counter, progress);
-    }
-}
-
-/// The state after a packet from the client. Only such a packet establishes: a reply must not, or a flood with a forged source
-/// would promote itself. By tables of four bits a state instead of branches, which would come one after another on every packet. Where replies
-/// come through here, a client's FIN closes its half alone; elsewhere nobody would see the other half's.
-#[inline(always)]
-fn next_state(state: State, segment: &Segment, policy: Policy) -> State {
-    // After RST, FIN, SYN, anything else; from state 7 down to 0. A flow of UDP has no such flags. A reset does not end what is on probation: a
-    // client that has sent a SYN answers so to what is not for it (RFC 9293 §3.10.7.3), as to what comes late to a flow of full-nat that had
-    // its port before, and goes on.
-    let next: u32 = if segment.is_end() {
-        if segment.is_reset() {
-            0x3355_3310
-        } else {
-            // Translated: 0x3655_3630.
-            0x3355_3330 + policy.translated_bit() * 0x0300_0300
-        }
-    } else if segment.is_syn() {
-        0x7655_3210
-    } else {
-        0x7655_3220
-    };
-    State::from_number((next >> (4 * state as u32)) as u8)
-}
-
-/// The state of a flow that begins with this packet.
-#[inline(always)]
-fn first_state(segment: &Segment) -> State {
-    if !segment.is_tcp() {
-        State::UdpProbation
-    } else if segment.is_end() {
-        State::TcpEnding
-    } else {
-        State::TcpProbation
     }
 }
 

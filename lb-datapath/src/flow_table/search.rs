@@ -165,7 +165,7 @@ impl Place {
 }
 
 /// Where a new entry with this hash may be written: in the home bucket unless that is more than half full, then in the emptier;
-/// if neither has a free or expired entry, the one ending, else the oldest on probation. None if all are established.
+/// if neither has a free or expired entry, the one ending, else the oldest on probation. None if all are established or half-closed.
 #[inline(always)]
 pub fn place<K: Kind, T: Tables>(tables: &T, hash: u64, now: u16) -> Place {
     let (home, other) = hash::candidates(hash, K::buckets(tables.constants()));

@@ -1,7 +1,7 @@
 //! A 4-tuple towards a backend for a flow that begins.
 //!
 //! In: a wish. Out: a claim (backend and source-port attempt that no other live flow has), and room for its word in the reply index.
-//! Invariant: nothing is taken from an established flow, and from one on probation only where nothing else is left.
+//! Invariant: nothing is taken from an established or half-closed flow, and from one on probation only where nothing else is left.
 
 use lb_common::{Forward, Reason, Word};
 
@@ -70,7 +70,7 @@ pub fn room<'t, K: Kind, T: Tables>(tables: &'t T, begun: &Begun) -> Option<&'t 
 
 /// Frees a word of the reply index whose flow is gone: its entry is free or expired, or another flow's. Words are not freed when their
 /// flows go, so in the long run every bucket is full and a newcomer looks for one that is stale. If none is (a flood fills the flow
-/// table far beyond what it is made for), one gives way that is ending or on probation, never one that is established.
+/// table far beyond what it is made for), one gives way that is ending or on probation, never one that is established or half-closed.
 #[inline(always)]
 pub fn make_room<K: Kind, T: Tables>(tables: &T, wish: &Wish, begun: &Begun) -> bool {
     let freed = reply_index::free_stale::<K, T>(tables, begun.reply_hash, |word| {

@@ -121,7 +121,7 @@ pub struct TimeoutSpec {
     /// A TCP flow of which only SYNs were seen.
     #[serde(with = "seconds")]
     pub tcp_syn: Duration,
-    /// A TCP flow after FIN or RST.
+    /// A TCP flow after a FIN, of either side, or a RST.
     #[serde(with = "seconds")]
     pub tcp_closing: Duration,
     /// A UDP flow.

@@ -20,6 +20,7 @@ pub(super) fn cases() -> Vec<Case> {
         }
         for forward in [Forward::Nat, Forward::FullNat] {
             cases.extend(refusals(forward, family));
+            cases.extend(late_fins(forward, family));
         }
         cases.push(datagram(family));
     }
@@ -90,6 +91,27 @@ fn refusals(forward: Forward, family: Family) -> [Case; 3] {
         back(case("reset_of_an_established_flow_is_none").after(&ack)),
         back(case("second_reset_is_none").after_made(move |left| reply(left).bytes())),
     ]
+}
+
+/// A backend's FIN before the client went on is of the connection that had the port before: no refusal, no end.
+fn late_fins(forward: Forward, family: Family) -> [Case; 2] {
+    let (syn, ack) = (request(family, 6, SYN), request(family, 6, ACK));
+    let world = World::simple(forward, family, 6);
+    let fin =
+        move |left: Left<'_>| reply_to(left.get(..1).unwrap_or_default(), family, forward, 6, FIN | ACK);
+    let (vip, client) = (end(family.vip(), PORT), end(family.client(), super::modes::CLIENT_PORT));
+    let what = name(forward, "late_fin_is_no_refusal", family);
+    let is_none = Case::made(what, world.clone(), move |left| fin(left).bytes())
+        .after(&syn)
+        .sends(move |left, _| fin(left).between(vip, client).forwarded(GATEWAY_MAC, OWN_MAC))
+        .replies(1, FIRST, fin(&[]).packet_len());
+    let goes_on = Case::new(name(forward, "ack_after_late_fin", family), world, &ack)
+        .after(&syn)
+        .after_made(move |left| fin(left).bytes())
+        .sends(on(&ack, forward, family))
+        .counts(&format!("backend {FIRST} continued_flows"), 1)
+        .forwards(1, FIRST, ack.packet_len());
+    [is_none, goes_on]
 }
 
 /// `on_loss = "reset"`: whatever the client sends is answered by a reset that it accepts, but a SYN begins anew elsewhere.

@@ -22,7 +22,7 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(closed_by_clients(forward, family));
         }
         cases.push(closed_by_backends(family));
-        cases.extend(closed_by_both(family));
+        cases.extend(over(family));
     }
     cases
 }
@@ -107,22 +107,23 @@ fn closed_by_clients(forward: Forward, family: Family) -> Case {
     }
 }
 
-/// Backends have sent FIN, and clients may still send; until one of them resets the connection.
+/// Backends have sent FIN, and clients may still send.
 fn closed_by_backends(family: Family) -> Case {
     let sent = [Sent::ByClient(SYN), Sent::ByClient(ACK), Sent::ByBackend(FIN | ACK), Sent::ByClient(ACK)];
     keeps_newcomers_out(crowded(Forward::Nat, family, "half_closed_by_backends", &sent).0, family)
 }
 
-/// Whichever side was the first: with the other's FIN the connection has ended, or with anybody's reset.
-fn closed_by_both(family: Family) -> [Case; 4] {
+/// Whichever side was the first: with the other's FIN the connection is over, or with anybody's reset.
+fn over(family: Family) -> [Case; 4] {
+    use Sent::{ByBackend, ByClient};
     let orders = [
-        ("clients_first", Sent::ByClient(FIN | ACK), Sent::ByBackend(FIN | ACK)),
-        ("backends_first", Sent::ByBackend(FIN | ACK), Sent::ByClient(FIN | ACK)),
-        ("clients_and_reset", Sent::ByClient(FIN | ACK), Sent::ByBackend(RST)),
-        ("backends_and_reset", Sent::ByBackend(FIN | ACK), Sent::ByClient(RST)),
+        ("closed_by_clients_first", [ByClient(FIN | ACK), ByBackend(ACK), ByBackend(FIN | ACK)]),
+        ("closed_by_backends_first", [ByBackend(FIN | ACK), ByClient(ACK), ByClient(FIN | ACK)]),
+        ("reset_when_half_closed_by_clients", [ByClient(FIN | ACK), ByClient(ACK), ByClient(RST)]),
+        ("reset_when_half_closed_by_backends", [ByBackend(FIN | ACK), ByClient(ACK), ByBackend(RST)]),
     ];
-    orders.map(|(what, first, second)| {
-        let sent = [Sent::ByClient(SYN), Sent::ByClient(ACK), first, second];
-        gives_way(crowded(Forward::Nat, family, &format!("closed_by_{what}"), &sent), Forward::Nat, family)
+    orders.map(|(what, [first, second, third])| {
+        let sent = [ByClient(SYN), ByClient(ACK), first, second, third];
+        gives_way(crowded(Forward::Nat, family, what, &sent), Forward::Nat, family)
     })
 }
