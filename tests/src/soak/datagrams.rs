@@ -20,7 +20,7 @@ use super::model::At;
 /// Length of what a datagram says: the flow's number, the datagram's number, when it was sent.
 const DATAGRAM_LEN: usize = 24;
 /// An answer slower than this is written down as a hole in which nothing was lost.
-const SLOW: Duration = Duration::from_millis(150);
+pub(super) const SLOW: Duration = Duration::from_millis(150);
 /// A datagram that this process would send later than this is left out: after a pause the flows would otherwise all speak at once, and
 /// a queue of a veth holds 256 packets.
 const TOO_LATE: Duration = Duration::from_millis(50);

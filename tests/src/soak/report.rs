@@ -12,6 +12,7 @@ use super::change::{Change, name};
 use super::chronicle::{Chronicle, Done};
 use super::judge::{Evidence, Verdict};
 use super::play::Played;
+use super::{datagrams, streams};
 use crate::screen::{Screen, grouped};
 
 /// Where a soak stands.
@@ -25,6 +26,15 @@ pub(super) struct Moment<'a> {
 
 fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// The longest of what is only written down from a certain length on.
+fn longest(what: &str, time: Duration, least: Duration) -> String {
+    if time.is_zero() {
+        format!("no {what} of {} ms", ms(least))
+    } else {
+        format!("longest {what} {} ms", ms(time))
+    }
 }
 
 /// One line.
@@ -174,18 +184,18 @@ pub(super) fn summary(played: &Played, verdict: &Verdict, width: usize) -> Vec<S
         ms(verdict.longest_connection)
     ));
     lines.push(format!(
-        "  streams      {} ended, {} given up with their backend, {} records checked; longest stall {} ms",
+        "  streams      {} ended, {} given up with their backend, {} records checked; {}",
         evidence.streams.len(),
         evidence.abandoned.len(),
         grouped(evidence.records),
-        ms(verdict.longest_stall)
+        longest("stall", verdict.longest_stall, streams::SLOW)
     ));
     lines.push(format!(
-        "  datagrams    {} sent, {} answered, {} flows moved; longest silence {} ms",
+        "  datagrams    {} sent, {} answered, {} flows moved; {}",
         grouped(evidence.datagrams),
         grouped(evidence.echoes),
         evidence.moves.len(),
-        ms(verdict.longest_silence)
+        longest("silence", verdict.longest_silence, datagrams::SLOW)
     ));
     lines.push(format!(
         "  found out    a killed backend after {} ms at most, a cut one after {} ms; the load itself was late by {} ms at most",

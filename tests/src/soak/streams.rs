@@ -27,7 +27,7 @@ const OPENING: Duration = Duration::from_secs(5);
 /// A stream whose backend lost its flows is given up after this long, so that there are always others.
 const MOURNING: Duration = Duration::from_millis(1500);
 /// Records slower than this are written down.
-const SLOW: Duration = Duration::from_millis(150);
+pub(super) const SLOW: Duration = Duration::from_millis(150);
 /// Time between two attempts to open.
 const PAUSE: Duration = Duration::from_millis(200);
 /// The shortest and the longest life, milliseconds.
